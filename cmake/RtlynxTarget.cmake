@@ -1,0 +1,45 @@
+# rtlynx_library(<folder name> SOURCES ... LINK ...) defines the target of one folder of src/.
+# All code includes its headers as "folder/file.h".
+
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
+  set(CMAKE_BUILD_TYPE Release CACHE STRING "" FORCE)
+endif()
+
+add_library(rtlynx_flags INTERFACE)
+target_compile_options(rtlynx_flags INTERFACE
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wpedantic -Wshadow -Wno-unknown-pragmas>)
+if(RTLYNX_SANITIZE)
+  add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-fsanitize=address,undefined>
+                      $<$<COMPILE_LANGUAGE:CXX>:-fno-sanitize-recover=undefined>
+                      $<$<COMPILE_LANGUAGE:CXX>:-fno-omit-frame-pointer>)
+  add_link_options(-fsanitize=address,undefined)
+endif()
+
+function(rtlynx_library name)
+  cmake_parse_arguments(arg "SHARED" "" "SOURCES;LINK" ${ARGN})
+  if(arg_SHARED)
+    add_library(rtlynx_${name} SHARED ${arg_SOURCES})
+  else()
+    add_library(rtlynx_${name} STATIC ${arg_SOURCES})
+  endif()
+  target_include_directories(rtlynx_${name} PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/src>
+                                                   $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>
+                                                   $<INSTALL_INTERFACE:include>)
+  target_link_libraries(rtlynx_${name} PUBLIC ${arg_LINK} PRIVATE $<BUILD_INTERFACE:rtlynx_flags>)
+endfunction()
+
+# rtlynx_test(<folder name> SOURCES ... LINK ...) defines one test binary, tests/<folder>.
+function(rtlynx_test name)
+  cmake_parse_arguments(arg "" "" "SOURCES;LINK" ${ARGN})
+  add_executable(test_${name} ${arg_SOURCES})
+  target_link_libraries(test_${name} PRIVATE ${arg_LINK} GTest::gtest GTest::gtest_main
+                                             GTest::gmock rtlynx_flags)
+  target_include_directories(test_${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
+  target_compile_definitions(test_${name} PRIVATE RTLYNX_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  add_test(NAME ${name} COMMAND test_${name})
+endfunction()

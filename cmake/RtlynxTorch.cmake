@@ -1,0 +1,31 @@
+# Finds the libtorch inside the pip package of the Python that RTLYNX_PYTHON names (by default
+# the project's own .venv, else python3).
+if(NOT DEFINED RTLYNX_PYTHON)
+  if(EXISTS "${PROJECT_SOURCE_DIR}/.venv/bin/python")
+    set(RTLYNX_PYTHON "${PROJECT_SOURCE_DIR}/.venv/bin/python")
+  else()
+    set(RTLYNX_PYTHON "python3")
+  endif()
+endif()
+if(NOT Torch_DIR)
+  execute_process(
+    COMMAND "${RTLYNX_PYTHON}" -c "import torch; print(torch.utils.cmake_prefix_path)"
+    OUTPUT_VARIABLE torch_prefix OUTPUT_STRIP_TRAILING_WHITESPACE RESULT_VARIABLE torch_missing
+    ERROR_QUIET)
+  if(torch_missing)
+    message(FATAL_ERROR "rtlynx needs torch 2.11 to 2.13 in ${RTLYNX_PYTHON}: run `make setup`, "
+                        "set RTLYNX_PYTHON or Torch_DIR, or build with RTLYNX_TORCH=OFF.")
+  endif()
+  list(PREPEND CMAKE_PREFIX_PATH "${torch_prefix}")
+endif()
+find_package(Torch 2.11 REQUIRED)
+# torch exports its own flags with the C++ standard it was built for; ours is set per target.
+set(RTLYNX_TORCH_HAS_CUDA OFF)
+if(TARGET torch_cuda)
+  set(RTLYNX_TORCH_HAS_CUDA ON)
+endif()
+message(STATUS "rtlynx: torch ${Torch_VERSION} at ${TORCH_INSTALL_PREFIX}, CUDA ${RTLYNX_TORCH_HAS_CUDA}")
+
+add_library(rtlynx_torch INTERFACE)
+target_include_directories(rtlynx_torch SYSTEM INTERFACE ${TORCH_INCLUDE_DIRS})
+target_link_libraries(rtlynx_torch INTERFACE ${TORCH_LIBRARIES})
