@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+/// Sparse Tensor Core operand order: which lane of a warp holds which part of a compressed A.
+///
+/// Source: PTX ISA, matrix fragments for sparse mma.m16n8k32 and m16n8k64, and the metadata figures
+/// of wgmma.mma_async.sp. mma.sp m16n8k32 (16-bit types) and m16n8k64 (8-bit) take these orders;
+/// so do wgmma.sp m64nNk32 and m64nNk64, where warp w of the warpgroup holds rows 16w .. 16w + 15.
+/// Derived here, to be confirmed on a GPU: that one word per lane serves both k32 halves of a tile
+/// of 16-bit elements (the figures show one half at a time), and the 8-bit orders.
+namespace rtlynx {
+
+/// Element width of the instruction's A and B.
+enum class OperandWidth : std::uint8_t { k8 = 8, k16 = 16 };
+
+/// Metadata is cut into tiles of 16 tokens x 64 channels; each lane holds one 32-bit word of one.
+/// 16-bit types need two instructions (k32) per tile: sparsity selector 0 for channels 0-31, which
+/// lanes 0 and 1 of each quad supply, and selector 1 for channels 32-63, from lanes 2 and 3.
+/// 8-bit types need one (k64), selector 0.
+inline constexpr int kOperandTileTokens = 16;
+inline constexpr int kOperandTileChannels = 64;
+inline constexpr int kOperandTileWords = 32;
+inline constexpr int kOperandWordNibbles = 8;
+inline constexpr std::uint32_t kOperandPaddingWord = 0x44444444u;
+
+/// A group of 4 channels inside a tile.
+struct TileGroup {
+  int token;  // 0 .. 15
+  int group;  // 0 .. 15
+  friend constexpr bool operator==(TileGroup, TileGroup) = default;
+};
+
+/// What nibble 0 .. 7 (lowest first) of the word of lane 0 .. 31 describes.
+constexpr TileGroup metadata_position(OperandWidth width, int lane, int nibble) {
+  if (width == OperandWidth::k16) {
+    return {lane / 4 + 8 * (nibble / 4), 4 * (lane % 4) + nibble % 4};
+  }
+  return {lane / 4 + 8 * (lane % 2), 8 * (lane / 2 % 2) + nibble};
+}
+
+/// An element of the compressed A of one instruction.
+struct FragmentElement {
+  int token;   // 0 .. 15
+  int column;  // compressed: 0 .. 15 for 16-bit types (k32), 0 .. 31 for 8-bit types (k64)
+  friend constexpr bool operator==(FragmentElement, FragmentElement) = default;
+};
+
+/// Element `index` (lowest bits first: 0 .. 1 for 16-bit types, 0 .. 3 for 8-bit) of A register
+/// `reg` 0 .. 3 of lane 0 .. 31. The compressed tile is laid out like a dense one of half the K.
+constexpr FragmentElement fragment_element(OperandWidth width, int lane, int reg, int index) {
+  const int per_register = 32 / static_cast<int>(width);
+  return {lane / 4 + 8 * (reg % 2), per_register * (lane % 4 + 4 * (reg / 2)) + index};
+}
+
+/// Words of metadata for `tokens` x `channels`: whole tiles, ragged edges padded.
+std::int64_t operand_metadata_words(std::int64_t tokens, std::int64_t channels);
+
+/// Row-major metadata [tokens, channels/16] (pack24.h) to operand order
+/// [ceil(tokens/16), ceil(channels/64), 32 lanes]. Padding is nibble 0x4, a valid pattern: with
+/// zeros for values it adds nothing to a product. Throws Error unless channels is divisible by 16.
+void metadata_to_operand(OperandWidth width, const std::uint16_t* metadata, std::int64_t tokens,
+                         std::int64_t channels, std::uint32_t* words);
+
+/// The exact inverse; padding is not read.
+void metadata_from_operand(OperandWidth width, const std::uint32_t* words, std::int64_t tokens,
+                           std::int64_t channels, std::uint16_t* metadata);
+
+}  // namespace rtlynx
