@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace rtlynx {
+
+/// Takes the first code point off `rest`; nothing, and `rest` unchanged, when it is not valid UTF-8
+/// or is empty. Overlong forms, surrogates and values above U+10FFFF are not valid.
+std::optional<char32_t> take_code_point(std::string_view& rest);
+
+bool is_utf8(std::string_view text);
+
+/// `text` as an error message may show it: what a terminal would obey and bytes that are not UTF-8
+/// become \xNN, and long text is cut. Names in a file are not to be trusted.
+std::string printable(std::string_view text);
+
+/// printable(text) in double quotes.
+std::string in_quotes(std::string_view text);
+
+/// True for a name that stays in its folder: not empty, ".", ".." or with a separator in it.
+bool is_plain_file_name(std::string_view name);
+
+}  // namespace rtlynx

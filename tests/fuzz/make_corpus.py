@@ -1,0 +1,106 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Writes the seeds of the fuzzers into corpus/ beside this script: python3 make_corpus.py
+
+Inputs that a fuzzer found are added by hand, as found-<what is wrong>; they are not written here.
+"""
+
+import json
+import pathlib
+import struct
+import zlib
+
+CORPUS = pathlib.Path(__file__).parent / "corpus"
+
+
+def put(target, name, data):
+    path = CORPUS / target / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def tensors(header, data=b""):
+    if not isinstance(header, (bytes, str)):
+        header = json.dumps(header, separators=(",", ":"))
+    if isinstance(header, str):
+        header = header.encode()
+    return struct.pack("<Q", len(header)) + header + data
+
+
+def entry(dtype, shape, begin, end):
+    return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+
+
+def safetensors_seeds():
+    put("safetensors", "empty", b"")
+    put("safetensors", "no-tensors", tensors("{}      "))
+    put("safetensors", "three-tensors", tensors(
+        {"__metadata__": {"format": "pt"}, "a": entry("F32", [2, 2], 0, 16),
+         "b": entry("BF16", [3], 16, 22), "none": entry("I64", [0, 4], 22, 22)}, bytes(range(22))))
+    dtypes = ["BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "I16", "U16", "F16", "BF16", "I32", "U32",
+              "F32", "F64", "I64", "U64"]
+    put("safetensors", "every-dtype", tensors({name: entry(name, [0], 0, 0) for name in dtypes}))
+    put("safetensors", "unknown-dtype", tensors({"a": entry("F7", [1], 0, 1)}, b"x"))
+    put("safetensors", "overlap", tensors(
+        {"a": entry("U8", [2], 0, 2), "b": entry("U8", [2], 1, 3)}, b"xyz"))
+    put("safetensors", "hole", tensors(
+        {"a": entry("U8", [1], 0, 1), "b": entry("U8", [1], 2, 3)}, b"xyz"))
+    put("safetensors", "leftover", tensors({"a": entry("U8", [1], 0, 1)}, b"xyz"))
+    put("safetensors", "backwards", tensors({"a": entry("U8", [1], 1, 0)}, b"x"))
+    put("safetensors", "beyond-the-end", tensors({"a": entry("U8", [9], 0, 9)}, b"x"))
+    put("safetensors", "shape-overflow", tensors({"a": entry("U8", [2**32, 2**32], 0, 0)}))
+    put("safetensors", "negative", tensors({"a": entry("U8", [-1], 0, 1)}, b"x"))
+    put("safetensors", "fraction", tensors({"a": entry("U8", [1.5], 0, 1)}, b"x"))
+    put("safetensors", "repeated", tensors('{"a":{"dtype":"U8","dtype":"U8"}}'))
+    put("safetensors", "deep", tensors("{\"a\":" + "[" * 40 + "]" * 40 + "}"))
+    put("safetensors", "metadata-number", tensors('{"__metadata__":{"k":1}}'))
+    put("safetensors", "bad-utf8", tensors(b'{"\xff":{}}'))
+    put("safetensors", "huge-size", b"\xff" * 8 + b"{}")
+    put("safetensors", "size-beyond-end", struct.pack("<Q", 99) + b"{}")
+
+
+def json_seeds():
+    put("json", "config", json.dumps(
+        {"_class_name": "FluxTransformer2DModel", "num_layers": 19, "axes_dims_rope": [16, 56, 56],
+         "guidance_embeds": True, "eps": 1e-6, "nothing": None, "text": "caf\u00e9"}, indent=2))
+    put("json", "index", json.dumps(
+        {"metadata": {"total_size": 2}, "weight_map": {"a": "m-00001-of-00001.safetensors"}}))
+    put("json", "numbers", "[0, -0, 18446744073709551615, -9223372036854775808, 1e308, 0.1]")
+    put("json", "too-large", "[1e999]")
+    put("json", "escapes", r'["\u20ac\ud83d\udc08", "\"\\\/\b\f\n\r\t"]')
+    put("json", "lone-surrogate", r'"\ud800"')
+    put("json", "repeated", '{"a": 1, "a": 2}')
+    put("json", "deep", "[" * 70 + "]" * 70)
+    put("json", "nul", b"{}\0{}")
+    put("json", "bom", b"\xef\xbb\xbf{}")
+    put("json", "empty", b"")
+
+
+def chunk(kind, data=b""):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(*chunks):
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0))
+    pixels = chunk(b"IDAT", zlib.compress(bytes(4)))
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + pixels + chunk(b"IEND")
+
+
+def png_seeds():
+    put("png_texts", "empty", b"")
+    put("png_texts", "no-texts", png())
+    put("png_texts", "texts", png(chunk(b"tEXt", b"prompt\0caf\xe9"),
+                                  chunk(b"iTXt", b"k\0\0\0en\0key\0" + "\u732b".encode())))
+    put("png_texts", "compressed", png(chunk(b"zTXt", b"k\0\0" + zlib.compress(b"x")),
+                                       chunk(b"iTXt", b"k\0\1\0\0\0" + zlib.compress(b"x"))))
+    put("png_texts", "no-keyword", png(chunk(b"tEXt", b"\0text")))
+    put("png_texts", "unended", png(chunk(b"iTXt", b"k\0\0\0en")))
+    put("png_texts", "bad-utf8", png(chunk(b"iTXt", b"k\0\0\0\0\0\xff")))
+    put("png_texts", "truncated", png()[:-6])
+    put("png_texts", "huge-chunk", png()[:33] + b"\xff\xff\xff\xfftEXt")
+
+
+if __name__ == "__main__":
+    safetensors_seeds()
+    json_seeds()
+    png_seeds()

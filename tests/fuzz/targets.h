@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <span>
+
+// One function per parser of untrusted bytes. It accepts any input: rtlynx::Error is caught, and a
+// broken promise of the parser aborts. Each has a folder of its name in corpus/.
+namespace rtlynx::fuzz {
+
+void safetensors(std::span<const std::byte> input);
+void json(std::span<const std::byte> input);
+void png_texts(std::span<const std::byte> input);
+
+}  // namespace rtlynx::fuzz
