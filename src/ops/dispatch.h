@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+/// What the stable ABI lacks and the operators need of torch.
+namespace rtlynx::ops {
+
+/// Within it torch records no gradients: the operators call torch on their arguments, which may
+/// require them.
+class NoGrad {
+ public:
+  NoGrad() { aoti_torch_grad_mode_set_enabled(false); }
+  ~NoGrad() { aoti_torch_grad_mode_set_enabled(before_); }
+  NoGrad(const NoGrad&) = delete;
+  NoGrad& operator=(const NoGrad&) = delete;
+
+ private:
+  bool before_ = aoti_torch_grad_mode_is_enabled();
+};
+
+/// Calls an aten operator that returns one tensor.
+template <typename... Arguments>
+torch::stable::Tensor call_aten(const char* name, const char* overload,
+                                const Arguments&... arguments) {
+  std::array<StableIValue, sizeof...(arguments)> stack{torch::stable::detail::from(arguments)...};
+  TORCH_ERROR_CODE_CHECK(torch_call_dispatcher(name, overload, stack.data(), TORCH_ABI_VERSION));
+  return torch::stable::detail::to<torch::stable::Tensor>(stack[0]);
+}
+
+}  // namespace rtlynx::ops

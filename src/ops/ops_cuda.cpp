@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/error.h"
+#include "kernels/pack/linear24_steps.h"
+#include "kernels/pack/sparsify24.h"
+#include "ops/arguments.h"
+#include "ops/dispatch.h"
+
+// The plain GPU path: X~ with its zeros written out, and dense GEMMs. It computes what the
+// specification says and saves no time; nothing here uses the Sparse Tensor Cores.
+namespace rtlynx::ops {
+namespace {
+
+using torch::stable::new_empty;
+
+/// Makes the tensor's device current and knows torch's stream there.
+class OnDeviceOf {
+ public:
+  explicit OnDeviceOf(const Tensor& tensor) : guard_(tensor.get_device_index()) {
+    void* stream = nullptr;
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(tensor.get_device_index(), &stream));
+    stream_ = static_cast<cudaStream_t>(stream);
+  }
+  cudaStream_t stream() const { return stream_; }
+
+ private:
+  torch::stable::accelerator::DeviceGuard guard_;
+  cudaStream_t stream_ = nullptr;
+};
+
+void check(cudaError_t status, std::string_view launch) {
+  if (status != cudaSuccess) {
+    fail(launch, "a successful launch", std::string(cudaGetErrorString(status)));
+  }
+}
+
+/// The dispatcher comes here if any argument is on a GPU: x itself may be elsewhere.
+void require_cuda(std::string_view op, const Tensor& x) {
+  if (!x.is_cuda()) fail(op, "all tensors on one device", "the first one " + describe(x));
+}
+
+float* data_or_null(const std::optional<Tensor>& tensor) {
+  return tensor ? tensor->mutable_data_ptr<float>() : nullptr;
+}
+
+/// X~, and s [M] if the norm is wanted.
+struct Selection {
+  Tensor kept;
+  std::optional<Tensor> scale;
+};
+
+Selection select(const Rows& x, bool norm, const OnDeviceOf& device) {
+  Selection result{.kept = new_empty(x.tensor, x.shape)};
+  if (norm) result.scale = new_empty(x.tensor, {x.rows}, ScalarType::Float);
+  check(launch_sparsify24({.x = x.tensor.const_data_ptr(),
+                           .kept = result.kept.mutable_data_ptr(),
+                           .scale = data_or_null(result.scale),
+                           .dtype = x.dtype,
+                           .rows = x.rows,
+                           .columns = x.columns},
+                          device.stream()),
+        "sparsify24");
+  return result;
+}
+
+Sparsified sparsify24(const Tensor& x, bool norm) {
+  const NoGrad no_grad;
+  require_cuda("sparsify24", x);
+  const OnDeviceOf device(x);
+  const Rows rows = rows_of("sparsify24", x, 4);
+  const Selection selection = select(rows, norm, device);
+  if (selection.scale) return {selection.kept, *selection.scale};
+  const Tensor ones = new_empty(rows.tensor, {rows.rows}, ScalarType::Float);
+  return {selection.kept, torch::stable::fill_(ones, 1.0)};
+}
+
+/// A [M, K] B^T for B [N, K], accumulated and returned in fp32. The out= form is the one that
+/// autocast leaves alone.
+Tensor product(const Tensor& a, const Tensor& b) {
+  const Tensor result = new_empty(a, {a.size(0), b.size(0)}, ScalarType::Float);
+  return call_aten("aten::mm", "dtype_out", a, torch::stable::transpose(b, 0, 1), ScalarType::Float,
+                   result);
+}
+
+/// (H / s) L_up with H = X L_down.
+Tensor low_rank(const Tensor& x, const Linear24Arguments& in, const std::optional<Tensor>& scale,
+                const OnDeviceOf& device) {
+  const Tensor h = product(x, *in.down);
+  const Tensor quotient = new_empty(x, {h.size(0), h.size(1)});
+  check(launch_divide_rows({.h = h.const_data_ptr<float>(),
+                            .scale = data_or_null(scale),
+                            .result = quotient.mutable_data_ptr(),
+                            .dtype = in.x.dtype,
+                            .rows = h.size(0),
+                            .columns = h.size(1)},
+                           device.stream()),
+        "linear24");
+  return product(quotient, *in.up);
+}
+
+Tensor linear24(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias,
+                const std::optional<Tensor>& lora_down, const std::optional<Tensor>& lora_up,
+                bool norm) {
+  const NoGrad no_grad;
+  require_cuda("linear24", x);
+  const OnDeviceOf device(x);
+  const Linear24Arguments in = linear24_arguments(x, weight, bias, lora_down, lora_up);
+  const Tensor y = new_empty(in.x.tensor, in.x.shape_with(in.outputs));
+  if (y.numel() == 0) return y;
+
+  const auto as_matrix = [&](const Tensor& tensor) {
+    return torch::stable::view(tensor, {in.x.rows, in.x.columns});
+  };
+  const Selection selection = select(in.x, norm, device);
+  const Tensor acc = product(as_matrix(selection.kept), in.weight);
+  std::optional<Tensor> low;
+  if (in.down) low = low_rank(as_matrix(in.x.tensor), in, selection.scale, device);
+  check(launch_linear24_epilogue({.acc = acc.const_data_ptr<float>(),
+                                  .low = data_or_null(low),
+                                  .scale = data_or_null(selection.scale),
+                                  .bias = in.bias ? in.bias->const_data_ptr() : nullptr,
+                                  .y = y.mutable_data_ptr(),
+                                  .dtype = in.x.dtype,
+                                  .rows = in.x.rows,
+                                  .columns = in.outputs},
+                                 device.stream()),
+        "linear24");
+  return y;
+}
+
+Packed pack24(const Tensor& x) {
+  fail("pack24", "a tensor on the CPU: there is no GPU kernel for it yet", describe(x));
+}
+
+Tensor unpack24(const Tensor& values, const Tensor&) {
+  fail("unpack24", "tensors on the CPU: there is no GPU kernel for it yet", describe(values));
+}
+
+}  // namespace
+}  // namespace rtlynx::ops
+
+STABLE_TORCH_LIBRARY_IMPL(rtlynx, CUDA, m) {
+  m.impl("sparsify24", TORCH_BOX(&rtlynx::ops::sparsify24));
+  m.impl("pack24", TORCH_BOX(&rtlynx::ops::pack24));
+  m.impl("unpack24", TORCH_BOX(&rtlynx::ops::unpack24));
+  m.impl("linear24", TORCH_BOX(&rtlynx::ops::linear24));
+}
