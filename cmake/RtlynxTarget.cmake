@@ -12,7 +12,9 @@ endif()
 
 add_library(rtlynx_flags INTERFACE)
 target_compile_options(rtlynx_flags INTERFACE
-  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wpedantic -Wshadow -Wno-unknown-pragmas>)
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wpedantic -Wshadow -Wno-unknown-pragmas
+    # A designated initialiser that leaves a member at its default is what it is for.
+    -Wno-missing-field-initializers>)
 if(RTLYNX_SANITIZE)
   add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-fsanitize=address,undefined>
                       $<$<COMPILE_LANGUAGE:CXX>:-fno-sanitize-recover=undefined>
@@ -33,13 +35,20 @@ function(rtlynx_library name)
   target_link_libraries(rtlynx_${name} PUBLIC ${arg_LINK} PRIVATE $<BUILD_INTERFACE:rtlynx_flags>)
 endfunction()
 
-# rtlynx_test(<folder name> SOURCES ... LINK ...) defines one test binary, tests/<folder>.
+# rtlynx_test(<folder name> [TORCH] SOURCES ... LINK ...) defines one test binary, tests/<folder>.
+# TORCH lets it share the precompiled torch header, which only position-independent objects can.
 function(rtlynx_test name)
-  cmake_parse_arguments(arg "" "" "SOURCES;LINK" ${ARGN})
-  add_executable(test_${name} ${arg_SOURCES})
-  target_link_libraries(test_${name} PRIVATE ${arg_LINK} GTest::gtest GTest::gtest_main
-                                             GTest::gmock rtlynx_flags)
-  target_include_directories(test_${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
-  target_compile_definitions(test_${name} PRIVATE RTLYNX_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  cmake_parse_arguments(arg "TORCH" "" "SOURCES;LINK" ${ARGN})
+  add_library(test_${name}_objects OBJECT ${arg_SOURCES})
+  target_link_libraries(test_${name}_objects PUBLIC ${arg_LINK} GTest::gtest GTest::gmock
+                                                    rtlynx_flags)
+  target_include_directories(test_${name}_objects PRIVATE ${PROJECT_SOURCE_DIR}/tests)
+  target_compile_definitions(test_${name}_objects
+                             PRIVATE RTLYNX_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  if(arg_TORCH)
+    target_precompile_headers(test_${name}_objects REUSE_FROM rtlynx_torch_pch)
+  endif()
+  add_executable(test_${name} $<TARGET_OBJECTS:test_${name}_objects>)
+  target_link_libraries(test_${name} PRIVATE test_${name}_objects GTest::gtest_main)
   add_test(NAME ${name} COMMAND test_${name})
 endfunction()

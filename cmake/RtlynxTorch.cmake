@@ -18,8 +18,13 @@ if(NOT Torch_DIR)
   endif()
   list(PREPEND CMAKE_PREFIX_PATH "${torch_prefix}")
 endif()
+# A torch with CUDA overwrites the architectures and flags with those of the machine's own GPU.
+set(own_cuda_flags "${CMAKE_CUDA_FLAGS}")
+set(own_cuda_architectures "${CMAKE_CUDA_ARCHITECTURES}")
+set(TORCH_CUDA_ARCH_LIST "8.0;9.0a")
 find_package(Torch 2.11 REQUIRED)
-# torch exports its own flags with the C++ standard it was built for; ours is set per target.
+set(CMAKE_CUDA_FLAGS "${own_cuda_flags}")
+set(CMAKE_CUDA_ARCHITECTURES "${own_cuda_architectures}")
 set(RTLYNX_TORCH_HAS_CUDA OFF)
 if(TARGET torch_cuda)
   set(RTLYNX_TORCH_HAS_CUDA ON)
@@ -29,3 +34,12 @@ message(STATUS "rtlynx: torch ${Torch_VERSION} at ${TORCH_INSTALL_PREFIX}, CUDA 
 add_library(rtlynx_torch INTERFACE)
 target_include_directories(rtlynx_torch SYSTEM INTERFACE ${TORCH_INCLUDE_DIRS})
 target_link_libraries(rtlynx_torch INTERFACE ${TORCH_LIBRARIES})
+
+# torch/torch.h takes 14 s to parse; every torch target shares one precompiled copy of it.
+file(CONFIGURE OUTPUT "${PROJECT_BINARY_DIR}/torch_pch.cpp" CONTENT "")
+add_library(rtlynx_torch_pch OBJECT "${PROJECT_BINARY_DIR}/torch_pch.cpp")
+target_link_libraries(rtlynx_torch_pch PRIVATE rtlynx_torch rtlynx_flags)
+target_precompile_headers(rtlynx_torch_pch PRIVATE <torch/torch.h>)
+function(rtlynx_use_torch_pch name)
+  target_precompile_headers(rtlynx_${name} REUSE_FROM rtlynx_torch_pch)
+endfunction()
