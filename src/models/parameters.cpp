@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "models/parameters.h"
+
+#include <set>
+#include <sstream>
+
+#include "base/error.h"
+#include "io/safetensors.h"
+#include "models/tensor_bytes.h"
+
+namespace rtlynx {
+namespace {
+
+std::string shape_text(torch::IntArrayRef shape) {
+  std::ostringstream text;
+  text << shape;
+  return text.str();
+}
+
+bool is_floating(TensorDtype dtype) {
+  const auto type = scalar_type_of(dtype);
+  return type && at::isFloatingType(*type);
+}
+
+}  // namespace
+
+void load_parameters(torch::nn::Module& module, const std::filesystem::path& folder,
+                     const std::string& stem) {
+  const torch::NoGradGuard no_grad;
+  const SafetensorsModel file = SafetensorsModel::open(folder, stem);
+  std::set<std::string> unused(file.names().begin(), file.names().end());
+  for (auto& item : module.named_parameters()) {
+    const std::string& name = item.key();
+    const std::string where = folder.string() + ", tensor " + name;
+    torch::Tensor parameter = item.value();
+    if (!file.contains(name)) {
+      fail(where, shape_text(parameter.sizes()) + " in the checkpoint", "no such tensor");
+    }
+    const TensorEntry& entry = file.entry(name);
+    if (!is_floating(entry.dtype)) {
+      fail(where, "a floating-point type", std::string(dtype_name(entry.dtype)));
+    }
+    if (parameter.sizes() != torch::IntArrayRef(entry.shape)) {
+      fail(where, "shape " + shape_text(parameter.sizes()), shape_text(entry.shape));
+    }
+    parameter.copy_(copy_to_tensor(entry, where));
+    unused.erase(name);
+  }
+  if (!unused.empty()) {
+    fail(folder.string(), "only tensors of the model that config.json describes",
+         std::to_string(unused.size()) + " more, the first " + *unused.begin());
+  }
+}
+
+void save_parameters(const torch::nn::Module& module, const std::filesystem::path& folder,
+                     const std::string& stem, torch::ScalarType dtype,
+                     std::size_t max_shard_bytes) {
+  std::vector<std::pair<std::string, torch::Tensor>> tensors;
+  for (const auto& item : module.named_parameters()) tensors.emplace_back(item.key(), item.value());
+  const TensorBytes bytes(tensors, dtype);
+  write_safetensors_sharded(folder, stem, bytes.entries(), max_shard_bytes, {{"format", "pt"}});
+}
+
+}  // namespace rtlynx

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "models/parameters.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "base/error.h"
+#include "io/safetensors.h"
+#include "layers/sparse_linear.h"
+#include "models/tensor_bytes.h"
+
+namespace rtlynx {
+namespace {
+
+using Tensors = std::vector<std::pair<std::string, torch::Tensor>>;
+
+class Parameters : public testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = std::filesystem::path(testing::TempDir()) /
+              testing::UnitTest::GetInstance()->current_test_info()->name();
+    std::filesystem::remove_all(folder_);
+    std::filesystem::create_directories(folder_);
+  }
+  void TearDown() override { std::filesystem::remove_all(folder_); }
+
+  // A Linear of 8 inputs and 4 outputs, loaded from `tensors`; the error, or "loaded".
+  std::string load(const Tensors& tensors, torch::ScalarType type = torch::kFloat32) {
+    const TensorBytes bytes(tensors);
+    write_safetensors(folder_ / "model.safetensors", bytes.entries());
+    linear_ = SparseLinear(8, 4, torch::TensorOptions().dtype(type));
+    try {
+      load_parameters(*linear_, folder_, "model");
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "loaded";
+  }
+
+  std::filesystem::path folder_;
+  SparseLinear linear_{nullptr};
+};
+
+TEST_F(Parameters, AreConvertedToTheModulesType) {
+  const torch::Tensor weight = torch::randn({4, 8});
+  const torch::Tensor bias = torch::randn({4});
+  ASSERT_EQ(load({{"weight", weight.to(torch::kFloat64)}, {"bias", bias}}, torch::kBFloat16),
+            "loaded");
+  EXPECT_EQ(linear_->weight.scalar_type(), torch::kBFloat16);
+  EXPECT_TRUE(linear_->weight.equal(weight.to(torch::kBFloat16)));
+  EXPECT_TRUE(linear_->bias.equal(bias.to(torch::kBFloat16)));
+}
+
+TEST_F(Parameters, MissingTensorIsNamed) {
+  const std::string message = load({{"weight", torch::zeros({4, 8})}});
+  EXPECT_NE(message.find("tensor bias: required [4] in the checkpoint, got no such tensor"),
+            std::string::npos)
+      << message;
+}
+
+TEST_F(Parameters, UnexpectedTensorIsNamed) {
+  const std::string message = load({{"weight", torch::zeros({4, 8})},
+                                    {"bias", torch::zeros({4})},
+                                    {"lora_A.weight", torch::zeros({1})}});
+  EXPECT_NE(message.find("lora_A.weight"), std::string::npos) << message;
+}
+
+TEST_F(Parameters, WrongShapeAndTypeAreNamed) {
+  std::string message = load({{"weight", torch::zeros({8, 4})}, {"bias", torch::zeros({4})}});
+  EXPECT_NE(message.find("tensor weight: required shape [4, 8], got [8, 4]"), std::string::npos)
+      << message;
+  message = load({{"weight", torch::zeros({4, 8}, torch::kInt32)}, {"bias", torch::zeros({4})}});
+  EXPECT_NE(message.find("floating-point type, got I32"), std::string::npos) << message;
+}
+
+TEST_F(Parameters, SavedInShardsTheyComeBack) {
+  SparseLinear saved(8, 4);
+  const torch::NoGradGuard no_grad;
+  saved->weight.normal_();
+  saved->bias.normal_();
+  save_parameters(*saved, folder_, "model", torch::kBFloat16, /*max_shard_bytes=*/64);
+  EXPECT_TRUE(std::filesystem::exists(folder_ / "model.safetensors.index.json"));
+  SparseLinear read(8, 4);
+  load_parameters(*read, folder_, "model");
+  EXPECT_TRUE(read->weight.equal(saved->weight.to(torch::kBFloat16).to(torch::kFloat32)));
+}
+
+}  // namespace
+}  // namespace rtlynx

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "models/recipe.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "models/flux.h"
+
+namespace rtlynx {
+namespace {
+
+FluxTransformer small_flux() {
+  return FluxTransformer(FluxConfig{.in_channels = 8,
+                                    .out_channels = 8,
+                                    .num_layers = 1,
+                                    .num_single_layers = 1,
+                                    .attention_head_dim = 16,
+                                    .num_attention_heads = 2,
+                                    .joint_attention_dim = 12,
+                                    .pooled_projection_dim = 12,
+                                    .axes_dims_rope = {4, 6, 6}});
+}
+
+TEST(PaperRecipe, SparsifiesTheNamedLayersOnly) {
+  const auto model = small_flux();
+  // Double block: q, k, v and up, down of two streams = 10; single block: q, k, v and proj_mlp = 4.
+  EXPECT_EQ(apply_paper_flux_recipe(*model, LinearMode::norm), 14);
+  for (const auto& [name, linear] : named_linears(*model)) {
+    EXPECT_EQ(linear->mode(), in_paper_flux_recipe(name) ? LinearMode::norm : LinearMode::dense)
+        << name;
+  }
+}
+
+TEST(PaperRecipe, LeavesOutputProjectionsDense) {
+  EXPECT_TRUE(in_paper_flux_recipe("transformer_blocks.3.attn.add_k_proj"));
+  EXPECT_TRUE(in_paper_flux_recipe("transformer_blocks.0.ff.net.2"));
+  EXPECT_TRUE(in_paper_flux_recipe("single_transformer_blocks.7.proj_mlp"));
+  EXPECT_FALSE(in_paper_flux_recipe("single_transformer_blocks.7.proj_out"));
+  EXPECT_FALSE(in_paper_flux_recipe("transformer_blocks.0.attn.to_out.0"));
+  EXPECT_FALSE(in_paper_flux_recipe("transformer_blocks.0.norm1.linear"));
+  EXPECT_FALSE(in_paper_flux_recipe("proj_out"));
+}
+
+TEST(PaperRecipe, DenseUndoesIt) {
+  const auto model = small_flux();
+  apply_paper_flux_recipe(*model, LinearMode::naive);
+  apply_paper_flux_recipe(*model, LinearMode::dense);
+  const auto linears = named_linears(*model);
+  EXPECT_TRUE(std::all_of(linears.begin(), linears.end(), [](const NamedLinear& item) {
+    return item.linear->mode() == LinearMode::dense;
+  }));
+}
+
+}  // namespace
+}  // namespace rtlynx
