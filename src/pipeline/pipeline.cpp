@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "pipeline/pipeline.h"
+
+#include <ATen/CPUGeneratorImpl.h>
+
+#include "base/error.h"
+#include "io/file.h"
+#include "io/json.h"
+#include "models/parameters.h"
+#include "pipeline/pixels.h"
+#include "rtlynx/version.h"
+
+namespace rtlynx {
+namespace {
+
+constexpr const char* kPipelineClass = "LynxMiniPipeline";
+constexpr int kMaxSide = 512;
+constexpr std::int64_t kRgb = 3;
+
+void check_request(const GenerateRequest& request, std::int64_t patch) {
+  const auto refuse = [](const std::string& message) { throw UsageError("generate: " + message); };
+  if (request.prompts.empty()) refuse("required at least one prompt, got none");
+  if (request.prompts.size() != request.seeds.size()) {
+    refuse("required one seed per prompt, got " + std::to_string(request.seeds.size()) + " for " +
+           std::to_string(request.prompts.size()));
+  }
+  for (const int side : {request.width, request.height}) {
+    if (side < patch || side > kMaxSide || side % patch != 0) {
+      refuse("required width and height from " + std::to_string(patch) + " to " +
+             std::to_string(kMaxSide) + " pixels in steps of " + std::to_string(patch) + ", got " +
+             std::to_string(request.width) + "x" + std::to_string(request.height));
+    }
+  }
+  if (!(request.guidance >= 0)) {
+    refuse("required guidance of at least 0, got " + std::to_string(request.guidance));
+  }
+}
+
+// [B, 3, H, W], image i from its own generator, so that it does not depend on its batch.
+torch::Tensor draw_noise(const GenerateRequest& request) {
+  std::vector<torch::Tensor> noise;
+  for (const std::uint64_t seed : request.seeds) {
+    auto generator = at::detail::createCPUGenerator(seed);
+    noise.push_back(torch::randn({kRgb, request.height, request.width}, generator,
+                                 torch::TensorOptions().dtype(torch::kFloat32)));
+  }
+  return torch::stack(noise);
+}
+
+}  // namespace
+
+FluxInputs make_flux_inputs(const torch::Tensor& tokens, const torch::Tensor& sigma,
+                            const TextEmbedding& text, std::int64_t rows, std::int64_t columns) {
+  const auto position_options = tokens.options().dtype(torch::kFloat32);
+  const torch::Tensor img_ids = image_position_ids(rows, columns).to(position_options.device());
+  return {.hidden_states = tokens,
+          .encoder_hidden_states = text.tokens,
+          .pooled_projections = text.pooled,
+          .timestep = sigma,
+          .guidance = {},
+          .img_ids = img_ids,
+          .txt_ids = torch::zeros({text.tokens.size(1), img_ids.size(1)}, position_options)};
+}
+
+torch::Tensor Pipeline::generate_pixels(const GenerateRequest& request,
+                                        const StepCallback& on_step) {
+  check_request(request, patch);
+  const torch::InferenceMode inference;
+  const auto batch = static_cast<std::int64_t>(request.prompts.size());
+  const std::int64_t rows = request.height / patch, columns = request.width / patch;
+  const bool guided = request.guidance != 1.0;
+
+  torch::Tensor ids = text_encoder->encode(request.prompts);
+  if (guided) ids = torch::cat({torch::zeros_like(ids), ids});  // the empty prompt first
+  const TextEmbedding text = text_encoder(ids.to(options().device()));
+
+  const Schedule schedule = make_schedule(scheduler, request.steps, rows * columns);
+  // The sample stays fp32 between steps; only the model works in the weights' type.
+  torch::Tensor sample =
+      tokens_from_pixels(draw_noise(request), patch).to(options().dtype(torch::kFloat32));
+  if (on_step) on_step(0, schedule.steps());
+  for (int step = 0; step < schedule.steps(); ++step) {
+    const float sigma = schedule.sigmas[step];
+    torch::Tensor input = sample.to(options());
+    if (guided) input = torch::cat({input, input});
+    const torch::Tensor time = torch::full({input.size(0)}, sigma, sample.options());
+    torch::Tensor velocity =
+        transformer(make_flux_inputs(input, time, text, rows, columns)).to(torch::kFloat32);
+    if (guided) {
+      const auto halves = velocity.split(batch);
+      velocity = halves[0] + request.guidance * (halves[1] - halves[0]);
+    }
+    sample = sample + (schedule.sigmas[step + 1] - sigma) * velocity;
+    if (on_step) on_step(step + 1, schedule.steps());
+  }
+  return pixels_from_tokens(sample.to(torch::kCPU), patch, request.height, request.width);
+}
+
+std::vector<Image> Pipeline::generate(const GenerateRequest& request, const StepCallback& on_step) {
+  return images_from_pixels(generate_pixels(request, on_step));
+}
+
+Pipeline load_pipeline(const std::filesystem::path& folder, const torch::TensorOptions& options) {
+  const std::filesystem::path index_path = folder / "model_index.json";
+  const nlohmann::json index = read_json_file(index_path);
+  const std::string where = index_path.string();
+  const std::string kind = json_string(index, "_class_name", where);
+  require(kind == kPipelineClass, where, std::string("_class_name ") + kPipelineClass, kind);
+
+  Pipeline pipeline;
+  pipeline.name = std::filesystem::weakly_canonical(folder).filename().string();
+  pipeline.patch = json_int(index, "pixel_patch_size", where, {.min = 1, .max = 64});
+  pipeline.trained_size =
+      static_cast<int>(json_int(index, "image_size", where, {.min = 4, .max = kMaxSide}));
+  const auto scheduler_path = folder / "scheduler" / "scheduler_config.json";
+  pipeline.scheduler =
+      scheduler_config_from_json(read_json_file(scheduler_path), scheduler_path.string());
+  pipeline.text_encoder = load_text_encoder(folder / "text_encoder", options);
+  pipeline.transformer = load_flux(folder / "transformer", options);
+
+  const FluxConfig& config = pipeline.transformer->config();
+  const std::int64_t token = kRgb * pipeline.patch * pipeline.patch;
+  require(config.in_channels == token && config.out_channels == token && config.patch_size == 1,
+          where, "a transformer over " + std::to_string(token) + "-channel RGB patches",
+          std::to_string(config.in_channels) + " channels");
+  const std::int64_t text = pipeline.text_encoder->channels();
+  require(config.joint_attention_dim == text && config.pooled_projection_dim == text, where,
+          "a transformer that reads " + std::to_string(text) + " text channels",
+          std::to_string(config.joint_attention_dim) + " and " +
+              std::to_string(config.pooled_projection_dim));
+  return pipeline;
+}
+
+void save_pipeline(const Pipeline& pipeline, const std::filesystem::path& folder,
+                   std::size_t max_shard_bytes) {
+  for (const char* part : {"transformer", "text_encoder", "scheduler"}) {
+    std::filesystem::create_directories(folder / part);
+  }
+  const nlohmann::ordered_json index = {
+      {"_class_name", kPipelineClass},
+      {"_rtlynx_version", version()},
+      {"image_size", pipeline.trained_size},
+      {"pixel_patch_size", pipeline.patch},
+      {"scheduler", {"diffusers", "FlowMatchEulerDiscreteScheduler"}},
+      {"text_encoder", {"rtlynx", "TextEncoder"}},
+      {"transformer", {"diffusers", "FluxTransformer2DModel"}},
+  };
+  const auto write_json = [&](const std::filesystem::path& path, const auto& json) {
+    write_file_atomically(folder / path, json.dump(2) + "\n");
+  };
+  write_json("model_index.json", index);
+  write_json("scheduler/scheduler_config.json", to_json(pipeline.scheduler));
+  write_json("transformer/config.json", to_json(pipeline.transformer->config()));
+  save_parameters(*pipeline.transformer, folder / "transformer", "diffusion_pytorch_model",
+                  torch::kBFloat16, max_shard_bytes);
+  save_text_encoder(pipeline.text_encoder, folder / "text_encoder");
+}
+
+}  // namespace rtlynx

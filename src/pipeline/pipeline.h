@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "base/image.h"
+#include "models/flux.h"
+#include "pipeline/scheduler.h"
+#include "pipeline/text_encoder.h"
+
+namespace rtlynx {
+
+/// What to draw. prompts[i] is drawn from seeds[i].
+struct GenerateRequest {
+  std::vector<std::string> prompts;
+  std::vector<std::uint64_t> seeds;
+  int steps = 28;
+  double guidance = 4.0;  ///< classifier-free guidance; 1 switches it off and halves the work
+  int width = 64;         ///< pixels
+  int height = 64;
+};
+
+/// Called before the first step with 0 and after each with the number of finished steps.
+using StepCallback = std::function<void(int finished, int steps)>;
+
+/// A text-to-image model with all it needs, from a folder in diffusers' layout.
+struct Pipeline {
+  std::string name;        ///< the folder's name
+  std::int64_t patch = 4;  ///< pixels along a token's side; tokens hold raw RGB
+  int trained_size = 64;   ///< pixels; other sizes extrapolate
+  SchedulerConfig scheduler;
+  TextEncoder text_encoder{nullptr};
+  FluxTransformer transformer{nullptr};
+
+  torch::TensorOptions options() const { return transformer->parameters().front().options(); }
+
+  /// One image per prompt. Same request, device, batch and threads: same bits. The noise is drawn
+  /// on the CPU in fp32, one generator per image, so that devices start alike. Throws UsageError
+  /// for an empty request, impossible sizes, unknown words and fewer than one step.
+  std::vector<Image> generate(const GenerateRequest& request, const StepCallback& on_step = {});
+
+  /// The denoised pictures before rounding: fp32 [B, 3, H, W] on the CPU, about [-1, 1].
+  torch::Tensor generate_pixels(const GenerateRequest& request, const StepCallback& on_step = {});
+};
+
+/// Reads model_index.json, transformer/, text_encoder/ and scheduler/ in `folder`; the weights are
+/// converted to the dtype and device of `options`.
+Pipeline load_pipeline(const std::filesystem::path& folder, const torch::TensorOptions& options);
+
+/// Writes what load_pipeline reads; weights as bf16 in shards of at most `max_shard_bytes`.
+void save_pipeline(const Pipeline& pipeline, const std::filesystem::path& folder,
+                   std::size_t max_shard_bytes);
+
+/// Inputs of the transformer for a batch of B pictures of rows x columns tokens: positions, and the
+/// text. `tokens` [B, rows * columns, channels], `sigma` [B].
+FluxInputs make_flux_inputs(const torch::Tensor& tokens, const torch::Tensor& sigma,
+                            const TextEmbedding& text, std::int64_t rows, std::int64_t columns);
+
+}  // namespace rtlynx
