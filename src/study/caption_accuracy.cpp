@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "study/caption_accuracy.h"
+
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <iterator>
+#include <mutex>
+
+#include "base/error.h"
+#include "data/caption.h"
+
+namespace rtlynx {
+namespace {
+
+CaptionScore read_and_score(const std::vector<Scene>& scenes, const std::vector<Image>& images) {
+  CaptionScore total;
+  std::mutex mutex;
+  at::parallel_for(0, static_cast<std::int64_t>(images.size()), /*grain_size=*/1,
+                   [&](std::int64_t begin, std::int64_t end) {
+                     for (std::int64_t i = begin; i < end; ++i) {
+                       const CaptionScore one = score(scenes[i], read_scene(images[i]));
+                       const std::lock_guard lock(mutex);
+                       total += one;
+                     }
+                   });
+  return total;
+}
+
+}  // namespace
+
+CaptionSuite make_caption_suite(int count, std::uint64_t seed) {
+  Rng rng(seed);
+  CaptionSuite suite;
+  for (int i = 0; i < count; ++i) {
+    suite.scenes.push_back(sample_scene(rng, Split::held_out));
+    suite.captions.push_back(caption(suite.scenes.back()));
+  }
+  return suite;
+}
+
+AccuracyRun measure_caption_accuracy(Pipeline& pipeline, const CaptionSuite& suite,
+                                     GenerateRequest request, int batch,
+                                     const std::function<void(int)>& on_image) {
+  require(pipeline.trained_size == kSceneSide, "measure_caption_accuracy",
+          "a model of " + std::to_string(kSceneSide) + "-pixel scenes",
+          std::to_string(pipeline.trained_size));
+  const int count = static_cast<int>(suite.captions.size());
+  request.width = request.height = kSceneSide;
+  AccuracyRun run;
+  for (int first = 0; first < count; first += batch) {
+    request.prompts.clear();
+    request.seeds.clear();
+    for (int i = first; i < std::min(count, first + batch); ++i) {
+      request.prompts.push_back(suite.captions[i]);
+      request.seeds.push_back(static_cast<std::uint64_t>(i));
+    }
+    auto images = pipeline.generate(request);
+    std::move(images.begin(), images.end(), std::back_inserter(run.images));
+    if (on_image) on_image(static_cast<int>(run.images.size()));
+  }
+  run.score = read_and_score(suite.scenes, run.images);
+  return run;
+}
+
+nlohmann::ordered_json to_json(const CaptionScore& score) {
+  return {{"shape_color_position", score.shape_color_position.rate()},
+          {"everything", score.everything.rate()},
+          {"shape", score.shape.rate()},
+          {"color", score.color.rate()},
+          {"position", score.position.rate()},
+          {"count", score.count.rate()},
+          {"size", score.size.rate()},
+          {"texture", score.texture.rate()},
+          {"word", score.word.rate()},
+          {"background", score.background.rate()}};
+}
+
+}  // namespace rtlynx

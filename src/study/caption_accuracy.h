@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <functional>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "data/scene.h"
+#include "metrics/checker.h"
+#include "pipeline/pipeline.h"
+
+namespace rtlynx {
+
+/// A fixed list of held-out scenes and the captions that ask for them in full.
+struct CaptionSuite {
+  std::vector<Scene> scenes;
+  std::vector<std::string> captions;
+};
+
+/// The first `count` scenes of the held-out split under `seed`.
+CaptionSuite make_caption_suite(int count, std::uint64_t seed);
+
+struct AccuracyRun {
+  CaptionScore score;         ///< summed over the captions
+  std::vector<Image> images;  ///< one per caption
+};
+
+/// Draws every caption of the suite (image i with seed i) and reads the pictures back.
+/// `on_image` is called with the number of finished images.
+AccuracyRun measure_caption_accuracy(Pipeline& pipeline, const CaptionSuite& suite,
+                                     GenerateRequest request, int batch,
+                                     const std::function<void(int)>& on_image = {});
+
+/// {"shape_color_position": ..., "shape": ..., ...}: shares right, between 0 and 1.
+nlohmann::ordered_json to_json(const CaptionScore& score);
+
+}  // namespace rtlynx

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+
+#include "study/adamw.h"
+#include "study/lynx_mini.h"
+
+namespace rtlynx {
+
+/// How lynx-mini is trained: flow matching on drawn scenes.
+struct TrainOptions {
+  LynxMiniShape shape;
+  std::uint64_t seed = 0;
+  std::int64_t steps = 12000;    ///< of the whole run; the learning rate's course depends on it
+  std::int64_t batch = 384;      ///< scenes per step
+  double learning_rate = 4e-4;   ///< peak
+  std::int64_t warm_up = 500;    ///< steps to the peak
+  double decay_share = 0.4;      ///< last part of the run, over which the rate falls to zero
+  double caption_dropout = 0.1;  ///< share of scenes trained without caption, for guidance
+  double time_spread = 1.2;      ///< t = sigmoid(spread * N(0, 1))
+  AdamWOptions adamw;
+  torch::Device device = torch::kCPU;
+
+  std::filesystem::path checkpoint;        ///< safetensors; resumed from if it exists
+  std::int64_t checkpoint_interval = 500;  ///< steps
+};
+
+/// Where a run stands; passed to the callback after every step.
+struct TrainProgress {
+  std::int64_t step = 0;  ///< finished
+  std::int64_t steps = 0;
+  double learning_rate = 0;
+  double loss = 0;  ///< mean squared velocity error, running mean; refreshed now and then, since
+                    ///< reading it waits for the device
+};
+
+/// Returns false to stop early.
+using TrainCallback = std::function<bool(const TrainProgress&)>;
+
+struct TrainResult {
+  Pipeline pipeline;  ///< with averaged weights, on the training device
+  std::int64_t finished_steps = 0;
+  double loss = 0;
+};
+
+/// Trains, or goes on with the run in options.checkpoint. Batches depend only on seed and step, so
+/// that a resumed run sees what an uninterrupted one would have seen. On an early stop the
+/// checkpoint is written first. Throws Error if the checkpoint belongs to other options.
+TrainResult train_lynx_mini(const TrainOptions& options, const TrainCallback& on_step = {});
+
+/// Learning rate of step `step` (from 0): linear warm-up, plateau, cosine to zero.
+double learning_rate_at(const TrainOptions& options, std::int64_t step);
+
+}  // namespace rtlynx
