@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+#include <torch/version.h>
+
+#include <nlohmann/json.hpp>
+
+#include "cli/commands.h"
+#include "cli/model_options.h"
+#include "models/recipe.h"
+#include "rtlynx/version.h"
+
+namespace rtlynx::cli {
+namespace {
+
+struct InfoOptions {
+  ModelOptions model;
+  bool layers = false;
+  bool vocabulary = false;
+  bool json = false;
+};
+
+nlohmann::ordered_json describe_build() {
+  return {{"rtlynx", version()},
+          {"torch", TORCH_VERSION},
+          {"gpu_kernels", RTLYNX_WITH_CUDA != 0},
+          {"cpu_threads", torch::get_num_threads()},
+          {"gpu_usable_by_torch", torch::cuda::is_available()}};
+}
+
+nlohmann::ordered_json describe_model(const InfoOptions& options) {
+  const auto folder = options.model.model_folder();
+  const Pipeline pipeline = options.model.load();
+  const FluxConfig& config = pipeline.transformer->config();
+  std::int64_t parameters = 0, sparse_weights = 0, linear_weights = 0, sparse_layers = 0;
+  nlohmann::ordered_json layers = nlohmann::ordered_json::array();
+  for (const auto& parameter : pipeline.transformer->parameters()) parameters += parameter.numel();
+  for (const auto& [name, linear] : named_linears(*pipeline.transformer)) {
+    const bool sparse = in_paper_flux_recipe(name);
+    linear_weights += linear->weight.numel();
+    sparse_weights += sparse ? linear->weight.numel() : 0;
+    sparse_layers += sparse ? 1 : 0;
+    layers.push_back({{"name", name},
+                      {"in", linear->in_features()},
+                      {"out", linear->out_features()},
+                      {"sparse", sparse}});
+  }
+  nlohmann::ordered_json model = {
+      {"folder", folder.string()},
+      {"parameters", parameters},
+      {"hidden_size", config.hidden_dim()},
+      {"double_blocks", config.num_layers},
+      {"single_blocks", config.num_single_layers},
+      {"trained_size", pipeline.trained_size},
+      {"linear_layers", layers.size()},
+      {"sparsified_layers", sparse_layers},
+      {"sparsified_weight_share",
+       static_cast<double>(sparse_weights) / static_cast<double>(linear_weights)}};
+  if (options.layers) model["layers"] = std::move(layers);
+  if (options.vocabulary) model["vocabulary"] = pipeline.text_encoder->vocabulary().words();
+  return model;
+}
+
+void print_section(const std::string& title, const nlohmann::ordered_json& section) {
+  fmt::print("{}\n", title);
+  for (const auto& [key, value] : section.items()) {
+    if (key == "layers") {
+      for (const auto& layer : value) {
+        fmt::print("  {:6} {:5} -> {:5}  {}\n", layer["sparse"].get<bool>() ? "2:4" : "dense",
+                   layer["in"].get<int>(), layer["out"].get<int>(),
+                   layer["name"].get<std::string>());
+      }
+    } else {
+      fmt::print("  {:24} {}\n", key, value.is_string() ? value.get<std::string>() : value.dump());
+    }
+  }
+}
+
+void info(const InfoOptions& options) {
+  const nlohmann::ordered_json report = {{"build", describe_build()},
+                                         {"model", describe_model(options)}};
+  if (options.json) {
+    fmt::print("{}\n", report.dump(2));
+    return;
+  }
+  print_section("build", report["build"]);
+  print_section("model", report["model"]);
+}
+
+}  // namespace
+
+void add_info(CLI::App& app) {
+  auto options = std::make_shared<InfoOptions>();
+  CLI::App* command = app.add_subcommand("info", "Show the build, the devices and the model");
+  command->add_flag("--layers", options->layers, "List every Linear layer and what it does");
+  command->add_flag("--vocabulary", options->vocabulary, "List the words that prompts may use");
+  command->add_flag("--json", options->json, "Print JSON");
+  options->model.add_to(*command);
+  command->footer("Example:\n  rtlynx info --layers");
+  command->callback([options] { info(*options); });
+}
+
+}  // namespace rtlynx::cli

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/model_options.h"
+
+#include <cstdlib>
+#include <system_error>
+
+#include "base/error.h"
+
+namespace rtlynx::cli {
+namespace {
+
+// <prefix>/bin/rtlynx finds <prefix>/share/rtlynx/models.
+std::filesystem::path installed_models() {
+  std::error_code unreadable;
+  const auto self = std::filesystem::read_symlink("/proc/self/exe", unreadable);
+  return self.parent_path().parent_path() / "share" / "rtlynx" / "models";
+}
+
+}  // namespace
+
+void ModelOptions::add_to(CLI::App& command) {
+  command.add_option("--model", model,
+                     "Model folder in diffusers' layout [default: $RTLYNX_MODEL, else lynx-mini]");
+  command.add_option("--device", device, "Where to compute")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->capture_default_str();
+  command.add_option("--dtype", dtype, "Arithmetic [auto: fp32 on the CPU, bf16 on a GPU]")
+      ->check(CLI::IsMember({"auto", "fp32", "bf16"}))
+      ->capture_default_str();
+  command.add_option("--threads", threads, "CPU threads [0: all cores]")
+      ->check(CLI::Range(0, 1024));
+}
+
+std::filesystem::path ModelOptions::model_folder() const {
+  if (!model.empty()) return model;
+  if (const char* variable = std::getenv("RTLYNX_MODEL")) return variable;
+  for (const auto& models : {installed_models(), std::filesystem::path(RTLYNX_MODELS_SOURCE_DIR)}) {
+    if (std::filesystem::exists(models / "lynx-mini" / "model_index.json")) {
+      return models / "lynx-mini";
+    }
+  }
+  fail("model",
+       "--model, the variable RTLYNX_MODEL, or lynx-mini at " + installed_models().string(),
+       "none of them");
+}
+
+torch::TensorOptions ModelOptions::tensor_options() const {
+  const bool gpu = device == "cuda" || (device == "auto" && torch::cuda::is_available());
+  require(!gpu || torch::cuda::is_available(), "--device cuda", "a GPU that torch can use", "none");
+  const bool half = dtype == "bf16" || (dtype == "auto" && gpu);
+  return torch::TensorOptions()
+      .device(gpu ? torch::kCUDA : torch::kCPU)
+      .dtype(half ? torch::kBFloat16 : torch::kFloat32);
+}
+
+Pipeline ModelOptions::load() const {
+  if (threads > 0) torch::set_num_threads(threads);
+  return load_pipeline(model_folder(), tensor_options());
+}
+
+}  // namespace rtlynx::cli

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
+#include <atomic>
+#include <csignal>
+#include <filesystem>
+
+#include "base/error.h"
+#include "cli/commands.h"
+#include "cli/progress.h"
+#include "study/train.h"
+
+namespace rtlynx::cli {
+namespace {
+
+struct TrainMiniOptions {
+  TrainOptions train;
+  std::string device = "auto";
+  std::string output = "lynx-mini";
+  int threads = 0;
+  std::int64_t stop_after = 0;
+};
+
+// Shards that version control and mail take without complaint.
+constexpr std::size_t kMaxShardBytes = std::size_t{15} << 20;
+
+std::atomic<bool> interrupted{false};
+
+/// Ctrl-C and SIGTERM end the run after the current step while this lives; a second one kills.
+class InterruptScope {
+ public:
+  InterruptScope() {
+    for (const int number : {SIGINT, SIGTERM}) std::signal(number, on_signal);
+  }
+  ~InterruptScope() {
+    for (const int number : {SIGINT, SIGTERM}) std::signal(number, SIG_DFL);
+  }
+  InterruptScope(const InterruptScope&) = delete;
+  InterruptScope& operator=(const InterruptScope&) = delete;
+
+ private:
+  static void on_signal(int number) {
+    interrupted = true;
+    std::signal(number, SIG_DFL);
+  }
+};
+
+void train_mini(TrainMiniOptions options) {
+  if (options.threads > 0) torch::set_num_threads(options.threads);
+  const bool gpu =
+      options.device == "cuda" || (options.device == "auto" && torch::cuda::is_available());
+  require(!gpu || torch::cuda::is_available(), "--device cuda", "a GPU that torch can use", "none");
+  options.train.device = gpu ? torch::Device(torch::kCUDA, 0) : torch::Device(torch::kCPU);
+  std::filesystem::create_directories(options.output);
+  if (options.train.checkpoint.empty()) {
+    options.train.checkpoint = std::filesystem::path(options.output) / "checkpoint.safetensors";
+  }
+
+  const InterruptScope scope;
+  ProgressBar bar("train", options.train.steps);
+  std::int64_t here = 0;
+  const TrainResult result = train_lynx_mini(options.train, [&](const TrainProgress& progress) {
+    bar.update(progress.step, fmt::format("loss {:.4f}", progress.loss));
+    ++here;
+    return !interrupted && (options.stop_after == 0 || here < options.stop_after);
+  });
+  save_pipeline(result.pipeline, options.output, kMaxShardBytes);
+  fmt::print("{} of {} steps, loss {:.4f}; model in {}\n", result.finished_steps,
+             options.train.steps, result.loss, options.output);
+  if (result.finished_steps < options.train.steps) {
+    fmt::print("The same command goes on from {}\n", options.train.checkpoint.string());
+  }
+}
+
+}  // namespace
+
+void add_train_mini(CLI::App& app) {
+  auto options = std::make_shared<TrainMiniOptions>();
+  TrainOptions& train = options->train;
+  CLI::App* command =
+      app.add_subcommand("train-mini", "Train lynx-mini on scenes that rtlynx draws itself");
+  command->add_option("-o,--output", options->output, "Folder of the model and its checkpoint")
+      ->capture_default_str();
+  command->add_option("--checkpoint", train.checkpoint,
+                      "Resume file [default: checkpoint.safetensors in the output folder]");
+  command->add_option("--steps", train.steps, "Steps of the whole run")
+      ->check(CLI::Range(1, 100000000))
+      ->capture_default_str();
+  command
+      ->add_option("--stop-after", options->stop_after,
+                   "Stop after this many steps of this call and keep the checkpoint [0: never]")
+      ->check(CLI::NonNegativeNumber);
+  command->add_option("--batch", train.batch, "Scenes per step")
+      ->check(CLI::Range(1, 65536))
+      ->capture_default_str();
+  command->add_option("--learning-rate", train.learning_rate, "Peak learning rate")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command->add_option("--warm-up", train.warm_up, "Steps to the peak")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command->add_option("--heads", train.shape.heads, "Heads of 64 channels: hidden size / 64")
+      ->check(CLI::Range(1, 64))
+      ->capture_default_str();
+  command->add_option("--double-blocks", train.shape.double_blocks, "Double-stream blocks")
+      ->check(CLI::Range(0, 100))
+      ->capture_default_str();
+  command->add_option("--single-blocks", train.shape.single_blocks, "Single-stream blocks")
+      ->check(CLI::Range(0, 100))
+      ->capture_default_str();
+  command->add_option("--seed", train.seed, "Seed of weights and scenes")->capture_default_str();
+  command->add_option("--device", options->device, "Where to compute")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->capture_default_str();
+  command->add_option("--threads", options->threads, "CPU threads [0: all cores]")
+      ->check(CLI::Range(0, 1024));
+  command->footer(
+      "Example:\n"
+      "  rtlynx train-mini --steps 12000 -o my-mini   # Ctrl-C keeps a checkpoint; run it again "
+      "to\n"
+      "                                               # go on\n"
+      "  rtlynx generate --model my-mini -p \"a large red circle top left\"");
+  command->callback([options] { train_mini(*options); });
+}
+
+}  // namespace rtlynx::cli
