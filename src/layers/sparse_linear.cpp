@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "layers/sparse_linear.h"
 
-#include <ATen/core/dispatch/Dispatcher.h>
-
 #include <array>
 #include <optional>
+#include <sstream>
 #include <utility>
 
 #include "base/error.h"
+#include "ops/ops.h"
 
 namespace rtlynx {
 namespace {
@@ -18,18 +18,6 @@ constexpr std::array<std::pair<LinearMode, std::string_view>, 4> kModeNames = {{
     {LinearMode::norm, "norm"},
     {LinearMode::norm_low_rank, "norm+low-rank"},
 }};
-
-// The signature of rtlynx::linear24 as registered in src/ops.
-using Linear24 = torch::Tensor(const torch::Tensor& x, const torch::Tensor& weight,
-                               const std::optional<torch::Tensor>& bias,
-                               const std::optional<torch::Tensor>& lora_down,
-                               const std::optional<torch::Tensor>& lora_up, bool norm);
-
-const c10::TypedOperatorHandle<Linear24>& linear24_op() {
-  static const auto op =
-      c10::Dispatcher::singleton().findSchemaOrThrow("rtlynx::linear24", "").typed<Linear24>();
-  return op;
-}
 
 std::optional<torch::Tensor> if_defined(const torch::Tensor& tensor) {
   return tensor.defined() ? std::optional(tensor) : std::nullopt;
@@ -66,10 +54,12 @@ SparseLinearImpl::SparseLinearImpl(std::int64_t in_features, std::int64_t out_fe
 torch::Tensor SparseLinearImpl::forward(const torch::Tensor& x) {
   if (mode_ == LinearMode::dense) return torch::linear(x, weight, bias);
   const bool low_rank = mode_ == LinearMode::norm_low_rank;
-  return linear24_op().call(x, weight, if_defined(bias),
-                            low_rank ? if_defined(low_rank_down_) : std::nullopt,
-                            low_rank ? if_defined(low_rank_up_) : std::nullopt,
-                            /*norm=*/mode_ != LinearMode::naive);
+  const ops::Linear24Weights weights{
+      .weight = weight,
+      .bias = if_defined(bias),
+      .lora_down = low_rank ? if_defined(low_rank_down_) : std::nullopt,
+      .lora_up = low_rank ? if_defined(low_rank_up_) : std::nullopt};
+  return ops::linear24(x, weights, /*norm=*/mode_ != LinearMode::naive);
 }
 
 void SparseLinearImpl::set_mode(LinearMode mode) {

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line as a user meets it: outputs, exit codes, messages, files. Standard library only."""
+
+import json
+import os
+import pathlib
+import resource
+import signal
+import struct
+import subprocess
+import tempfile
+import unittest
+
+BINARY = os.environ["RTLYNX_BINARY"]
+VERSION = os.environ["RTLYNX_VERSION"]
+QUICK = ["--steps", "2"]
+PROMPT = ["-p", "a large red circle top left"]
+
+
+def run(*arguments, cwd=None, **options):
+    return subprocess.run([BINARY, *map(str, arguments)], capture_output=True, text=True, cwd=cwd,
+                          timeout=600, **options)
+
+
+def png_chunks(data):
+    position = 8
+    while position < len(data):
+        length, kind = struct.unpack(">I4s", data[position:position + 8])
+        yield kind, data[position + 8:position + 8 + length]
+        position += 12 + length
+
+
+def png_texts(path):
+    chunks = png_chunks(pathlib.Path(path).read_bytes())
+    return dict(body.decode("latin-1").split("\0", 1) for kind, body in chunks if kind == b"tEXt")
+
+
+def png_size(path):
+    return struct.unpack(">II", pathlib.Path(path).read_bytes()[16:24])
+
+
+class CliTest(unittest.TestCase):
+    def setUp(self):
+        holder = tempfile.TemporaryDirectory()
+        self.addCleanup(holder.cleanup)
+        self.folder = pathlib.Path(holder.name)
+
+    def files(self):
+        return sorted(path.name for path in self.folder.iterdir())
+
+    def assert_refused(self, result, code, *words):
+        self.assertEqual(result.returncode, code, result.stderr)
+        for word in words:
+            self.assertIn(word, result.stderr)
+
+
+class HelpTest(CliTest):
+    def test_every_command_has_help_with_an_example(self):
+        for command in ("generate", "evaluate", "train-mini", "info"):
+            result = run(command, "--help")
+            self.assertEqual(result.returncode, 0)
+            self.assertIn(f"rtlynx {command}", result.stdout)
+            self.assertIn("Example", result.stdout)
+
+    def test_version(self):
+        self.assertEqual(run("--version").stdout.strip(), f"rtlynx {VERSION}")
+
+    def test_bad_usage_is_exit_code_2(self):
+        for arguments in ([], ["paint"], ["generate", "--steps", "0", *PROMPT], ["generate"],
+                          ["generate", "--mode", "fast", *PROMPT], ["info", "--threads", "-1"]):
+            result = run(*arguments, cwd=self.folder)
+            self.assertEqual(result.returncode, 2, (arguments, result.stderr))
+            self.assertTrue(result.stderr)
+        self.assertEqual(self.files(), [])
+
+
+class InfoTest(CliTest):
+    def test_json_describes_build_and_model(self):
+        report = json.loads(run("info", "--json", "--layers", "--vocabulary").stdout)
+        self.assertEqual(report["build"]["rtlynx"], VERSION)
+        self.assertEqual(len(report["model"]["layers"]), report["model"]["linear_layers"])
+        sparse = [layer["name"] for layer in report["model"]["layers"] if layer["sparse"]]
+        self.assertEqual(len(sparse), report["model"]["sparsified_layers"])
+        self.assertIn("single_transformer_blocks.0.proj_mlp", sparse)
+        self.assertNotIn("single_transformer_blocks.0.proj_out", sparse)
+        self.assertIn("circle", report["model"]["vocabulary"])
+
+
+class GenerateTest(CliTest):
+    def test_same_seed_same_bytes(self):
+        for name in ("a.png", "b.png"):
+            result = run("generate", *PROMPT, *QUICK, "--seed", 7, "-o", self.folder / name)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertEqual(result.stderr, "")  # no progress bar into a pipe
+        self.assertEqual((self.folder / "a.png").read_bytes(), (self.folder / "b.png").read_bytes())
+        run("generate", *PROMPT, *QUICK, "--seed", 8, "-o", self.folder / "c.png")
+        self.assertNotEqual((self.folder / "a.png").read_bytes(),
+                            (self.folder / "c.png").read_bytes())
+
+    def test_png_says_how_it_was_made(self):
+        path = self.folder / "a.png"
+        run("generate", *PROMPT, *QUICK, "--seed", 7, "--mode", "naive", "-o", path)
+        texts = png_texts(path)
+        self.assertEqual(texts["prompt"], PROMPT[1])
+        self.assertEqual(texts["seed"], "7")
+        self.assertEqual(texts["Software"], f"rtlynx {VERSION}")
+        for part in ("mode naive", "steps 2", "guidance 4", "64x64", "model lynx-mini"):
+            self.assertIn(part, texts["settings"])
+        self.assertEqual(png_size(path), (64, 64))
+
+    def test_compare_reports_and_draws_three_panels(self):
+        result = run("generate", *PROMPT, *QUICK, "--compare", "-n", 2, "--json", "-o",
+                     self.folder / "x.png")
+        report = json.loads(result.stdout)
+        self.assertEqual([image["seed"] for image in report["images"]], [0, 1])
+        for image in report["images"]:
+            self.assertGreater(image["psnr"], 5)
+            self.assertTrue(0 < image["ssim"] <= 1)
+        self.assertGreater(report["seconds_per_step_dense"], 0)
+        self.assertEqual(self.files(), ["x-0000.png", "x-0001.png"])
+        self.assertEqual(png_size(self.folder / "x-0000.png"), (4 * (3 * 64 + 2 * 2), 4 * 64))
+
+    def test_prompts_file_and_size(self):
+        (self.folder / "prompts.txt").write_text("a red circle\n\nthe word cat\n")
+        result = run("generate", "--prompts-file", "prompts.txt", *QUICK, "--size", "32x16", "-o",
+                     "o.png", cwd=self.folder)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("trained at 64x64", result.stderr)
+        self.assertEqual(png_size(self.folder / "o-0001.png"), (32, 16))
+
+    def test_unknown_words_are_named(self):
+        result = run("generate", "-p", "a red cirkle", "-o", self.folder / "a.png")
+        self.assert_refused(result, 2, "cirkle", "circle")
+        self.assertEqual(self.files(), [])
+
+    def test_impossible_requests(self):
+        output = ["-o", self.folder / "a.png"]
+        self.assert_refused(run("generate", *PROMPT, "--size", "63x64", *output), 2, "63x64")
+        self.assert_refused(run("generate", *PROMPT, "--size", "big", *output), 2, "WIDTHxHEIGHT")
+        self.assert_refused(run("generate", *PROMPT, "-o", self.folder / "a.jpg"), 2, ".png")
+        self.assert_refused(run("generate", *PROMPT, "-o", self.folder / "no" / "a.png"), 2,
+                            "existing folder")
+        self.assert_refused(run("generate", *PROMPT, "--compare", "--mode", "dense", *output), 2,
+                            "sparse")
+        self.assertEqual(self.files(), [])
+
+    def test_unreadable_models(self):
+        result = run("generate", *PROMPT, "--model", self.folder / "none")
+        self.assert_refused(result, 1, "model_index.json")
+        (self.folder / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
+        self.assert_refused(run("generate", *PROMPT, "--model", self.folder), 1, "FluxPipeline")
+
+    def test_full_disk_leaves_nothing_behind(self):
+        def fill():
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+
+        result = run("generate", *PROMPT, *QUICK, "-o", self.folder / "a.png", preexec_fn=fill)
+        self.assert_refused(result, 1, "a.png")
+        self.assertEqual(self.files(), [])
+
+
+class EvaluateTest(CliTest):
+    def test_the_shipped_model_keeps_to_its_captions(self):
+        path = self.folder / "metrics.json"
+        result = run("evaluate", "--prompts", 6, "--steps", 14, "--modes", "dense,norm", "-o", path)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        report = json.loads(path.read_text())
+        # 99.6 % of 500 in models/lynx-mini/metrics.json: two misses of six would be a broken model.
+        self.assertGreaterEqual(report["caption_accuracy_dense"], 5 / 6)
+        self.assertGreater(report["modes"]["norm"]["ssim_to_dense"], 0.5)
+        self.assertGreater(report["parameters"], 13_000_000)
+
+
+class TrainTest(CliTest):
+    TINY = ["--heads", 1, "--double-blocks", 1, "--single-blocks", 1, "--batch", 2, "--device",
+            "cpu", "--warm-up", 1, "--steps", 4]
+
+    def test_stop_resume_and_use(self):
+        model = self.folder / "mini"
+        first = run("train-mini", *self.TINY, "--stop-after", 2, "-o", model)
+        self.assertIn("2 of 4 steps", first.stdout)
+        self.assertIn("goes on from", first.stdout)
+        second = run("train-mini", *self.TINY, "-o", model)
+        self.assertIn("4 of 4 steps", second.stdout)
+        drawn = run("generate", *PROMPT, *QUICK, "--model", model, "-o", self.folder / "a.png")
+        self.assertEqual(drawn.returncode, 0, drawn.stderr)
+
+    def test_an_interrupt_keeps_a_checkpoint(self):
+        model = self.folder / "mini"
+        command = [BINARY, "train-mini", *map(str, self.TINY[:-1]), "1000000", "-o", str(model)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                process.communicate(timeout=8)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGINT)
+            output, _ = process.communicate(timeout=120)
+        self.assertEqual(process.returncode, 0)
+        self.assertIn("The same command goes on from", output)
+        self.assertTrue((model / "checkpoint.safetensors").is_file())
+        self.assertTrue((model / "model_index.json").is_file())
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "pipeline/text_encoder.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "base/error.h"
+
+namespace rtlynx {
+namespace {
+
+Vocabulary small_vocabulary() {
+  return Vocabulary({"<pad>", "red", "blue"}, {"a"}, {{"crimson", "red"}});
+}
+
+TEST(TextEncoder, AddsWordsAndPlaces) {
+  TextEncoder encoder(small_vocabulary(), 3, 2);
+  const torch::NoGradGuard no_grad;
+  encoder->token_embedding.copy_(torch::tensor({{0.0F, 0.0F}, {1.0F, 2.0F}, {3.0F, 4.0F}}));
+  encoder->position_embedding.copy_(torch::tensor({{10.0F, 0.0F}, {20.0F, 0.0F}, {30.0F, 0.0F}}));
+  const torch::Tensor ids = encoder->encode({"a blue crimson"});
+  EXPECT_TRUE(ids.equal(torch::tensor({{2, 1, 0}}, torch::kInt64)));
+  const TextEmbedding text = encoder(ids);
+  EXPECT_TRUE(text.tokens.equal(torch::tensor({{{13.0F, 4.0F}, {21.0F, 2.0F}, {30.0F, 0.0F}}})));
+  EXPECT_TRUE(text.pooled.allclose(torch::tensor({{64.0F / 3, 2.0F}})));
+}
+
+TEST(TextEncoder, RefusesLongAndUnknownPrompts) {
+  TextEncoder encoder(small_vocabulary(), 3, 2);
+  EXPECT_THROW(encoder->encode({"red red red red"}), UsageError);
+  EXPECT_THROW(encoder->encode({"green"}), UsageError);
+}
+
+class TextEncoderFolder : public testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = std::filesystem::path(testing::TempDir()) / "rtlynx_text_encoder";
+    std::filesystem::remove_all(folder_);
+    std::filesystem::create_directories(folder_);
+    TextEncoder encoder(small_vocabulary(), 3, 2);
+    const torch::NoGradGuard no_grad;
+    encoder->token_embedding.fill_(0.5);
+    encoder->position_embedding.fill_(-1);
+    save_text_encoder(encoder, folder_);
+  }
+  void TearDown() override { std::filesystem::remove_all(folder_); }
+
+  std::filesystem::path folder_;
+};
+
+TEST_F(TextEncoderFolder, ComesBack) {
+  const TextEncoder encoder = load_text_encoder(folder_, torch::kFloat32);
+  EXPECT_EQ(encoder->vocabulary().words(), small_vocabulary().words());
+  EXPECT_EQ(encoder->vocabulary().aliases(), small_vocabulary().aliases());
+  EXPECT_EQ(encoder->max_tokens(), 3);
+  EXPECT_TRUE(encoder->token_embedding.equal(torch::full({3, 2}, 0.5)));
+}
+
+TEST_F(TextEncoderFolder, VocabularyHasToFitTheTable) {
+  std::ofstream(folder_ / "vocabulary.json")
+      << R"({"words": ["<pad>", "red"], "ignored": [], "aliases": {}})";
+  EXPECT_THROW(load_text_encoder(folder_, torch::kFloat32), Error);
+  std::ofstream(folder_ / "vocabulary.json") << R"({"words": ["<pad>", 3, "x"], "ignored": []})";
+  EXPECT_THROW(load_text_encoder(folder_, torch::kFloat32), Error);
+}
+
+}  // namespace
+}  // namespace rtlynx

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "study/caption_accuracy.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "data/caption.h"
+#include "study/lynx_mini.h"
+
+namespace rtlynx {
+namespace {
+
+TEST(CaptionSuite, IsFixedAndHeldOut) {
+  const CaptionSuite suite = make_caption_suite(50, 9);
+  ASSERT_EQ(suite.captions.size(), 50U);
+  EXPECT_EQ(suite.captions, make_caption_suite(50, 9).captions);
+  EXPECT_NE(suite.captions, make_caption_suite(50, 10).captions);
+  for (std::size_t i = 0; i < suite.scenes.size(); ++i) {
+    const auto& items = suite.scenes[i].items;
+    EXPECT_TRUE(std::any_of(items.begin(), items.end(),
+                            [](const Item& item) { return is_held_out(item); }));
+    EXPECT_EQ(suite.captions[i], caption(suite.scenes[i]));
+  }
+}
+
+// An untrained model's final projection is zero: it leaves the noise as it is.
+TEST(CaptionAccuracy, NoiseScoresNothing) {
+  Pipeline pipeline = make_lynx_mini({.heads = 1, .double_blocks = 0, .single_blocks = 1}, 1);
+  const CaptionSuite suite = make_caption_suite(10, 9);
+  int finished = 0;
+  const AccuracyRun run = measure_caption_accuracy(
+      pipeline, suite, {.prompts = {}, .seeds = {}, .steps = 1}, 4, [&](int n) { finished = n; });
+  EXPECT_EQ(finished, 10);
+  EXPECT_EQ(run.images.size(), 10U);
+  EXPECT_EQ(run.score.shape_color_position.total, 10);
+  EXPECT_EQ(run.score.shape_color_position.right, 0);
+  EXPECT_EQ(to_json(run.score)["shape_color_position"], 0.0);
+}
+
+}  // namespace
+}  // namespace rtlynx
