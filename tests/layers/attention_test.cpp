@@ -12,11 +12,11 @@ TEST(Rotary, TurnsAdjacentChannelsByPositionTimesFrequency) {
   // One axis of 4 channels: frequencies 1 and 10000^(-1/2) = 0.01.
   const torch::Tensor ids = torch::tensor({{0.0}, {2.0}});
   const torch::Tensor table = rotary_table(ids, {4}, 10000);
-  const torch::Tensor x = torch::tensor({1.0, 0.0, 0.0, 1.0}).view({1, 1, 1, 4}).repeat({1, 2, 1, 1});
+  const torch::Tensor x =
+      torch::tensor({1.0, 0.0, 0.0, 1.0}).view({1, 1, 1, 4}).repeat({1, 2, 1, 1});
   const torch::Tensor y = apply_rotary(x.to(torch::kFloat32), table);
-  const torch::Tensor second =
-      torch::tensor({std::cos(2.0), std::sin(2.0), -std::sin(0.02), std::cos(0.02)},
-                    torch::kFloat32);
+  const torch::Tensor second = torch::tensor(
+      {std::cos(2.0), std::sin(2.0), -std::sin(0.02), std::cos(0.02)}, torch::kFloat32);
   EXPECT_TRUE(y[0][0][0].allclose(torch::tensor({1.0F, 0.0F, 0.0F, 1.0F})));
   EXPECT_TRUE(y[0][1][0].allclose(second, 1e-6, 1e-7));
 }

@@ -63,8 +63,7 @@ TEST_F(Modes, LowRankReadsTheWholeInput) {
   const torch::Tensor down = torch::randn({4, kIn}), up = torch::randn({kOut, 4});
   linear_->set_low_rank(down, up);
   const torch::Tensor residual = torch::linear(torch::linear(x_, down), up);
-  EXPECT_LE(relative_error(run(LinearMode::norm_low_rank),
-                           times_weight(scale_ * kept_) + residual),
+  EXPECT_LE(relative_error(run(LinearMode::norm_low_rank), times_weight(scale_ * kept_) + residual),
             1e-6);
 }
 
@@ -91,14 +90,15 @@ TEST(SparseLinearErrors, SayWhatIsMissing) {
   SparseLinear linear = random_linear();
   EXPECT_NE(refusal([&] { linear->set_mode(LinearMode::norm_low_rank); }).find("set_low_rank"),
             std::string::npos);
-  EXPECT_EQ(
-      refusal([&] { linear->set_low_rank(torch::zeros({4, kIn}), torch::zeros({kOut, 5})); }),
-      "SparseLinear: required down [r, 32] and up [12, r], got [4, 32] and [12, 5]");
+  EXPECT_EQ(refusal([&] {
+              linear->set_low_rank(torch::zeros({4, kIn}), torch::zeros({kOut, 5}));
+            }),
+            "SparseLinear: required down [r, 32] and up [12, r], got [4, 32] and [12, 5]");
 }
 
 TEST(LinearModeNames, GoThereAndBack) {
-  for (const auto mode : {LinearMode::dense, LinearMode::naive, LinearMode::norm,
-                          LinearMode::norm_low_rank}) {
+  for (const auto mode :
+       {LinearMode::dense, LinearMode::naive, LinearMode::norm, LinearMode::norm_low_rank}) {
     EXPECT_EQ(linear_mode_from_string(to_string(mode)), mode);
   }
   EXPECT_THROW(linear_mode_from_string("fast"), UsageError);

@@ -63,8 +63,8 @@ TEST(Generate, GuidanceOfOneIsThePromptAlone) {
   unguided.guidance = 1.0;
   auto nearly = unguided;
   nearly.guidance = 1.0 + 1e-9;
-  EXPECT_TRUE(pipeline.generate_pixels(unguided).allclose(pipeline.generate_pixels(nearly), 1e-4,
-                                                          1e-4));
+  EXPECT_TRUE(
+      pipeline.generate_pixels(unguided).allclose(pipeline.generate_pixels(nearly), 1e-4, 1e-4));
 }
 
 TEST(Generate, SparseModesDrawSomethingElse) {

@@ -41,8 +41,7 @@ TEST(Scheduler, SigmasAndStepsMatchDiffusers) {
       const auto index = step["index"].get<std::size_t>();
       const float dt = schedule.sigmas[index + 1] - schedule.sigmas[index];
       for (std::size_t i = 0; i < step["sample"].size(); ++i) {
-        const double moved =
-            step["sample"][i].get<float>() + dt * step["velocity"][i].get<float>();
+        const double moved = step["sample"][i].get<float>() + dt * step["velocity"][i].get<float>();
         EXPECT_NEAR(moved, step["result"][i].get<double>(), 1e-6);
         ++compared;
       }

@@ -90,8 +90,7 @@ TEST_F(Training, LearnsTheMeanPictureFirst) {
 }
 
 TEST(LearningRate, RisesHoldsAndFalls) {
-  const TrainOptions options{
-      .steps = 100, .learning_rate = 1.0, .warm_up = 10, .decay_share = 0.4};
+  const TrainOptions options{.steps = 100, .learning_rate = 1.0, .warm_up = 10, .decay_share = 0.4};
   EXPECT_DOUBLE_EQ(learning_rate_at(options, 0), 0.1);
   EXPECT_DOUBLE_EQ(learning_rate_at(options, 9), 1.0);
   EXPECT_DOUBLE_EQ(learning_rate_at(options, 60), 1.0);

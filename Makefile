@@ -1,0 +1,67 @@
+# Verbs: setup, demo, test, bench, sanitize, format. Each does its own set-up.
+# PRESET is cuda where nvcc is found and cpu elsewhere; PRESET=cpu leaves the GPU kernels out.
+PRESET ?= $(if $(shell command -v nvcc),cuda,cpu)
+BUILD := build/$(PRESET)
+RTLYNX := $(BUILD)/bin/rtlynx
+SOURCES = git ls-files -- '*.cpp' '*.h' '*.cu' '*.cuh'
+CLANG_FORMAT := .venv/bin/clang-format
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS := safetensors json png_texts
+
+.PHONY: help setup configure build demo test bench sanitize fuzz format format-check
+
+help:
+	@echo "make setup     install what is missing: system packages, .venv with torch"
+	@echo "make demo      draw prompts dense and 2:4 sparse, side by side, into out/"
+	@echo "make test      build everything and run the tests"
+	@echo "make bench     time the sparse operators against dense ones"
+	@echo "make sanitize  all CPU tests under ASan and UBSan, then the fuzzers for a minute each"
+	@echo "make format    format the sources; format-check only looks"
+
+setup:
+	@tools/setup.sh
+
+configure: setup
+	@cmake --preset $(PRESET) --log-level=WARNING -Wno-dev
+
+build: configure
+	@cmake --build --preset $(PRESET)
+
+demo: configure
+	@cmake --build --preset $(PRESET) --target rtlynx
+	@mkdir -p out
+	$(RTLYNX) generate --compare -o out/demo.png \
+	  -p "a large striped red circle top left, two small blue rings bottom right on navy" \
+	  -p "the word lynx in yellow top right, a large green triangle bottom left on black" \
+	  -p "a large checkered purple square bottom left, three small orange crosses top right on gray"
+	@echo "Each picture: dense, 2:4 sparse, four times their difference."
+
+test: build
+	@ctest --preset $(PRESET)
+
+bench: configure
+	@cmake --build --preset $(PRESET) --target rtlynx_bench
+	@mkdir -p out
+	$(BUILD)/bin/rtlynx_bench --json out/bench.json
+
+sanitize: setup
+	@cmake --preset asan --log-level=WARNING -Wno-dev
+	@cmake --build --preset asan
+	@ctest --preset asan
+	@$(MAKE) --no-print-directory fuzz
+
+fuzz:
+	@tools/setup.sh --with-fuzzer
+	@cmake --preset fuzz --log-level=WARNING -DCMAKE_CXX_COMPILER=$$(tools/setup.sh --print-clang)
+	@cmake --build --preset fuzz $(FUZZ_TARGETS:%=--target fuzz_%)
+	@set -e; for target in $(FUZZ_TARGETS); do \
+	  mkdir -p out/corpus/$$target; \
+	  build/fuzz/tests/fuzz/fuzz_$$target -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 \
+	    -artifact_prefix=out/ out/corpus/$$target tests/fuzz/corpus/$$target; \
+	done
+
+format: setup
+	@$(SOURCES) | xargs $(CLANG_FORMAT) -i
+
+format-check: setup
+	@$(SOURCES) | xargs $(CLANG_FORMAT) --dry-run --Werror
