@@ -98,8 +98,9 @@ class SafetensorsModel {
   const std::vector<std::string>& names() const { return names_; }
   const std::vector<SafetensorsFile>& files() const { return files_; }
   bool contains(std::string_view name) const { return file_of_.contains(name); }
-  /// Throws Error when there is no such tensor.
+  /// These throw Error when there is no such tensor.
   const TensorEntry& entry(std::string_view name) const;
+  const SafetensorsFile& file_with(std::string_view name) const;
 
  private:
   static SafetensorsModel open(const std::filesystem::path& path,

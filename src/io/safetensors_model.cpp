@@ -123,12 +123,16 @@ void SafetensorsModel::add(SafetensorsFile file) {
 }
 
 const TensorEntry& SafetensorsModel::entry(std::string_view name) const {
+  return file_with(name).entry(name);
+}
+
+const SafetensorsFile& SafetensorsModel::file_with(std::string_view name) const {
   const auto found = file_of_.find(name);
   if (found == file_of_.end()) {
     fail(printable(path_.string()), "tensor " + in_quotes(name),
          fmt::format("{} tensors, none of that name", names_.size()));
   }
-  return files_[found->second].entry(name);
+  return files_[found->second];
 }
 
 }  // namespace rtlynx

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "io/safetensors.h"
+#include "io/text.h"
 #include "models/tensor_bytes.h"
 
 namespace rtlynx {
@@ -31,11 +32,12 @@ void load_parameters(torch::nn::Module& module, const std::filesystem::path& fol
   std::set<std::string> unused(file.names().begin(), file.names().end());
   for (auto& item : module.named_parameters()) {
     const std::string& name = item.key();
-    const std::string where = folder.string() + ", tensor " + name;
     torch::Tensor parameter = item.value();
     if (!file.contains(name)) {
-      fail(where, shape_text(parameter.sizes()) + " in the checkpoint", "no such tensor");
+      fail(folder.string() + ", tensor " + name, "shape " + shape_text(parameter.sizes()),
+           "no such tensor in any of its files");
     }
+    const std::string where = file.file_with(name).path().string() + ", tensor " + name;
     const TensorEntry& entry = file.entry(name);
     if (!is_floating(entry.dtype)) {
       fail(where, "a floating-point type", std::string(dtype_name(entry.dtype)));
@@ -47,8 +49,10 @@ void load_parameters(torch::nn::Module& module, const std::filesystem::path& fol
     unused.erase(name);
   }
   if (!unused.empty()) {
-    fail(folder.string(), "only tensors of the model that config.json describes",
-         std::to_string(unused.size()) + " more, the first " + *unused.begin());
+    const std::string& name = *unused.begin();
+    fail(file.file_with(name).path().string() + ", tensor " + printable(name),
+         "only tensors of the model that config.json describes",
+         std::to_string(unused.size()) + " more");
   }
 }
 
