@@ -1,5 +1,8 @@
-# Finds the libtorch inside the pip package of the Python that RTLYNX_PYTHON names (by default
-# the project's own .venv, else python3).
+# The libtorch inside the pip package of the Python that RTLYNX_PYTHON names (by default the
+# project's own .venv, else python3), as target rtlynx_torch.
+#
+# torch's own TorchConfig.cmake is not used: with a CUDA build of torch it insists on a CUDA toolkit,
+# which a CPU build of rtlynx does not need, and it replaces the project's GPU architectures.
 if(NOT DEFINED RTLYNX_PYTHON)
   if(EXISTS "${PROJECT_SOURCE_DIR}/.venv/bin/python")
     set(RTLYNX_PYTHON "${PROJECT_SOURCE_DIR}/.venv/bin/python")
@@ -7,33 +10,37 @@ if(NOT DEFINED RTLYNX_PYTHON)
     set(RTLYNX_PYTHON "python3")
   endif()
 endif()
-if(NOT Torch_DIR)
-  execute_process(
-    COMMAND "${RTLYNX_PYTHON}" -c "import torch; print(torch.utils.cmake_prefix_path)"
-    OUTPUT_VARIABLE torch_prefix OUTPUT_STRIP_TRAILING_WHITESPACE RESULT_VARIABLE torch_missing
-    ERROR_QUIET)
-  if(torch_missing)
-    message(FATAL_ERROR "rtlynx needs torch 2.11 to 2.13 in ${RTLYNX_PYTHON}: run `make setup`, "
-                        "set RTLYNX_PYTHON or Torch_DIR, or build with RTLYNX_TORCH=OFF.")
-  endif()
-  list(PREPEND CMAKE_PREFIX_PATH "${torch_prefix}")
+execute_process(
+  COMMAND "${RTLYNX_PYTHON}" -c
+          "import os, torch; print(torch.__version__, os.path.dirname(torch.__file__), sep=';')"
+  OUTPUT_VARIABLE torch_found OUTPUT_STRIP_TRAILING_WHITESPACE RESULT_VARIABLE torch_missing
+  ERROR_QUIET)
+if(torch_missing)
+  message(FATAL_ERROR "rtlynx needs torch 2.11 to 2.13 in ${RTLYNX_PYTHON}: run `make setup`, set "
+                      "RTLYNX_PYTHON, or build with RTLYNX_TORCH=OFF.")
 endif()
-# A torch with CUDA overwrites the architectures and flags with those of the machine's own GPU.
-set(own_cuda_flags "${CMAKE_CUDA_FLAGS}")
-set(own_cuda_architectures "${CMAKE_CUDA_ARCHITECTURES}")
-set(TORCH_CUDA_ARCH_LIST "8.0;9.0a")
-find_package(Torch 2.11 REQUIRED)
-set(CMAKE_CUDA_FLAGS "${own_cuda_flags}")
-set(CMAKE_CUDA_ARCHITECTURES "${own_cuda_architectures}")
+list(GET torch_found 0 RTLYNX_TORCH_VERSION)
+list(GET torch_found 1 RTLYNX_TORCH_DIR)
+if(RTLYNX_TORCH_VERSION VERSION_LESS 2.11)
+  message(FATAL_ERROR "rtlynx needs torch 2.11 or later, got ${RTLYNX_TORCH_VERSION} in "
+                      "${RTLYNX_PYTHON}.")
+endif()
+
 set(RTLYNX_TORCH_HAS_CUDA OFF)
-if(TARGET torch_cuda)
+set(torch_libraries torch torch_cpu c10)
+if(EXISTS "${RTLYNX_TORCH_DIR}/lib/libtorch_cuda.so")
   set(RTLYNX_TORCH_HAS_CUDA ON)
+  list(APPEND torch_libraries torch_cuda c10_cuda)
 endif()
-message(STATUS "rtlynx: torch ${Torch_VERSION} at ${TORCH_INSTALL_PREFIX}, CUDA ${RTLYNX_TORCH_HAS_CUDA}")
+list(TRANSFORM torch_libraries REPLACE "(.+)" "${RTLYNX_TORCH_DIR}/lib/lib\\1.so")
+message(STATUS "rtlynx: torch ${RTLYNX_TORCH_VERSION}, with CUDA: ${RTLYNX_TORCH_HAS_CUDA}")
 
 add_library(rtlynx_torch INTERFACE)
-target_include_directories(rtlynx_torch SYSTEM INTERFACE ${TORCH_INCLUDE_DIRS})
-target_link_libraries(rtlynx_torch INTERFACE ${TORCH_LIBRARIES})
+target_include_directories(rtlynx_torch SYSTEM INTERFACE
+  "${RTLYNX_TORCH_DIR}/include" "${RTLYNX_TORCH_DIR}/include/torch/csrc/api/include")
+# libtorch_cuda registers torch's GPU kernels when it is loaded; nothing refers to it by name.
+target_link_libraries(rtlynx_torch INTERFACE
+  -Wl,--push-state,--no-as-needed ${torch_libraries} -Wl,--pop-state)
 
 # torch/torch.h takes 14 s to parse; every torch target shares one precompiled copy of it.
 file(CONFIGURE OUTPUT "${PROJECT_BINARY_DIR}/torch_pch.cpp" CONTENT "")
