@@ -37,3 +37,13 @@ write_basic_package_version_file("${PROJECT_BINARY_DIR}/rtlynx-config-version.cm
 install(FILES "${PROJECT_BINARY_DIR}/rtlynx-config.cmake"
               "${PROJECT_BINARY_DIR}/rtlynx-config-version.cmake"
   DESTINATION "${config_dir}" COMPONENT kernels)
+
+# The command line with its operators and its model. Component `runtime`.
+if(RTLYNX_TORCH)
+  set(runtime_path "$ORIGIN/../${CMAKE_INSTALL_LIBDIR}" "${RTLYNX_TORCH_DIR}/lib")
+  set_target_properties(rtlynx rtlynx_ops PROPERTIES INSTALL_RPATH "${runtime_path}")
+  install(TARGETS rtlynx RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}" COMPONENT runtime)
+  install(TARGETS rtlynx_ops LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}" COMPONENT runtime)
+  install(DIRECTORY "${PROJECT_SOURCE_DIR}/models/lynx-mini"
+    DESTINATION "${CMAKE_INSTALL_DATADIR}/rtlynx/models" COMPONENT runtime)
+endif()
