@@ -1,9 +1,11 @@
 # Verbs: setup, demo, test, bench, sanitize, format. Each does its own set-up.
-# PRESET is cuda where nvcc is found and cpu elsewhere; PRESET=cpu leaves the GPU kernels out.
-PRESET ?= $(if $(shell command -v nvcc),cuda,cpu)
+# PRESET is cuda where a usable nvcc is found and cpu elsewhere; PRESET=cpu leaves the GPU kernels out.
+SHELL := /bin/bash
+.SHELLFLAGS := -eo pipefail -c
+PRESET ?= $(shell tools/setup.sh --print-preset)
 BUILD := build/$(PRESET)
 RTLYNX := $(BUILD)/bin/rtlynx
-SOURCES = git ls-files -- '*.cpp' '*.h' '*.cu' '*.cuh'
+SOURCES = git ls-files -co --exclude-standard -- '*.cpp' '*.h' '*.cu' '*.cuh'
 CLANG_FORMAT := .venv/bin/clang-format
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS := safetensors json png_texts
@@ -54,14 +56,15 @@ fuzz:
 	@tools/setup.sh --with-fuzzer
 	@cmake --preset fuzz --log-level=WARNING -DCMAKE_CXX_COMPILER=$$(tools/setup.sh --print-clang)
 	@cmake --build --preset fuzz $(FUZZ_TARGETS:%=--target fuzz_%)
-	@set -e; for target in $(FUZZ_TARGETS); do \
+	@for target in $(FUZZ_TARGETS); do \
 	  mkdir -p out/corpus/$$target; \
 	  build/fuzz/tests/fuzz/fuzz_$$target -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 \
 	    -artifact_prefix=out/ out/corpus/$$target tests/fuzz/corpus/$$target; \
 	done
 
 format: setup
-	@$(SOURCES) | xargs $(CLANG_FORMAT) -i
+	@$(SOURCES) | xargs --no-run-if-empty $(CLANG_FORMAT) -i
 
 format-check: setup
+	@$(SOURCES) | grep -q . || { echo "format-check: git lists no sources here" >&2; exit 1; }
 	@$(SOURCES) | xargs $(CLANG_FORMAT) --dry-run --Werror

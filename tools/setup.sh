@@ -5,6 +5,7 @@
 #   tools/setup.sh                  what `make demo` and `make test` need
 #   tools/setup.sh --with-fuzzer    also clang with libFuzzer
 #   tools/setup.sh --print-clang    prints the clang++ (16 or later) that builds the fuzzers
+#   tools/setup.sh --print-preset   prints the CMake preset for this machine: cuda or cpu
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -62,12 +63,23 @@ install_system() {
   install_missing "$@"
 }
 
+# True for an nvcc of 12.4 or later: older ones do not know C++20 with g++ 12 and sm_90a.
+usable_nvcc() {
+  local version
+  version=$(nvcc --version 2>/dev/null | sed -n 's/.*release \([0-9]*\.[0-9]*\).*/\1/p')
+  [ -n "$version" ] && [ "$(printf '%s\n12.4\n' "$version" | sort -V | head -n 1)" = 12.4 ]
+}
+
 install_torch() {
-  local pip=(.venv/bin/python -m pip install --quiet --disable-pip-version-check)
-  if ! nvidia-smi -L >/dev/null 2>&1; then
-    # Without a GPU the CPU build saves gigabytes, where it is offered for this platform.
-    "${pip[@]}" --retries 1 --extra-index-url "$TORCH_CPU_INDEX" "$TORCH_CPU" 2>/dev/null && return
+  local pip=(.venv/bin/python -m pip install --disable-pip-version-check)
+  if ! { nvidia-smi -L && usable_nvcc; } >/dev/null 2>&1; then
+    # Without a GPU, or without nvcc to build for it, torch's CPU build saves gigabytes.
+    echo "Installing $TORCH_CPU (200 MB) into .venv"
+    "${pip[@]}" --quiet --retries 1 --extra-index-url "$TORCH_CPU_INDEX" "$TORCH_CPU" 2>/dev/null &&
+      return
+    echo "The CPU build of torch is not offered here; taking the standard build"
   fi
+  echo "Installing $TORCH_RANGE with its GPU libraries (several GB) into .venv"
   "${pip[@]}" "$TORCH_RANGE"
 }
 
@@ -76,7 +88,6 @@ install_python() {
   wanted=$(cat tools/requirements.txt tools/setup.sh | sha256sum)
   [ -f "$STAMP" ] && [ "$(cat "$STAMP")" = "$wanted" ] && return
   [ -x .venv/bin/python ] || python3 -m venv .venv
-  echo "Installing torch and tools into .venv"
   install_torch
   .venv/bin/python -m pip install --quiet --disable-pip-version-check -r tools/requirements.txt
   echo "$wanted" >"$STAMP"
@@ -84,7 +95,7 @@ install_python() {
 
 print_clang() {
   local version
-  for version in 20 19 18 17 16; do
+  for version in 16 18 17 19 20; do
     if command -v "clang++-$version"; then return; fi
   done
   echo "rtlynx needs clang 16 or later for the fuzzers; none was found" >&2
@@ -92,8 +103,15 @@ print_clang() {
 }
 
 case "${1:-}" in
-  "") install_system $(system_packages) && install_python ;;
+  "")
+    install_system $(system_packages)
+    install_python
+    ;;
   --with-fuzzer) install_system $(system_packages) $(fuzzer_packages) ;;
   --print-clang) print_clang ;;
-  *) echo "usage: tools/setup.sh [--with-fuzzer | --print-clang]" >&2 && exit 2 ;;
+  --print-preset) if usable_nvcc; then echo cuda; else echo cpu; fi ;;
+  *)
+    echo "usage: tools/setup.sh [--with-fuzzer | --print-clang | --print-preset]" >&2
+    exit 2
+    ;;
 esac
