@@ -83,8 +83,17 @@ void SparseLinearImpl::set_low_rank(const torch::Tensor& down, const torch::Tens
              std::to_string(out_features()) + ", r]",
          shape_of(down) + " and " + shape_of(up));
   }
-  low_rank_down_ = down.to(weight.options());
-  low_rank_up_ = up.to(weight.options());
+  // Buffers follow the module to another device or type.
+  const auto store = [&](const char* name, torch::Tensor& buffer, const torch::Tensor& value) {
+    const torch::Tensor converted = value.detach().to(weight.options().requires_grad(false));
+    if (buffer.defined()) {
+      buffer.set_data(converted);
+    } else {
+      buffer = register_buffer(name, converted);
+    }
+  };
+  store("low_rank_down", low_rank_down_, down);
+  store("low_rank_up", low_rank_up_, up);
 }
 
 }  // namespace rtlynx

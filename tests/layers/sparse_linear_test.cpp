@@ -67,6 +67,14 @@ TEST_F(Modes, LowRankReadsTheWholeInput) {
             1e-6);
 }
 
+TEST_F(Modes, LowRankFollowsTheModuleToAnotherType) {
+  linear_->set_low_rank(torch::randn({4, kIn}), torch::randn({kOut, 4}));
+  linear_->set_low_rank(torch::randn({2, kIn}), torch::randn({kOut, 2}));  // replaces the first
+  linear_->to(torch::kBFloat16);
+  x_ = x_.to(torch::kBFloat16);
+  EXPECT_EQ(run(LinearMode::norm_low_rank).scalar_type(), torch::kBFloat16);
+}
+
 TEST_F(Modes, GradientsFlowThroughTheDenseMode) {
   linear_->set_mode(LinearMode::dense);
   linear_(x_).sum().backward();
