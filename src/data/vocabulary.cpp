@@ -74,6 +74,7 @@ Vocabulary::Vocabulary(std::vector<std::string> words, std::vector<std::string> 
     : words_(std::move(words)), ignored_(std::move(ignored)), aliases_(std::move(aliases)) {
   if (words_.empty()) throw UsageError("vocabulary: required a padding token, got no words");
   const auto add = [this](const std::string& word, int index) {
+    if (word.empty()) throw UsageError("vocabulary: required words of letters, got an empty one");
     if (!index_.emplace(word, index).second)
       throw UsageError("vocabulary: required distinct words, got \"" + word + "\" twice");
   };

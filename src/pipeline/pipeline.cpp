@@ -3,6 +3,8 @@
 
 #include <ATen/CPUGeneratorImpl.h>
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "io/file.h"
 #include "io/json.h"
@@ -80,17 +82,17 @@ torch::Tensor Pipeline::generate_pixels(const GenerateRequest& request,
       tokens_from_pixels(draw_noise(request), patch).to(options().dtype(torch::kFloat32));
   if (on_step) on_step(0, schedule.steps());
   for (int step = 0; step < schedule.steps(); ++step) {
-    const float sigma = schedule.sigmas[step];
     torch::Tensor input = sample.to(options());
     if (guided) input = torch::cat({input, input});
-    const torch::Tensor time = torch::full({input.size(0)}, sigma, sample.options());
+    const torch::Tensor time = torch::full(
+        {input.size(0)}, schedule.sigmas[static_cast<std::size_t>(step)], sample.options());
     torch::Tensor velocity =
         transformer(make_flux_inputs(input, time, text, rows, columns)).to(torch::kFloat32);
     if (guided) {
       const auto halves = velocity.split(batch);
       velocity = halves[0] + request.guidance * (halves[1] - halves[0]);
     }
-    sample = sample + (schedule.sigmas[step + 1] - sigma) * velocity;
+    sample = euler_step(schedule, step, sample, velocity);
     if (on_step) on_step(step + 1, schedule.steps());
   }
   return pixels_from_tokens(sample.to(torch::kCPU), patch, request.height, request.width);
@@ -98,6 +100,42 @@ torch::Tensor Pipeline::generate_pixels(const GenerateRequest& request,
 
 std::vector<Image> Pipeline::generate(const GenerateRequest& request, const StepCallback& on_step) {
   return images_from_pixels(generate_pixels(request, on_step));
+}
+
+void Pipeline::generate_in_batches(
+    const GenerateRequest& request, int batch,
+    const std::function<void(std::size_t first, std::vector<Image>)>& on_images,
+    const StepCallback& on_step) {
+  require(batch >= 1, "generate", "a batch of at least 1", std::to_string(batch));
+  check_request(request, patch);
+  text_encoder->encode(request.prompts);  // refuses an unknown word before anything is drawn
+  const std::size_t count = request.prompts.size(), width = static_cast<std::size_t>(batch);
+  const int batches = static_cast<int>((count + width - 1) / width);
+  for (std::size_t first = 0; first < count; first += width) {
+    const std::size_t last = std::min(count, first + width);
+    GenerateRequest part = request;
+    part.prompts.assign(request.prompts.begin() + first, request.prompts.begin() + last);
+    part.seeds.assign(request.seeds.begin() + first, request.seeds.begin() + last);
+    const int before = static_cast<int>(first / width) * request.steps;
+    on_images(first, generate(part, [&](int finished, int) {
+                if (on_step) on_step(before + finished, batches * request.steps);
+              }));
+  }
+}
+
+std::string Pipeline::device_name() const {
+  return c10::DeviceTypeName(options().device().type(), /*lower_case=*/true);
+}
+
+std::string Pipeline::dtype_name() const {
+  return options().dtype() == torch::kBFloat16 ? "bf16" : "fp32";
+}
+
+std::int64_t Pipeline::parameter_count() const {
+  std::int64_t count = 0;
+  for (const auto& parameter : transformer->parameters()) count += parameter.numel();
+  for (const auto& parameter : text_encoder->parameters()) count += parameter.numel();
+  return count;
 }
 
 Pipeline load_pipeline(const std::filesystem::path& folder, const torch::TensorOptions& options) {
@@ -148,12 +186,14 @@ void save_pipeline(const Pipeline& pipeline, const std::filesystem::path& folder
   const auto write_json = [&](const std::filesystem::path& path, const auto& json) {
     write_file_atomically(folder / path, json.dump(2) + "\n");
   };
-  write_json("model_index.json", index);
-  write_json("scheduler/scheduler_config.json", to_json(pipeline.scheduler));
-  write_json("transformer/config.json", to_json(pipeline.transformer->config()));
+  // The index last: a folder that has one is complete.
+  std::filesystem::remove(folder / "model_index.json");
   save_parameters(*pipeline.transformer, folder / "transformer", "diffusion_pytorch_model",
                   torch::kBFloat16, max_shard_bytes);
   save_text_encoder(pipeline.text_encoder, folder / "text_encoder");
+  write_json("transformer/config.json", to_json(pipeline.transformer->config()));
+  write_json("scheduler/scheduler_config.json", to_json(pipeline.scheduler));
+  write_json("model_index.json", index);
 }
 
 }  // namespace rtlynx

@@ -43,6 +43,20 @@ struct Pipeline {
   /// for an empty request, impossible sizes, unknown words and fewer than one step.
   std::vector<Image> generate(const GenerateRequest& request, const StepCallback& on_step = {});
 
+  /// The same for any number of prompts, `batch` at a time: `on_images` gets the index of the first
+  /// image and the images of each batch as soon as they are drawn. Everything is checked before
+  /// the first step; `on_step` counts the steps of all batches.
+  void generate_in_batches(
+      const GenerateRequest& request, int batch,
+      const std::function<void(std::size_t first, std::vector<Image>)>& on_images,
+      const StepCallback& on_step = {});
+
+  std::string device_name() const;  ///< "cpu" or "cuda"
+  std::string dtype_name() const;   ///< "fp32" or "bf16"
+
+  /// Of transformer and text encoder.
+  std::int64_t parameter_count() const;
+
   /// The denoised pictures before rounding: fp32 [B, 3, H, W] on the CPU, about [-1, 1].
   torch::Tensor generate_pixels(const GenerateRequest& request, const StepCallback& on_step = {});
 };

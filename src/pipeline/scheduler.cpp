@@ -112,4 +112,11 @@ Schedule make_schedule(const SchedulerConfig& config, int steps, std::int64_t im
   return schedule;
 }
 
+torch::Tensor euler_step(const Schedule& schedule, int step, const torch::Tensor& sample,
+                         const torch::Tensor& velocity) {
+  const auto at = static_cast<std::size_t>(step);
+  const float distance = schedule.sigmas[at + 1] - schedule.sigmas[at];
+  return sample.to(torch::kFloat32) + distance * velocity.to(torch::kFloat32);
+}
+
 }  // namespace rtlynx

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <torch/torch.h>
+
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -38,6 +40,10 @@ struct Schedule {
 /// shifted statically, or exponentially by the mu of `image_tokens`, then stretched so that the
 /// last level is shift_terminal. Throws UsageError for fewer than one step.
 Schedule make_schedule(const SchedulerConfig& config, int steps, std::int64_t image_tokens);
+
+/// One Euler step from level `step` to the next: sample + (sigma' - sigma) * velocity, in fp32.
+torch::Tensor euler_step(const Schedule& schedule, int step, const torch::Tensor& sample,
+                         const torch::Tensor& velocity);
 
 /// FLUX's mu: linear in the number of image tokens, not clamped.
 double dynamic_shift_mu(const SchedulerConfig& config, std::int64_t image_tokens);

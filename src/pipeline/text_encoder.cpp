@@ -21,8 +21,12 @@ Vocabulary vocabulary_from_json(const nlohmann::json& json, const std::string& w
   for (const auto& [spelling, word] : spellings.items()) {
     aliases[spelling] = json_string(spellings, spelling, where);
   }
-  return {json_strings(json, "words", where), json_strings(json, "ignored", where),
-          std::move(aliases)};
+  try {
+    return {json_strings(json, "words", where), json_strings(json, "ignored", where),
+            std::move(aliases)};
+  } catch (const UsageError& error) {  // a list that clashes; here it is the file that is wrong
+    throw Error(where + ": " + error.what());
+  }
 }
 
 nlohmann::ordered_json to_json(const Vocabulary& vocabulary) {

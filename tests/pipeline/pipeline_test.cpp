@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "models/recipe.h"
 #include "study/lynx_mini.h"
+#include "temp_dir.h"
 
 namespace rtlynx {
 namespace {
@@ -105,13 +106,7 @@ TEST(Generate, RefusesWhatCannotBe) {
 
 class PipelineFolder : public testing::Test {
  protected:
-  void SetUp() override {
-    folder_ = std::filesystem::path(testing::TempDir()) /
-              testing::UnitTest::GetInstance()->current_test_info()->name();
-    std::filesystem::remove_all(folder_);
-    save_pipeline(small_pipeline(), folder_, /*max_shard_bytes=*/100'000);
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
+  void SetUp() override { save_pipeline(small_pipeline(), folder_, /*max_shard_bytes=*/100'000); }
 
   std::string refusal() {
     try {
@@ -122,7 +117,8 @@ class PipelineFolder : public testing::Test {
     return "loaded";
   }
 
-  std::filesystem::path folder_;
+  test::TempDir temporary_;
+  std::filesystem::path folder_ = temporary_.path();
 };
 
 TEST_F(PipelineFolder, ComesBackWithTheSamePictures) {

@@ -38,16 +38,16 @@ TEST(Scheduler, SigmasAndStepsMatchDiffusers) {
     }
     for (const auto& step : golden["step"]) {
       if (step["dtype"] != "float32") continue;
-      const auto index = step["index"].get<std::size_t>();
-      const float dt = schedule.sigmas[index + 1] - schedule.sigmas[index];
-      for (std::size_t i = 0; i < step["sample"].size(); ++i) {
-        const double moved = step["sample"][i].get<float>() + dt * step["velocity"][i].get<float>();
-        EXPECT_NEAR(moved, step["result"][i].get<double>(), 1e-6);
-        ++compared;
-      }
+      const auto values = [&](const char* key) {
+        return torch::tensor(step[key].get<std::vector<float>>());
+      };
+      const torch::Tensor moved =
+          euler_step(schedule, step["index"].get<int>(), values("sample"), values("velocity"));
+      EXPECT_LE((moved - values("result")).abs().max().item<double>(), 1e-6) << golden["name"];
+      ++compared;
     }
   }
-  EXPECT_GT(compared, 100);
+  EXPECT_GE(compared, 30);
 }
 
 TEST(Scheduler, AnswersToOneStep) {
