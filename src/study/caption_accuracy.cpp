@@ -3,9 +3,9 @@
 
 #include <ATen/Parallel.h>
 
-#include <algorithm>
 #include <iterator>
 #include <mutex>
+#include <numeric>
 
 #include "base/error.h"
 #include "data/caption.h"
@@ -45,20 +45,15 @@ AccuracyRun measure_caption_accuracy(Pipeline& pipeline, const CaptionSuite& sui
   require(pipeline.trained_size == kSceneSide, "measure_caption_accuracy",
           "a model of " + std::to_string(kSceneSide) + "-pixel scenes",
           std::to_string(pipeline.trained_size));
-  const int count = static_cast<int>(suite.captions.size());
   request.width = request.height = kSceneSide;
+  request.prompts = suite.captions;
+  request.seeds.resize(suite.captions.size());
+  std::iota(request.seeds.begin(), request.seeds.end(), std::uint64_t{0});
   AccuracyRun run;
-  for (int first = 0; first < count; first += batch) {
-    request.prompts.clear();
-    request.seeds.clear();
-    for (int i = first; i < std::min(count, first + batch); ++i) {
-      request.prompts.push_back(suite.captions[i]);
-      request.seeds.push_back(static_cast<std::uint64_t>(i));
-    }
-    auto images = pipeline.generate(request);
+  pipeline.generate_in_batches(request, batch, [&](std::size_t, std::vector<Image> images) {
     std::move(images.begin(), images.end(), std::back_inserter(run.images));
     if (on_image) on_image(static_cast<int>(run.images.size()));
-  }
+  });
   run.score = read_and_score(suite.scenes, run.images);
   return run;
 }

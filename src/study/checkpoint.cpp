@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "study/checkpoint.h"
 
+#include <iomanip>
+#include <limits>
 #include <sstream>
 
 #include "base/error.h"
@@ -14,7 +16,7 @@ namespace {
 SafetensorsMetadata describe(const TrainOptions& options) {
   const auto text = [](auto value) {
     std::ostringstream stream;
-    stream << value;
+    stream << std::setprecision(std::numeric_limits<double>::max_digits10) << value;
     return stream.str();
   };
   return {{"format", "rtlynx training checkpoint 1"},
@@ -32,6 +34,8 @@ SafetensorsMetadata describe(const TrainOptions& options) {
           {"beta1", text(options.adamw.beta1)},
           {"beta2", text(options.adamw.beta2)},
           {"weight_decay", text(options.adamw.weight_decay)},
+          {"epsilon", text(options.adamw.epsilon)},
+          {"max_gradient_norm", text(options.adamw.max_gradient_norm)},
           {"ema_decay", text(options.adamw.ema_decay)}};
 }
 

@@ -152,11 +152,19 @@ TrainResult train_lynx_mini(const TrainOptions& options, const TrainCallback& on
   TrainProgress progress{.step = optimizer.finished_steps(), .steps = options.steps};
   torch::Tensor loss_sum = torch::zeros({}, torch::TensorOptions().device(options.device));
   std::int64_t summed = 0;
+  const auto read_loss = [&] {
+    if (summed == 0) return;
+    progress.loss = loss_sum.item<double>() / static_cast<double>(summed);
+    loss_sum.zero_();
+    summed = 0;
+  };
   bool go_on = true;
-  std::future<SceneBatch> next = draw(progress.step);
+  std::future<SceneBatch> next;
+  if (progress.step < options.steps) next = draw(progress.step);
   while (progress.step < options.steps && go_on) {
     const SceneBatch batch = next.get();
-    next = draw(progress.step + 1);  // drawn while the device works
+    // Drawn while the device works.
+    if (progress.step + 1 < options.steps) next = draw(progress.step + 1);
     const torch::Tensor loss = flow_matching_loss(pipeline, batch, options.device);
     loss.backward();
     progress.learning_rate = learning_rate_at(options, progress.step);
@@ -165,17 +173,14 @@ TrainResult train_lynx_mini(const TrainOptions& options, const TrainCallback& on
 
     loss_sum += loss.detach();
     ++summed;
-    if (progress.step % kLossInterval == 0 || progress.step == options.steps) {
-      progress.loss = loss_sum.item<double>() / static_cast<double>(summed);
-      loss_sum.zero_();
-      summed = 0;
-    }
+    if (progress.step % kLossInterval == 0) read_loss();
     if (on_step) go_on = on_step(progress);
     const bool due = progress.step % options.checkpoint_interval == 0;
     if (!options.checkpoint.empty() && (due || !go_on || progress.step == options.steps)) {
       save_checkpoint(options, optimizer);
     }
   }
+  read_loss();
   optimizer.load_average();
   return {.pipeline = pipeline, .finished_steps = progress.step, .loss = progress.loss};
 }

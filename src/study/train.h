@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <optional>
 
 #include "study/adamw.h"
 #include "study/lynx_mini.h"
@@ -33,8 +34,9 @@ struct TrainProgress {
   std::int64_t step = 0;  ///< finished
   std::int64_t steps = 0;
   double learning_rate = 0;
-  double loss = 0;  ///< mean squared velocity error, running mean; refreshed now and then, since
-                    ///< reading it waits for the device
+  /// Mean squared velocity error over the last steps; none before the first reading. It is read
+  /// only now and then, since reading it waits for the device.
+  std::optional<double> loss;
 };
 
 /// Returns false to stop early.
@@ -43,7 +45,7 @@ using TrainCallback = std::function<bool(const TrainProgress&)>;
 struct TrainResult {
   Pipeline pipeline;  ///< with averaged weights, on the training device
   std::int64_t finished_steps = 0;
-  double loss = 0;
+  std::optional<double> loss;  ///< of the last steps; none if there was nothing left to train
 };
 
 /// Trains, or goes on with the run in options.checkpoint. Batches depend only on seed and step, so
