@@ -2,6 +2,8 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <exception>
+#include <string>
 
 namespace rtlynx::cli {
 
@@ -11,5 +13,8 @@ void add_generate(CLI::App& app);
 void add_evaluate(CLI::App& app);
 void add_train_mini(CLI::App& app);
 void add_info(CLI::App& app);
+
+/// What to tell a user about an exception: torch's errors without their C++ backtrace.
+std::string message_of(const std::exception& error);
 
 }  // namespace rtlynx::cli

@@ -3,13 +3,14 @@
 
 #include <algorithm>
 #include <chrono>
-#include <fstream>
+#include <cmath>
 #include <nlohmann/json.hpp>
-#include <optional>
+#include <sstream>
 
 #include "base/error.h"
 #include "cli/commands.h"
 #include "cli/model_options.h"
+#include "cli/output.h"
 #include "cli/progress.h"
 #include "io/file.h"
 #include "io/png.h"
@@ -46,11 +47,6 @@ struct Job {
   std::filesystem::path path;
 };
 
-struct Pictures {
-  std::vector<Image> images;
-  double seconds_per_step = 0;
-};
-
 std::vector<std::string> all_prompts(const GenerateOptions& options) {
   std::vector<std::string> prompts = options.prompts;
   if (!options.prompts_file.empty()) {
@@ -70,10 +66,7 @@ std::vector<Job> plan_jobs(const GenerateOptions& options) {
   if (output.extension() != ".png") {
     throw UsageError("--output: required a name that ends in .png, got " + options.output);
   }
-  const auto parent = output.has_parent_path() ? output.parent_path() : std::filesystem::path(".");
-  if (!std::filesystem::is_directory(parent)) {
-    throw UsageError("--output: required an existing folder, got " + parent.string());
-  }
+  check_output_folder("--output", output);
   std::vector<Job> jobs;
   for (const auto& prompt : all_prompts(options)) {
     for (int i = 0; i < options.images; ++i) {
@@ -94,13 +87,18 @@ void parse_size(const std::string& text, GenerateRequest& request) {
   }
 }
 
-GenerateRequest make_request(const GenerateOptions& options, const Pipeline& pipeline) {
+GenerateRequest make_request(const GenerateOptions& options, const std::vector<Job>& jobs,
+                             const Pipeline& pipeline) {
   GenerateRequest request{.prompts = {},
                           .seeds = {},
                           .steps = options.steps,
                           .guidance = options.guidance,
                           .width = pipeline.trained_size,
                           .height = pipeline.trained_size};
+  for (const Job& job : jobs) {
+    request.prompts.push_back(job.prompt);
+    request.seeds.push_back(job.seed);
+  }
   if (!options.size.empty()) parse_size(options.size, request);
   if (request.width != pipeline.trained_size || request.height != pipeline.trained_size) {
     fmt::print(stderr, "rtlynx: {} was trained at {}x{}; other sizes may look wrong\n",
@@ -109,42 +107,62 @@ GenerateRequest make_request(const GenerateOptions& options, const Pipeline& pip
   return request;
 }
 
-Pictures draw(Pipeline& pipeline, GenerateRequest request, const std::vector<Job>& jobs, int batch,
-              LinearMode mode) {
-  apply_paper_flux_recipe(*pipeline.transformer, mode);
-  const auto count = static_cast<std::int64_t>(jobs.size());
-  const std::int64_t batches = (count + batch - 1) / batch;
-  ProgressBar bar(std::string(to_string(mode)), batches * request.steps);
-  Pictures pictures;
-  const auto start = std::chrono::steady_clock::now();
-  for (std::int64_t first = 0; first < count; first += batch) {
-    request.prompts.clear();
-    request.seeds.clear();
-    for (std::int64_t i = first; i < std::min(count, first + batch); ++i) {
-      request.prompts.push_back(jobs[i].prompt);
-      request.seeds.push_back(jobs[i].seed);
-    }
-    const std::int64_t before = first / batch * request.steps;
-    auto images = pipeline.generate(request, [&](int done, int) { bar.update(before + done); });
-    std::move(images.begin(), images.end(), std::back_inserter(pictures.images));
-  }
-  const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
-  pictures.seconds_per_step = elapsed.count() / static_cast<double>(batches * request.steps);
-  return pictures;
-}
-
 std::vector<PngText> png_texts(const GenerateOptions& options, const GenerateRequest& request,
                                const Pipeline& pipeline, const Job& job) {
   const std::string settings = fmt::format(
       "model {}, mode {}{}, steps {}, guidance {}, size {}x{}, batch {}, device {}, dtype {}",
       pipeline.name, options.compare ? "dense and " : "", options.mode, request.steps,
-      request.guidance, request.width, request.height, options.batch,
-      c10::DeviceTypeName(pipeline.options().device().type(), /*lower_case=*/true),
-      pipeline.options().dtype() == torch::kBFloat16 ? "bf16" : "fp32");
+      request.guidance, request.width, request.height, options.batch, pipeline.device_name(),
+      pipeline.dtype_name());
   return {{"prompt", job.prompt},
           {"seed", std::to_string(job.seed)},
           {"settings", settings},
           {"Software", std::string("rtlynx ") + version()}};
+}
+
+// The picture to write for a job and its line of the report.
+struct Result {
+  Image picture;
+  nlohmann::ordered_json entry;
+};
+
+Result finish(const Job& job, const Image& sparse, const Image* dense, int scale) {
+  Result result{.picture = enlarge(dense ? side_by_side(*dense, sparse) : sparse, scale),
+                .entry = {{"path", job.path.string()}, {"prompt", job.prompt}, {"seed", job.seed}}};
+  if (dense) {
+    const double decibels = psnr(*dense, sparse);
+    // JSON has no infinity; identical pictures have no finite PSNR.
+    result.entry["psnr"] =
+        std::isfinite(decibels) ? nlohmann::ordered_json(decibels) : nlohmann::ordered_json();
+    result.entry["ssim"] = ssim(*dense, sparse);
+  }
+  return result;
+}
+
+void print_line(const nlohmann::ordered_json& entry, const std::string& mode) {
+  fmt::print("{}  seed {}  \"{}\"", entry["path"].get<std::string>(),
+             entry["seed"].get<std::uint64_t>(), entry["prompt"].get<std::string>());
+  if (entry.contains("ssim")) {
+    const auto& decibels = entry["psnr"];
+    fmt::print("  {} against dense: PSNR {}, SSIM {:.3f}", mode,
+               decibels.is_null() ? "infinite" : fmt::format("{:.1f} dB", decibels.get<double>()),
+               entry["ssim"].get<double>());
+  }
+  fmt::print("\n");
+  std::fflush(stdout);
+}
+
+/// Draws all jobs in one mode and hands over each batch; returns the seconds per step.
+double draw(Pipeline& pipeline, const GenerateRequest& request, int batch, LinearMode mode,
+            const std::function<void(std::size_t, std::vector<Image>)>& on_images) {
+  apply_paper_flux_recipe(*pipeline.transformer, mode);
+  const auto batches = static_cast<int>((request.prompts.size() + batch - 1) / batch);
+  ProgressBar bar(std::string(to_string(mode)), std::int64_t{batches} * request.steps);
+  const auto start = std::chrono::steady_clock::now();
+  pipeline.generate_in_batches(request, batch, on_images,
+                               [&](int finished, int) { bar.update(finished); });
+  const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+  return elapsed.count() / (batches * request.steps);
 }
 
 void generate(const GenerateOptions& options) {
@@ -154,45 +172,34 @@ void generate(const GenerateOptions& options) {
   }
   const std::vector<Job> jobs = plan_jobs(options);
   Pipeline pipeline = options.model.load();
-  const GenerateRequest request = make_request(options, pipeline);
+  const GenerateRequest request = make_request(options, jobs, pipeline);
+  const int scale = options.scale > 0 ? options.scale : (options.compare ? 4 : 1);
 
-  std::optional<Pictures> dense;
-  if (options.compare) dense = draw(pipeline, request, jobs, options.batch, LinearMode::dense);
-  const Pictures drawn = draw(pipeline, request, jobs, options.batch, mode);
-
+  std::vector<Image> dense;
   nlohmann::ordered_json report = {{"model", pipeline.name},
                                    {"mode", options.mode},
                                    {"steps", request.steps},
                                    {"guidance", request.guidance},
-                                   {"seconds_per_step", drawn.seconds_per_step}};
-  if (dense) report["seconds_per_step_dense"] = dense->seconds_per_step;
-  report["images"] = nlohmann::ordered_json::array();
-  const int scale = options.scale > 0 ? options.scale : (options.compare ? 4 : 1);
-  for (std::size_t i = 0; i < jobs.size(); ++i) {
-    nlohmann::ordered_json entry = {
-        {"path", jobs[i].path.string()}, {"prompt", jobs[i].prompt}, {"seed", jobs[i].seed}};
-    Image picture = drawn.images[i];
-    if (dense) {
-      const double decibels = psnr(dense->images[i], picture);
-      const double similarity = ssim(dense->images[i], picture);
-      // JSON has no infinity; identical pictures have no finite PSNR.
-      entry["psnr"] = std::isfinite(decibels) ? nlohmann::ordered_json(decibels) : nullptr;
-      entry["ssim"] = similarity;
-      picture = side_by_side(dense->images[i], picture);
-    }
-    write_png(jobs[i].path, enlarge(picture, scale),
-              png_texts(options, request, pipeline, jobs[i]));
-    if (!options.json) {
-      fmt::print("{}  seed {}  \"{}\"", jobs[i].path.string(), jobs[i].seed, jobs[i].prompt);
-      if (dense) {
-        fmt::print("  {} against dense: PSNR {:.1f} dB, SSIM {:.3f}", options.mode,
-                   entry["psnr"].is_null() ? INFINITY : entry["psnr"].get<double>(),
-                   entry["ssim"].get<double>());
-      }
-      fmt::print("\n");
-    }
-    report["images"].push_back(std::move(entry));
+                                   {"images", nlohmann::ordered_json::array()}};
+  if (options.compare) {
+    report["seconds_per_step_dense"] =
+        draw(pipeline, request, options.batch, LinearMode::dense,
+             [&](std::size_t, std::vector<Image> images) {
+               std::move(images.begin(), images.end(), std::back_inserter(dense));
+             });
   }
+  // Written as soon as they are drawn: an interrupted run keeps what it has.
+  report["seconds_per_step"] = draw(
+      pipeline, request, options.batch, mode, [&](std::size_t first, std::vector<Image> images) {
+        for (std::size_t i = 0; i < images.size(); ++i) {
+          const Job& job = jobs[first + i];
+          Result result =
+              finish(job, images[i], options.compare ? &dense[first + i] : nullptr, scale);
+          write_png(job.path, result.picture, png_texts(options, request, pipeline, job));
+          if (!options.json) print_line(result.entry, options.mode);
+          report["images"].push_back(std::move(result.entry));
+        }
+      });
   if (options.json) fmt::print("{}\n", report.dump(2));
 }
 

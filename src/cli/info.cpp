@@ -22,18 +22,18 @@ struct InfoOptions {
 nlohmann::ordered_json describe_build() {
   return {{"rtlynx", version()},
           {"torch", TORCH_VERSION},
-          {"gpu_kernels", RTLYNX_WITH_CUDA != 0},
+          {"gpu_kernels", RTLYNX_GPU_KERNELS != 0},
           {"cpu_threads", torch::get_num_threads()},
-          {"gpu_usable_by_torch", torch::cuda::is_available()}};
+          {"gpus_seen_by_torch", torch::cuda::device_count()},
+          {"device_by_default", choose_device("auto").str()}};
 }
 
 nlohmann::ordered_json describe_model(const InfoOptions& options) {
   const auto folder = options.model.model_folder();
   const Pipeline pipeline = options.model.load();
   const FluxConfig& config = pipeline.transformer->config();
-  std::int64_t parameters = 0, sparse_weights = 0, linear_weights = 0, sparse_layers = 0;
+  std::int64_t sparse_weights = 0, linear_weights = 0, sparse_layers = 0;
   nlohmann::ordered_json layers = nlohmann::ordered_json::array();
-  for (const auto& parameter : pipeline.transformer->parameters()) parameters += parameter.numel();
   for (const auto& [name, linear] : named_linears(*pipeline.transformer)) {
     const bool sparse = in_paper_flux_recipe(name);
     linear_weights += linear->weight.numel();
@@ -46,7 +46,7 @@ nlohmann::ordered_json describe_model(const InfoOptions& options) {
   }
   nlohmann::ordered_json model = {
       {"folder", folder.string()},
-      {"parameters", parameters},
+      {"parameters", pipeline.parameter_count()},
       {"hidden_size", config.hidden_dim()},
       {"double_blocks", config.num_layers},
       {"single_blocks", config.num_single_layers},
@@ -76,21 +76,25 @@ void print_section(const std::string& title, const nlohmann::ordered_json& secti
 }
 
 void info(const InfoOptions& options) {
-  const nlohmann::ordered_json report = {{"build", describe_build()},
-                                         {"model", describe_model(options)}};
-  if (options.json) {
-    fmt::print("{}\n", report.dump(2));
+  if (options.model.threads > 0) torch::set_num_threads(options.model.threads);
+  // The build is shown even where the model cannot be read: that is when one asks.
+  const nlohmann::ordered_json build = describe_build();
+  if (!options.json) print_section("build", build);
+  const nlohmann::ordered_json model = describe_model(options);
+  if (!options.json) {
+    print_section("model", model);
     return;
   }
-  print_section("build", report["build"]);
-  print_section("model", report["model"]);
+  const nlohmann::ordered_json report = {{"build", build}, {"model", model}};
+  fmt::print("{}\n", report.dump(2));
 }
 
 }  // namespace
 
 void add_info(CLI::App& app) {
   auto options = std::make_shared<InfoOptions>();
-  CLI::App* command = app.add_subcommand("info", "Show the build, the devices and the model");
+  CLI::App* command =
+      app.add_subcommand("info", "Show the build, the default device and the model");
   command->add_flag("--layers", options->layers, "List every Linear layer and what it does");
   command->add_flag("--vocabulary", options->vocabulary, "List the words that prompts may use");
   command->add_flag("--json", options->json, "Print JSON");

@@ -14,7 +14,7 @@ constexpr int kFailure = 1;
 constexpr int kBadUsage = 2;
 
 int report(const std::exception& error, int code) {
-  fmt::print(stderr, "rtlynx: {}\n", error.what());
+  fmt::print(stderr, "rtlynx: {}\n", rtlynx::cli::message_of(error));
   return code;
 }
 
@@ -38,6 +38,11 @@ int main(int argc, char** argv) {
     return report(error, kBadUsage);
   } catch (const std::exception& error) {
     return report(error, kFailure);
+  }
+  // A report that did not reach a full disk or a closed pipe is a failure.
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
+    fmt::print(stderr, "rtlynx: cannot write to standard output\n");
+    return kFailure;
   }
   return 0;
 }

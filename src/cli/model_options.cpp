@@ -18,6 +18,16 @@ std::filesystem::path installed_models() {
 
 }  // namespace
 
+torch::Device choose_device(const std::string& name) {
+  if (name == "cpu") return torch::kCPU;
+  const bool usable = RTLYNX_GPU_KERNELS != 0 && torch::cuda::is_available();
+  if (name == "cuda" && !usable) {
+    fail("--device cuda", "a GPU that torch sees and a build with GPU kernels",
+         RTLYNX_GPU_KERNELS == 0 ? "a build without them" : "no GPU");
+  }
+  return usable ? torch::Device(torch::kCUDA, 0) : torch::Device(torch::kCPU);
+}
+
 void ModelOptions::add_to(CLI::App& command) {
   command.add_option("--model", model,
                      "Model folder in diffusers' layout [default: $RTLYNX_MODEL, else lynx-mini]");
@@ -45,12 +55,9 @@ std::filesystem::path ModelOptions::model_folder() const {
 }
 
 torch::TensorOptions ModelOptions::tensor_options() const {
-  const bool gpu = device == "cuda" || (device == "auto" && torch::cuda::is_available());
-  require(!gpu || torch::cuda::is_available(), "--device cuda", "a GPU that torch can use", "none");
-  const bool half = dtype == "bf16" || (dtype == "auto" && gpu);
-  return torch::TensorOptions()
-      .device(gpu ? torch::kCUDA : torch::kCPU)
-      .dtype(half ? torch::kBFloat16 : torch::kFloat32);
+  const torch::Device place = choose_device(device);
+  const bool half = dtype == "bf16" || (dtype == "auto" && place.is_cuda());
+  return torch::TensorOptions().device(place).dtype(half ? torch::kBFloat16 : torch::kFloat32);
 }
 
 Pipeline ModelOptions::load() const {

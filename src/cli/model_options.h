@@ -11,6 +11,10 @@
 
 namespace rtlynx::cli {
 
+/// The device that --device names: "cpu", "cuda", or "auto" for the GPU where both torch and this
+/// build can use one. Throws Error if "cuda" cannot be had.
+torch::Device choose_device(const std::string& name);
+
 /// The options that every command with a model has.
 struct ModelOptions {
   std::string model;
@@ -24,9 +28,10 @@ struct ModelOptions {
   /// copy of lynx-mini. Throws Error if none is there.
   std::filesystem::path model_folder() const;
 
-  /// "auto" is the GPU if torch sees one, in bf16, else the CPU, in fp32.
+  /// Device and dtype; the dtype "auto" is bf16 on a GPU and fp32 on the CPU.
   torch::TensorOptions tensor_options() const;
 
+  /// Sets the number of CPU threads, then reads the model.
   Pipeline load() const;
 };
 

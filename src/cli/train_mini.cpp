@@ -4,9 +4,10 @@
 #include <atomic>
 #include <csignal>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 
-#include "base/error.h"
 #include "cli/commands.h"
+#include "cli/model_options.h"
 #include "cli/progress.h"
 #include "study/train.h"
 
@@ -19,6 +20,7 @@ struct TrainMiniOptions {
   std::string output = "lynx-mini";
   int threads = 0;
   std::int64_t stop_after = 0;
+  bool json = false;
 };
 
 // Shards that version control and mail take without complaint.
@@ -47,26 +49,38 @@ class InterruptScope {
 
 void train_mini(TrainMiniOptions options) {
   if (options.threads > 0) torch::set_num_threads(options.threads);
-  const bool gpu =
-      options.device == "cuda" || (options.device == "auto" && torch::cuda::is_available());
-  require(!gpu || torch::cuda::is_available(), "--device cuda", "a GPU that torch can use", "none");
-  options.train.device = gpu ? torch::Device(torch::kCUDA, 0) : torch::Device(torch::kCPU);
+  options.train.device = choose_device(options.device);
+  const InterruptScope scope;
   std::filesystem::create_directories(options.output);
   if (options.train.checkpoint.empty()) {
     options.train.checkpoint = std::filesystem::path(options.output) / "checkpoint.safetensors";
   }
 
-  const InterruptScope scope;
-  ProgressBar bar("train", options.train.steps);
-  std::int64_t here = 0;
-  const TrainResult result = train_lynx_mini(options.train, [&](const TrainProgress& progress) {
-    bar.update(progress.step, fmt::format("loss {:.4f}", progress.loss));
-    ++here;
-    return !interrupted && (options.stop_after == 0 || here < options.stop_after);
-  });
+  const auto loss_text = [](const std::optional<double>& loss) {
+    return loss ? fmt::format("loss {:.4f}", *loss) : std::string();
+  };
+  TrainResult result;
+  {
+    ProgressBar bar("train", options.train.steps);
+    std::int64_t here = 0;
+    result = train_lynx_mini(options.train, [&](const TrainProgress& progress) {
+      bar.update(progress.step, loss_text(progress.loss));
+      ++here;
+      return !interrupted && (options.stop_after == 0 || here < options.stop_after);
+    });
+  }
   save_pipeline(result.pipeline, options.output, kMaxShardBytes);
-  fmt::print("{} of {} steps, loss {:.4f}; model in {}\n", result.finished_steps,
-             options.train.steps, result.loss, options.output);
+  if (options.json) {
+    nlohmann::ordered_json report = {{"model", options.output},
+                                     {"checkpoint", options.train.checkpoint.string()},
+                                     {"finished_steps", result.finished_steps},
+                                     {"steps", options.train.steps}};
+    report["loss"] = result.loss ? nlohmann::ordered_json(*result.loss) : nlohmann::ordered_json();
+    fmt::print("{}\n", report.dump(2));
+    return;
+  }
+  fmt::print("{} of {} steps; model in {}  {}\n", result.finished_steps, options.train.steps,
+             options.output, loss_text(result.loss));
   if (result.finished_steps < options.train.steps) {
     fmt::print("The same command goes on from {}\n", options.train.checkpoint.string());
   }
@@ -106,7 +120,7 @@ void add_train_mini(CLI::App& app) {
       ->check(CLI::Range(0, 100))
       ->capture_default_str();
   command->add_option("--single-blocks", train.shape.single_blocks, "Single-stream blocks")
-      ->check(CLI::Range(0, 100))
+      ->check(CLI::Range(1, 100))
       ->capture_default_str();
   command->add_option("--seed", train.seed, "Seed of weights and scenes")->capture_default_str();
   command->add_option("--device", options->device, "Where to compute")
@@ -114,6 +128,7 @@ void add_train_mini(CLI::App& app) {
       ->capture_default_str();
   command->add_option("--threads", options->threads, "CPU threads [0: all cores]")
       ->check(CLI::Range(0, 1024));
+  command->add_flag("--json", options->json, "Print the outcome as JSON");
   command->footer(
       "Example:\n"
       "  rtlynx train-mini --steps 12000 -o my-mini   # Ctrl-C keeps a checkpoint; run it again "

@@ -9,6 +9,7 @@ import signal
 import struct
 import subprocess
 import tempfile
+import time
 import unittest
 
 BINARY = os.environ["RTLYNX_BINARY"]
@@ -160,6 +161,19 @@ class GenerateTest(CliTest):
         self.assertEqual(self.files(), [])
 
 
+    def test_prompts_are_checked_before_anything_is_drawn(self):
+        result = run("generate", *PROMPT, "-p", "a red unicorn", "--batch", 1, "-o",
+                     self.folder / "a.png")
+        self.assert_refused(result, 2, "unicorn")
+        self.assertEqual(self.files(), [])
+
+    def test_a_report_that_cannot_be_written_is_a_failure(self):
+        with open("/dev/full", "w") as full:
+            result = subprocess.run([BINARY, "info", "--json"], stdout=full, stderr=subprocess.PIPE,
+                                    text=True, timeout=600)
+        self.assert_refused(result, 1, "standard output")
+
+
 class EvaluateTest(CliTest):
     def test_the_shipped_model_keeps_to_its_captions(self):
         path = self.folder / "metrics.json"
@@ -190,10 +204,10 @@ class TrainTest(CliTest):
         model = self.folder / "mini"
         command = [BINARY, "train-mini", *map(str, self.TINY[:-1]), "1000000", "-o", str(model)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            try:
-                process.communicate(timeout=8)
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGINT)
+            deadline = time.monotonic() + 120
+            while not model.is_dir() and time.monotonic() < deadline:  # then signals are caught
+                time.sleep(0.1)
+            process.send_signal(signal.SIGINT)
             output, _ = process.communicate(timeout=120)
         self.assertEqual(process.returncode, 0)
         self.assertIn("The same command goes on from", output)
