@@ -93,8 +93,8 @@ class FluxInputErrors : public testing::Test {
             .txt_ids = torch::zeros({3, 3})};
   }
 
-  static std::string refusal(const FluxInputs& inputs) {
-    FluxTransformer model(small());
+  static std::string refusal(const FluxInputs& inputs, const FluxConfig& config = small()) {
+    FluxTransformer model(config);
     try {
       model(inputs);
     } catch (const Error& error) {
@@ -121,6 +121,9 @@ TEST_F(FluxInputErrors, GuidanceHasToFitTheConfig) {
   inputs.guidance = torch::zeros({1});
   EXPECT_NE(refusal(inputs).find("guidance_embeds = false"), std::string::npos);
   EXPECT_EQ(refusal(good()), "accepted");
+  FluxConfig guided = small();
+  guided.guidance_embeds = true;
+  EXPECT_EQ(refusal(good(), guided), "FluxTransformer: required guidance [1], got none");
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "io/safetensors.h"
 #include "layers/sparse_linear.h"
 #include "models/tensor_bytes.h"
+#include "temp_dir.h"
 
 namespace rtlynx {
 namespace {
@@ -17,14 +18,6 @@ using Tensors = std::vector<std::pair<std::string, torch::Tensor>>;
 
 class Parameters : public testing::Test {
  protected:
-  void SetUp() override {
-    folder_ = std::filesystem::path(testing::TempDir()) /
-              testing::UnitTest::GetInstance()->current_test_info()->name();
-    std::filesystem::remove_all(folder_);
-    std::filesystem::create_directories(folder_);
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-
   // A Linear of 8 inputs and 4 outputs, loaded from `tensors`; the error, or "loaded".
   std::string load(const Tensors& tensors, torch::ScalarType type = torch::kFloat32) {
     const TensorBytes bytes(tensors);
@@ -38,7 +31,8 @@ class Parameters : public testing::Test {
     return "loaded";
   }
 
-  std::filesystem::path folder_;
+  test::TempDir temporary_;
+  std::filesystem::path folder_ = temporary_.path();
   SparseLinear linear_{nullptr};
 };
 
@@ -54,8 +48,7 @@ TEST_F(Parameters, AreConvertedToTheModulesType) {
 
 TEST_F(Parameters, MissingTensorIsNamed) {
   const std::string message = load({{"weight", torch::zeros({4, 8})}});
-  EXPECT_NE(message.find("tensor bias: required shape [4], got no such tensor"),
-            std::string::npos)
+  EXPECT_NE(message.find("tensor bias: required shape [4], got no such tensor"), std::string::npos)
       << message;
 }
 
@@ -68,7 +61,8 @@ TEST_F(Parameters, UnexpectedTensorIsNamed) {
 
 TEST_F(Parameters, WrongShapeAndTypeAreNamed) {
   std::string message = load({{"weight", torch::zeros({8, 4})}, {"bias", torch::zeros({4})}});
-  EXPECT_NE(message.find("model.safetensors, tensor weight: required shape [4, 8], got [8, 4]"), std::string::npos)
+  EXPECT_NE(message.find("model.safetensors, tensor weight: required shape [4, 8], got [8, 4]"),
+            std::string::npos)
       << message;
   message = load({{"weight", torch::zeros({4, 8}, torch::kInt32)}, {"bias", torch::zeros({4})}});
   EXPECT_NE(message.find("floating-point type, got I32"), std::string::npos) << message;
