@@ -20,12 +20,8 @@ list(TRANSFORM package_folders PREPEND rtlynx_ OUTPUT_VARIABLE package_targets)
 install(TARGETS rtlynx_package ${package_targets} EXPORT rtlynx-targets
   ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}" COMPONENT kernels
   INCLUDES DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
-# rtlynx/error.h forwards to src/base inside the sources; an installation gets the definition.
 install(DIRECTORY "${PROJECT_SOURCE_DIR}/include/rtlynx"
-  DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}" COMPONENT kernels
-  FILES_MATCHING PATTERN "*.h" PATTERN "error.h" EXCLUDE)
-install(FILES "${PROJECT_SOURCE_DIR}/src/base/error.h"
-  DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/rtlynx" COMPONENT kernels)
+  DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}" COMPONENT kernels FILES_MATCHING PATTERN "*.h")
 
 set(config_dir "${CMAKE_INSTALL_LIBDIR}/cmake/rtlynx")
 install(EXPORT rtlynx-targets NAMESPACE rtlynx::

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/error.h"
 
+#include <string>
+
 namespace rtlynx {
 
 void fail(std::string_view op, std::string_view required, std::string_view arrived) {

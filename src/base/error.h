@@ -1,21 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <stdexcept>
-#include <string>
 #include <string_view>
+
+#include "rtlynx/error.h"
 
 namespace rtlynx {
 
-/// An operation that could not be carried out: bad data, an unreadable file, a failed device call.
-/// The command line turns it into exit code 1.
-class Error : public std::runtime_error {
- public:
-  using std::runtime_error::runtime_error;
-};
-
 /// A request that cannot be meant: an unknown option value, an impossible size, an unknown word.
-/// The command line turns it into exit code 2.
+/// The command line turns it into exit code 2, any other Error into 1.
 class UsageError : public Error {
  public:
   using Error::Error;
