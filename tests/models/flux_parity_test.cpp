@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "io/safetensors.h"
 #include "models/flux.h"
+#include "models/small_flux.h"
 #include "models/tensor_bytes.h"
 
 namespace rtlynx {
@@ -71,18 +72,6 @@ INSTANTIATE_TEST_SUITE_P(Goldens, FluxParity,
 
 class FluxInputErrors : public testing::Test {
  protected:
-  static FluxConfig small() {
-    return {.in_channels = 8,
-            .out_channels = 8,
-            .num_layers = 1,
-            .num_single_layers = 1,
-            .attention_head_dim = 16,
-            .num_attention_heads = 2,
-            .joint_attention_dim = 12,
-            .pooled_projection_dim = 12,
-            .axes_dims_rope = {4, 6, 6}};
-  }
-
   static FluxInputs good() {
     return {.hidden_states = torch::zeros({1, 4, 8}),
             .encoder_hidden_states = torch::zeros({1, 3, 12}),
@@ -93,7 +82,8 @@ class FluxInputErrors : public testing::Test {
             .txt_ids = torch::zeros({3, 3})};
   }
 
-  static std::string refusal(const FluxInputs& inputs, const FluxConfig& config = small()) {
+  static std::string refusal(const FluxInputs& inputs,
+                             const FluxConfig& config = test::small_flux_config()) {
     FluxTransformer model(config);
     try {
       model(inputs);
@@ -121,7 +111,7 @@ TEST_F(FluxInputErrors, GuidanceHasToFitTheConfig) {
   inputs.guidance = torch::zeros({1});
   EXPECT_NE(refusal(inputs).find("guidance_embeds = false"), std::string::npos);
   EXPECT_EQ(refusal(good()), "accepted");
-  FluxConfig guided = small();
+  FluxConfig guided = test::small_flux_config();
   guided.guidance_embeds = true;
   EXPECT_EQ(refusal(good(), guided), "FluxTransformer: required guidance [1], got none");
 }

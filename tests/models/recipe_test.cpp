@@ -6,21 +6,12 @@
 #include <algorithm>
 
 #include "models/flux.h"
+#include "models/small_flux.h"
 
 namespace rtlynx {
 namespace {
 
-FluxTransformer small_flux() {
-  return FluxTransformer(FluxConfig{.in_channels = 8,
-                                    .out_channels = 8,
-                                    .num_layers = 1,
-                                    .num_single_layers = 1,
-                                    .attention_head_dim = 16,
-                                    .num_attention_heads = 2,
-                                    .joint_attention_dim = 12,
-                                    .pooled_projection_dim = 12,
-                                    .axes_dims_rope = {4, 6, 6}});
-}
+FluxTransformer small_flux() { return FluxTransformer(test::small_flux_config()); }
 
 TEST(PaperRecipe, SparsifiesTheNamedLayersOnly) {
   const auto model = small_flux();
