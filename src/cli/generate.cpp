@@ -120,6 +120,17 @@ std::vector<PngText> png_texts(const GenerateOptions& options, const GenerateReq
           {"Software", std::string("rtlynx ") + version()}};
 }
 
+// Said before anything is drawn: the PNG writer would refuse a larger picture afterwards.
+void check_picture_size(const GenerateRequest& request, bool compare, int scale) {
+  constexpr int kMaxSide = 8192;
+  const int width = scale * (compare ? side_by_side_width(request.width) : request.width);
+  if (std::max(width, scale * request.height) > kMaxSide) {
+    throw UsageError(
+        fmt::format("--scale: required pictures of at most {} pixels a side, got {}x{}", kMaxSide,
+                    width, scale * request.height));
+  }
+}
+
 // The picture to write for a job and its line of the report.
 struct Result {
   Image picture;
@@ -174,6 +185,8 @@ void generate(const GenerateOptions& options) {
   Pipeline pipeline = options.model.load();
   const GenerateRequest request = make_request(options, jobs, pipeline);
   const int scale = options.scale > 0 ? options.scale : (options.compare ? 4 : 1);
+
+  check_picture_size(request, options.compare, scale);
 
   std::vector<Image> dense;
   nlohmann::ordered_json report = {{"model", pipeline.name},

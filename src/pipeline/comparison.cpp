@@ -20,11 +20,13 @@ std::string size_of(const Image& image) {
 
 }  // namespace
 
+int side_by_side_width(int width) { return 3 * width + 2 * kGap; }
+
 Image side_by_side(const Image& dense, const Image& sparse) {
   require(dense.width == sparse.width && dense.height == sparse.height, "side_by_side",
           "two pictures of one size", size_of(dense) + " and " + size_of(sparse));
   const int step = dense.width + kGap;
-  Image sheet(3 * dense.width + 2 * kGap, dense.height);
+  Image sheet(side_by_side_width(dense.width), dense.height);
   std::fill(sheet.rgb.begin(), sheet.rgb.end(), std::uint8_t{255});
   for (int y = 0; y < dense.height; ++y) {
     for (int x = 0; x < dense.width; ++x) {

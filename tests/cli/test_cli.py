@@ -143,6 +143,8 @@ class GenerateTest(CliTest):
                             "existing folder")
         self.assert_refused(run("generate", *PROMPT, "--compare", "--mode", "dense", *output), 2,
                             "sparse")
+        self.assert_refused(run("generate", *PROMPT, "--size", "512x512", "--scale", 32, *output), 2,
+                            "16384x16384")
         self.assertEqual(self.files(), [])
 
     def test_unreadable_models(self):
