@@ -66,5 +66,5 @@ format: setup
 	@$(SOURCES) | xargs --no-run-if-empty $(CLANG_FORMAT) -i
 
 format-check: setup
-	@$(SOURCES) | grep -q . || { echo "format-check: git lists no sources here" >&2; exit 1; }
+	@test -n "$$($(SOURCES))" || { echo "format-check: git lists no sources here" >&2; exit 1; }
 	@$(SOURCES) | xargs $(CLANG_FORMAT) --dry-run --Werror
