@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "rtlynx/matrix.h"
+
 /// Sparse Tensor Core operand order: which lane of a warp holds which part of a compressed A.
 ///
 /// Source: PTX ISA, matrix fragments for sparse mma.m16n8k32 and m16n8k64, and the metadata figures
@@ -53,6 +55,44 @@ constexpr FragmentElement fragment_element(OperandWidth width, int lane, int reg
   const int per_register = 32 / static_cast<int>(width);
   return {lane / 4 + 8 * (reg % 2), per_register * (lane % 4 + 4 * (reg / 2)) + index};
 }
+
+/// What the GEMM kernels read: values and metadata of 64 tokens x 64 channels of 16-bit elements in
+/// one contiguous tile, in which every lane finds its metadata in one word. The operand is
+/// [ceil(K/64)][ceil(M/64)] tiles, the padding zeros and nibble 0x4: tiles of neighbouring tokens
+/// are neighbours, so that a tile of A is one bulk copy and what the whole GPU reads at a time, all
+/// tokens of the same channels, lies together.
+///   bytes 0 .. 4095: 64 rows of 32 kept values, 64 bytes a row, its four 16-byte chunks permuted
+///     as TMA's and wgmma's 64-byte swizzle wants it: chunk c of row t lies at c ^ (t / 2 % 4);
+///   bytes 4096 .. 4607: metadata of the four slices of 16 tokens, 32 words each, one per lane.
+inline constexpr int kPackedTileTokens = 64;
+inline constexpr int kPackedTileChannels = 64;
+inline constexpr int kPackedTileValueBytes = 4096;
+inline constexpr int kPackedTileBytes = 4608;
+
+/// Which tile holds `token` and `channel` of an operand of `tokens` tokens.
+constexpr std::int64_t packed_tile_index(std::int64_t token, std::int64_t channel,
+                                         std::int64_t tokens) {
+  const std::int64_t tiles_down = (tokens + kPackedTileTokens - 1) / kPackedTileTokens;
+  return channel / kPackedTileChannels * tiles_down + token / kPackedTileTokens;
+}
+
+/// Byte offset in a tile of kept value `column` 0 .. 31 of row `token` 0 .. 63.
+constexpr int packed_value_offset(int token, int column) {
+  return token * 64 + (((column / 8) ^ (token / 2 % 4)) * 16) + column % 8 * 2;
+}
+
+/// Bytes of the whole operand.
+constexpr std::int64_t operand24_bytes(std::int64_t tokens, std::int64_t channels) {
+  return (tokens + kPackedTileTokens - 1) / kPackedTileTokens *
+         ((channels + kPackedTileChannels - 1) / kPackedTileChannels) * kPackedTileBytes;
+}
+
+/// values [M, K/2] of a 16-bit type and metadata [M, K/16] (pack24.h) to the operand, on the host.
+/// Throws Error unless K is divisible by 16 and the element type has 16 bits.
+void to_operand24(ConstMatrixView values, const std::uint16_t* metadata, void* operand);
+
+/// The exact inverse; padding is not read.
+void from_operand24(const void* operand, MatrixView values, std::uint16_t* metadata);
 
 /// Words of metadata for `tokens` x `channels`: whole tiles, ragged edges padded.
 std::int64_t operand_metadata_words(std::int64_t tokens, std::int64_t channels);

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <set>
 #include <utility>
 #include <vector>
@@ -227,6 +228,135 @@ void expect_product(const Instruction& mma) {
 TEST(Operand24, ModelOfMmaSpM16N8K32MultipliesRight) { expect_product(kM16N8K32); }
 
 TEST(Operand24, ModelOfMmaSpM16N8K64MultipliesRight) { expect_product(kM16N8K64); }
+
+constexpr std::array<std::pair<std::int64_t, std::int64_t>, 9> kPackedShapes{
+    {{1, 16}, {16, 64}, {17, 80}, {64, 64}, {65, 128}, {100, 48}, {130, 208}, {0, 64}, {5, 0}}};
+
+// The operand of `packed`, its bytes filled beforehand with what must not stay.
+template <typename T>
+std::vector<std::uint8_t> to_packed_tiles(const PackedMatrix<T>& packed) {
+  const TestMatrix<T>& values = packed.values;
+  std::vector<std::uint8_t> operand(
+      static_cast<std::size_t>(operand24_bytes(values.rows, 2 * values.columns)), 0xa5);
+  to_operand24(values.view(), packed.metadata.data(), operand.data());
+  return operand;
+}
+
+template <typename T>
+T read_at(const std::vector<std::uint8_t>& bytes, std::int64_t offset) {
+  T value;
+  std::memcpy(&value, bytes.data() + offset, sizeof(T));
+  return value;
+}
+
+template <typename T>
+class PackedTilesTest : public ::testing::Test {};
+using PackedTypes = ::testing::Types<Half, BFloat16>;
+TYPED_TEST_SUITE(PackedTilesTest, PackedTypes);
+
+TYPED_TEST(PackedTilesTest, ConversionIsUndoneExactly) {
+  for (const auto& [tokens, channels] : kPackedShapes) {
+    const PackedMatrix packed(random_bits_matrix<TypeParam>(tokens, channels, 31));
+    const auto operand = to_packed_tiles(packed);
+    TestMatrix<TypeParam> values(tokens, channels / 2);
+    std::vector<std::uint16_t> metadata(packed.metadata.size(), 0xffff);
+    from_operand24(operand.data(), values.view(), metadata.data());
+    EXPECT_EQ(all_bits(values), all_bits(packed.values)) << tokens << " x " << channels;
+    EXPECT_EQ(metadata, packed.metadata) << tokens << " x " << channels;
+    EXPECT_TRUE(values.gaps_untouched());
+  }
+}
+
+TYPED_TEST(PackedTilesTest, ValuesLieAtTheirOffsetsAndPaddingIsZero) {
+  for (const auto& [tokens, channels] : kPackedShapes) {
+    const PackedMatrix packed(random_bits_matrix<TypeParam>(tokens, channels, 32));
+    const auto operand = to_packed_tiles(packed);
+    const std::int64_t tiles_across = (channels + 63) / 64;
+    const std::int64_t tiles_down = (tokens + 63) / 64;
+    for (std::int64_t row = 0; row < 64 * tiles_down; ++row) {
+      for (std::int64_t column = 0; column < 32 * tiles_across; ++column) {
+        const std::int64_t tile = column / 32 * tiles_down + row / 64;
+        const int place =
+            packed_value_offset(static_cast<int>(row % 64), static_cast<int>(column % 32));
+        const bool inside = row < tokens && column < channels / 2;
+        ASSERT_EQ(read_at<std::uint16_t>(operand, tile * 4608 + place),
+                  inside ? bits_of(packed.values.at(row, column)) : 0)
+            << row << ", " << column << " of " << tokens << " x " << channels;
+      }
+    }
+  }
+}
+
+TYPED_TEST(PackedTilesTest, MetadataIsThatOfMetadataToOperand) {
+  for (const auto& [tokens, channels] : kPackedShapes) {
+    const PackedMatrix packed(random_bits_matrix<TypeParam>(tokens, channels, 33));
+    const auto operand = to_packed_tiles(packed);
+    const auto words = to_operand(OperandWidth::k16, packed.metadata, tokens, channels);
+    const std::int64_t tiles_across = (channels + 63) / 64;
+    const std::int64_t slices = 4 * ((tokens + 63) / 64);
+    for (std::int64_t index = 0; index < slices * tiles_across * 32; ++index) {
+      const std::int64_t slice = index / 32 / tiles_across;
+      const std::int64_t tile = index / 32 % tiles_across * (slices / 4) + slice / 4;
+      const std::int64_t offset = tile * 4608 + 4096 + slice % 4 * 128 + index % 32 * 4;
+      const bool given = index < static_cast<std::int64_t>(words.size());
+      ASSERT_EQ(read_at<std::uint32_t>(operand, offset),
+                given ? words[static_cast<std::size_t>(index)] : kOperandPaddingWord)
+          << "word " << index << " of " << tokens << " x " << channels;
+    }
+  }
+}
+
+TEST(PackedTiles, OffsetsAreAPermutationWithWholeChunks) {
+  std::set<int> seen;
+  for (int token = 0; token < 64; ++token) {
+    for (int column = 0; column < 32; ++column) {
+      const int offset = packed_value_offset(token, column);
+      EXPECT_EQ(offset / 64, token);  // a row stays in its 64 bytes
+      EXPECT_EQ(offset % 16, 2 * (column % 8));
+      seen.insert(offset);
+    }
+  }
+  EXPECT_EQ(seen.size(), 2048u);
+  EXPECT_EQ(*seen.rbegin(), 4094);
+}
+
+// The swizzle exists so that the same chunk of 8 successive rows lies in all 32 banks.
+TEST(PackedTiles, AChunkOfEightRowsTouchesEveryBankOnce) {
+  for (int first = 0; first < 64; first += 8) {
+    for (int chunk = 0; chunk < 4; ++chunk) {
+      std::set<int> banks_of_four;
+      for (int row = first; row < first + 8; ++row) {
+        banks_of_four.insert(packed_value_offset(row, 8 * chunk) % 128 / 16);
+      }
+      EXPECT_EQ(banks_of_four.size(), 8u);
+    }
+  }
+}
+
+TEST(PackedTiles, BytesCountWholeTiles) {
+  EXPECT_EQ(operand24_bytes(64, 64), 4608);
+  EXPECT_EQ(operand24_bytes(65, 80), 4 * 4608);
+  EXPECT_EQ(operand24_bytes(0, 64), 0);
+}
+
+TEST(PackedTiles, ErrorsNameWhatArrived) {
+  std::uint16_t metadata = 0;
+  std::vector<std::uint8_t> operand(4608);
+  TestMatrix<float> wide(1, 8);
+  TestMatrix<Half> ragged(1, 12);
+  TestMatrix<Half> values(1, 8);
+  EXPECT_THAT([&] { to_operand24(wide.view(), &metadata, operand.data()); },
+              ThrowsMessage<Error>("to_operand24: required values of f16 or bf16, "
+                                   "got values [1, 8] f32"));
+  EXPECT_THAT([&] { from_operand24(operand.data(), ragged.view(), &metadata); },
+              ThrowsMessage<Error>("from_operand24: required channels divisible by 16, got 24"));
+  EXPECT_THAT([&] { to_operand24(values.view(), nullptr, operand.data()); },
+              ThrowsMessage<Error>("to_operand24: required data for metadata, "
+                                   "got a null pointer with 1 elements"));
+  EXPECT_THAT([&] { from_operand24(nullptr, values.view(), &metadata); },
+              ThrowsMessage<Error>("from_operand24: required data for operand, "
+                                   "got a null pointer with 4608 elements"));
+}
 
 }  // namespace
 }  // namespace rtlynx

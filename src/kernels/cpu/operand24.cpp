@@ -2,6 +2,8 @@
 #include "rtlynx/operand24.h"
 
 #include <algorithm>
+#include <cstring>
+#include <vector>
 
 #include "base/error.h"
 #include "kernels/cpu/matrix.h"
@@ -79,6 +81,86 @@ void metadata_from_operand(OperandWidth width, const std::uint32_t* words, std::
     metadata[token * (channels / 16) + group / 4] |=
         static_cast<std::uint16_t>(value << (4 * (group % 4)));
   });
+}
+
+namespace {
+
+constexpr int kSlices = kPackedTileTokens / kOperandTileTokens;  // of metadata in a packed tile
+
+void check_packed(const char* op, ConstMatrixView values, const std::uint16_t* metadata,
+                  const void* operand) {
+  check_matrix(op, "values", values);
+  if (size_of(values.dtype) != 2) {
+    fail(op, "values of f16 or bf16", describe("values", values));
+  }
+  check_channels(op, 2 * values.columns, 16);
+  check_data(op, "metadata", metadata, values.rows * values.columns / 8);
+  check_data(op, "operand", operand, operand24_bytes(values.rows, 2 * values.columns));
+}
+
+/// Where eight kept values of one token lie, those of 16 channels from `channel` on: one chunk of
+/// 16 bytes.
+constexpr std::int64_t chunk_offset(std::int64_t token, std::int64_t channel, std::int64_t tokens) {
+  return packed_tile_index(token, channel, tokens) * kPackedTileBytes +
+         packed_value_offset(static_cast<int>(token % kPackedTileTokens),
+                             static_cast<int>(channel % kPackedTileChannels / 2));
+}
+
+/// Where the words of 16 x 64 tile `tile` of metadata lie; tiles count as metadata_to_operand does,
+/// `across` of them to a slice of 16 tokens.
+constexpr std::int64_t words_offset(std::int64_t tile, std::int64_t across, std::int64_t tokens) {
+  const std::int64_t slice = tile / across;
+  const std::int64_t channel = tile % across * kPackedTileChannels;
+  return packed_tile_index(slice * kOperandTileTokens, channel, tokens) * kPackedTileBytes +
+         kPackedTileValueBytes + slice % kSlices * (kOperandTileWords * 4);
+}
+
+}  // namespace
+
+void to_operand24(ConstMatrixView values, const std::uint16_t* metadata, void* operand) {
+  check_packed("to_operand24", values, metadata, operand);
+  const std::int64_t channels = 2 * values.columns;
+  const std::int64_t across = ceil_div(channels, kPackedTileChannels);
+  auto* const bytes = static_cast<unsigned char*>(operand);
+  std::fill_n(bytes, operand24_bytes(values.rows, channels), static_cast<unsigned char>(0));
+
+  // Whole packed tiles of metadata: the slices beyond the last token are padding too.
+  const std::int64_t padded = ceil_div(values.rows, kPackedTileTokens) * kPackedTileTokens;
+  std::vector<std::uint32_t> words(
+      static_cast<std::size_t>(operand_metadata_words(padded, channels)), kOperandPaddingWord);
+  metadata_to_operand(OperandWidth::k16, metadata, values.rows, channels, words.data());
+  for (std::int64_t tile = 0; tile < padded / kOperandTileTokens * across; ++tile) {
+    std::memcpy(bytes + words_offset(tile, across, values.rows),
+                words.data() + tile * kOperandTileWords, kOperandTileWords * 4);
+  }
+  for (std::int64_t token = 0; token < values.rows; ++token) {
+    for (std::int64_t column = 0; column < values.columns; column += 8) {
+      std::memcpy(bytes + chunk_offset(token, 2 * column, values.rows),
+                  row_of<std::uint16_t>(values, token) + column, 16);
+    }
+  }
+}
+
+void from_operand24(const void* operand, MatrixView values, std::uint16_t* metadata) {
+  check_packed("from_operand24", values, metadata, operand);
+  const std::int64_t channels = 2 * values.columns;
+  const std::int64_t across = ceil_div(channels, kPackedTileChannels);
+  const auto* const bytes = static_cast<const unsigned char*>(operand);
+
+  std::vector<std::uint32_t> words(
+      static_cast<std::size_t>(operand_metadata_words(values.rows, channels)));
+  for (std::size_t first = 0; first < words.size(); first += kOperandTileWords) {
+    const auto tile = static_cast<std::int64_t>(first) / kOperandTileWords;
+    std::memcpy(words.data() + first, bytes + words_offset(tile, across, values.rows),
+                kOperandTileWords * 4);
+  }
+  metadata_from_operand(OperandWidth::k16, words.data(), values.rows, channels, metadata);
+  for (std::int64_t token = 0; token < values.rows; ++token) {
+    for (std::int64_t column = 0; column < values.columns; column += 8) {
+      std::memcpy(row_of<std::uint16_t>(values, token) + column,
+                  bytes + chunk_offset(token, 2 * column, values.rows), 16);
+    }
+  }
 }
 
 }  // namespace rtlynx
