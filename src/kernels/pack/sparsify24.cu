@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 
-#include "kernels/pack/element.cuh"
+#include "kernels/device/element.cuh"
 #include "kernels/pack/sparsify24.h"
 
 namespace rtlynx {

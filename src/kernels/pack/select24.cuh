@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cuda_fp16.h>
+
+#include <cstdint>
+#include <cstring>
+
+/// Selection of 2 of 4 for two tokens at once, and the metadata it gives, in registers. A register
+/// holds two 16-bit elements.
+namespace rtlynx::pack {
+
+/// 16 channels of two tokens: what one thread selects from at a time. Pair i of a token holds
+/// channels 2 i and 2 i + 1.
+struct TokenPair {
+  std::uint32_t upper[8];
+  std::uint32_t lower[8];
+};
+
+/// What stays of a TokenPair: 8 values of each token, and 8 nibbles, those of the upper token in
+/// the low half: the metadata word of a lane (rtlynx/operand24.h).
+struct Selected {
+  std::uint32_t upper[4];
+  std::uint32_t lower[4];
+  std::uint32_t metadata;
+  std::uint32_t largest;  // magnitude of each token, as bits, NaN above all; upper in the low half
+};
+
+__device__ __forceinline__ __half2 as_half2(std::uint32_t bits) {
+  __half2 pair;
+  memcpy(&pair, &bits, sizeof(pair));
+  return pair;
+}
+
+__device__ __forceinline__ std::uint32_t as_bits(__half2 pair) {
+  std::uint32_t bits;
+  memcpy(&bits, &pair, sizeof(bits));
+  return bits;
+}
+
+/// The halves of a and b that are low (or high), a's in the low half.
+__device__ __forceinline__ std::uint32_t low_halves(std::uint32_t a, std::uint32_t b) {
+  return __byte_perm(a, b, 0x5410);
+}
+__device__ __forceinline__ std::uint32_t high_halves(std::uint32_t a, std::uint32_t b) {
+  return __byte_perm(a, b, 0x7632);
+}
+
+/// mask ? a : b, bit by bit.
+__device__ __forceinline__ std::uint32_t choose(std::uint32_t mask, std::uint32_t a,
+                                                std::uint32_t b) {
+  return (mask & a) | (~mask & b);
+}
+
+/// Which of the four channels win, as masks over the halves: the winner of channels 0 and 1 is 0,
+/// that of 2 and 3 is 2, both of 0 and 1 stay, both of 2 and 3 stay.
+struct Outcome {
+  std::uint32_t zero_wins, two_wins, first_pair, last_pair;
+  std::uint32_t largest;
+};
+
+/// Magnitudes below kInfinityAsHalf compare as the fp16 numbers their bits spell, whatever the
+/// element type: positive numbers order as their bits do. Others take compare_exactly.
+inline constexpr std::uint32_t kInfinityAsHalf = 0x7c00u;
+
+__device__ __forceinline__ Outcome compare(const std::uint32_t (&key)[4]) {
+  const __half2 k0 = as_half2(key[0]), k1 = as_half2(key[1]);
+  const __half2 k2 = as_half2(key[2]), k3 = as_half2(key[3]);
+  const __half2 high01 = __hmax2_nan(k0, k1), low01 = __hmin2(k0, k1);
+  const __half2 high23 = __hmax2_nan(k2, k3), low23 = __hmin2(k2, k3);
+  return {.zero_wins = __hge2_mask(k0, k1),
+          .two_wins = __hge2_mask(k2, k3),
+          .first_pair = __hge2_mask(low01, high23),
+          .last_pair = __hgt2_mask(low23, high01),
+          .largest = as_bits(__hmax2_nan(high01, high23))};
+}
+
+/// The same by integers, one half after the other; NaN exceeds everything and equals NaN.
+template <typename Element>
+__device__ __forceinline__ Outcome compare_exactly(const std::uint32_t (&key)[4]) {
+  Outcome result{};
+#pragma unroll
+  for (int shift = 0; shift < 32; shift += 16) {
+    const auto magnitude = [&](std::uint32_t bits) {
+      return min(bits >> shift & 0x7fffu, std::uint32_t{Element::kInfinity} + 1);
+    };
+    const std::uint32_t k0 = magnitude(key[0]), k1 = magnitude(key[1]);
+    const std::uint32_t k2 = magnitude(key[2]), k3 = magnitude(key[3]);
+    const std::uint32_t mask = 0xffffu << shift;
+    if (k0 >= k1) result.zero_wins |= mask;
+    if (k2 >= k3) result.two_wins |= mask;
+    if (min(k0, k1) >= max(k2, k3)) result.first_pair |= mask;
+    if (min(k2, k3) > max(k0, k1)) result.last_pair |= mask;
+    result.largest |= max(max(k0, k1), max(k2, k3)) << shift;
+  }
+  return result;
+}
+
+template <typename Element, bool kExact>
+__device__ __forceinline__ Selected select_by(const TokenPair& z) {
+  Selected result{};
+#pragma unroll
+  for (int group = 0; group < 4; ++group) {
+    const std::uint32_t x[4] = {low_halves(z.upper[2 * group], z.lower[2 * group]),
+                                high_halves(z.upper[2 * group], z.lower[2 * group]),
+                                low_halves(z.upper[2 * group + 1], z.lower[2 * group + 1]),
+                                high_halves(z.upper[2 * group + 1], z.lower[2 * group + 1])};
+    std::uint32_t key[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) key[i] = x[i] & 0x7fff7fffu;
+    Outcome won;
+    if constexpr (kExact) {
+      won = compare_exactly<Element>(key);
+      result.largest = __vmaxu2(result.largest, won.largest);
+    } else {
+      won = compare(key);
+      result.largest = as_bits(__hmax2_nan(as_half2(result.largest), as_half2(won.largest)));
+    }
+    const std::uint32_t zero = won.zero_wins | won.first_pair;
+    const std::uint32_t two = won.two_wins & ~won.last_pair;
+    const std::uint32_t first = choose(won.last_pair, x[2], choose(zero, x[0], x[1]));
+    const std::uint32_t second = choose(won.first_pair, x[1], choose(two, x[2], x[3]));
+    result.upper[group] = low_halves(first, second);
+    result.lower[group] = high_halves(first, second);
+    // Nibble: index of the first, index of the second << 2.
+    const std::uint32_t bit = 0x00010001u << (4 * group);
+    result.metadata |= ~(won.last_pair | zero) & bit;
+    result.metadata |= won.last_pair & bit << 1;
+    result.metadata |= (won.first_pair | ~two) & bit << 2;
+    result.metadata |= ~won.first_pair & bit << 3;
+  }
+  return result;
+}
+
+/// The specification of rtlynx/pack24.h, bit for bit.
+template <typename Element>
+__device__ __forceinline__ Selected select(const TokenPair& z) {
+  Selected result = select_by<Element, false>(z);
+  const bool as_half_exceeded =
+      (result.largest & 0xffffu) >= kInfinityAsHalf || result.largest >> 16 >= kInfinityAsHalf;
+  if (as_half_exceeded) result = select_by<Element, true>(z);
+  return result;
+}
+
+}  // namespace rtlynx::pack
