@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "kernels/device/cta.cuh"
+#include "kernels/device/shared.cuh"
+#include "kernels/device/tma.cuh"
+#include "kernels/gemm/sm90/mainloop.cuh"
+
+/// What happens to a warpgroup's accumulators: parts of a tile meet, and Y is written.
+namespace rtlynx::sm90 {
+
+/// Named barriers: one for each warpgroup, one for both.
+__device__ __forceinline__ int warpgroup_barrier(int warpgroup) { return 1 + warpgroup; }
+inline constexpr int kTileBarrier = 3;
+
+/// Where a warpgroup leaves its part of a tile: [registers / 4][128 threads] float4.
+template <typename T>
+__device__ float4* partial_of(const Params& params, int cta, int warpgroup) {
+  constexpr int kVectors = T::kAccumulators * 128 / 4;
+  return reinterpret_cast<float4*>(params.partials) +
+         (static_cast<std::int64_t>(cta) * T::kWarpgroups + warpgroup) * kVectors +
+         threadIdx.x % 128;
+}
+
+__device__ __forceinline__ std::uint32_t* flag_of(const Params& params, int cta, int warpgroup) {
+  return params.flags + cta * gpu::Gemm24Workspace::kFlagsPerCta + warpgroup;
+}
+
+template <typename T>
+__device__ void write_partial(const Params& params, int warpgroup, const Accumulators<T>& acc) {
+  const int cta = static_cast<int>(blockIdx.x);
+  float4* const target = partial_of<T>(params, cta, warpgroup);
+#pragma unroll
+  for (int i = 0; i < T::kAccumulators / 4; ++i) {
+    __stcg(target + i * 128,
+           make_float4(acc[4 * i], acc[4 * i + 1], acc[4 * i + 2], acc[4 * i + 3]));
+  }
+  __threadfence();
+  device::named_barrier_sync(warpgroup_barrier(warpgroup), 128);
+  if (threadIdx.x % 128 == 0) device::store_release(flag_of(params, cta, warpgroup), 1);
+}
+
+/// Adds what other CTAs did of the tile, in a fixed order, and leaves their flags as they were.
+template <typename T>
+__device__ void add_partials(const Params& params, int tile, int warpgroup, Accumulators<T>& acc) {
+  const gpu::ShareRange others = params.scheduler.contributors(tile);
+  for (int share = others.begin; share < others.end; share += others.stride) {
+    const int cta = params.scheduler.cta_of_share(share);
+    std::uint32_t* const flag = flag_of(params, cta, warpgroup);
+    if (threadIdx.x % 128 == 0) {
+      while (device::load_acquire(flag) == 0) __nanosleep(64);
+    }
+    device::named_barrier_sync(warpgroup_barrier(warpgroup), 128);
+    const float4* const source = partial_of<T>(params, cta, warpgroup);
+#pragma unroll
+    for (int i = 0; i < T::kAccumulators / 4; ++i) {
+      const float4 part = __ldcg(source + i * 128);
+      acc[4 * i] += part.x;
+      acc[4 * i + 1] += part.y;
+      acc[4 * i + 2] += part.z;
+      acc[4 * i + 3] += part.w;
+    }
+    device::named_barrier_sync(warpgroup_barrier(warpgroup), 128);
+    if (threadIdx.x % 128 == 0) *flag = 0;
+  }
+}
+
+/// Writes Y by TMA from shared memory: each warp its own 16 tokens, 64 outputs at a time. Buffers
+/// in the stage that the tile used last let nearly all of it go without waiting for TMA, which is
+/// busy with the next tile's stages.
+template <typename T>
+class Store {
+ public:
+  __device__ Store(const Params& params, std::uint32_t base, int warpgroup)
+      : params_(params), base_(base), warpgroup_(warpgroup) {}
+
+  /// Asks for what the tile's tokens and outputs need, before its products hide the wait. `token`:
+  /// the first of this warpgroup.
+  __device__ __forceinline__ void prepare(int token, int output) {
+    const int column = output + threadIdx.x % 128 * 2;
+    if (column < params_.epilogue.outputs) bias_pair_ = epilogue_bias(params_.epilogue, column);
+    const int upper = first_token(token) + threadIdx.x % 32 / 4;
+    scale_[0] = scale_of(upper);
+    scale_[1] = scale_of(upper + 8);
+  }
+
+  /// `token`, `output`: as prepared. `lent`: the stage that both warpgroups have done with.
+  __device__ __forceinline__ void write(int token, int output, std::uint32_t lent,
+                                        const Accumulators<T>& acc) const {
+    static_assert(T::kTileOutputs == 2 * 128);                       // a pair for each thread
+    device::named_barrier_sync(warpgroup_barrier(warpgroup_), 128);  // all have read the last bias
+    device::store_shared(bias() + threadIdx.x % 128 * 8, bias_pair_);
+    device::named_barrier_sync(warpgroup_barrier(warpgroup_), 128);
+    const EpilogueParams& e = params_.epilogue;
+    const int first = first_token(token);
+    if (first >= e.tokens) return;
+    if (e.activation == gpu::Activation::none && e.gate == nullptr && e.residual == nullptr) {
+      write_rows<true>(first, output, lent, acc);
+    } else {
+      write_rows<false>(first, output, lent, acc);
+    }
+  }
+
+  /// Shared memory must not go before TMA has read it.
+  __device__ void finish() const {
+    if (threadIdx.x % 32 == 0) device::store_wait_read<0>();
+  }
+
+ private:
+  using Element = typename T::Element;
+  static constexpr int kBuffers = 1 + T::kBorrowedBuffers;
+
+  static __device__ int first_token(int token) { return token + threadIdx.x % 128 / 32 * 16; }
+  __device__ std::uint32_t bias() const {
+    return base_ + T::kBiasOffset + warpgroup_ * T::kTileOutputs * 4;
+  }
+
+  __device__ float scale_of(int token) const {
+    const EpilogueParams& e = params_.epilogue;
+    return e.scale == nullptr || token >= e.tokens ? 1.0f : e.scale[token];
+  }
+
+  __device__ std::uint32_t buffer_of(int chunk, std::uint32_t lent) const {
+    const int which = chunk % kBuffers, warp = static_cast<int>(threadIdx.x) / 32;
+    if (which == 0) return base_ + T::kStoreOffset + warp * T::kStoreBytes;
+    return lent + (warp * T::kBorrowedBuffers + which - 1) * T::kStoreBytes;
+  }
+
+  template <bool kPlain>
+  __device__ __forceinline__ void write_rows(int first, int output, std::uint32_t lent,
+                                             const Accumulators<T>& acc) const {
+    const EpilogueParams& e = params_.epilogue;
+    const int lane = threadIdx.x % 32;
+    const EpilogueRow<Element> upper = row_of<kPlain>(first + lane / 4, scale_[0]);
+    const EpilogueRow<Element> lower = row_of<kPlain>(first + lane / 4 + 8, scale_[1]);
+#pragma unroll
+    for (int chunk = 0; chunk < T::kTileOutputs / T::kStoreOutputs; ++chunk) {
+      const int column = output + chunk * T::kStoreOutputs;
+      if (column >= e.outputs) break;
+      const std::uint32_t buffer = buffer_of(chunk, lent);
+      if (chunk % kBuffers == 0) {  // free since the last tile, or written three chunks ago
+        if (lane == 0) device::store_wait_read<(kBuffers - 1)>();
+        __syncwarp();
+      }
+#pragma unroll
+      for (int pair = 0; pair < T::kStoreOutputs / 16; ++pair) {
+        std::uint32_t packed[4];  // two 8-column matrices of the upper and the lower 8 tokens
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          const int j = chunk * (T::kStoreOutputs / 8) + 2 * pair + i;
+          const int at = column + (2 * pair + i) * 8 + lane % 4 * 2;
+          const float2 top{acc[4 * j], acc[4 * j + 1]}, bottom{acc[4 * j + 2], acc[4 * j + 3]};
+          const float2 pair_bias = device::load_shared_pair(bias() + (at - output) * 4);
+          packed[2 * i] = finish_pair<kPlain>(top, upper, at, pair_bias);
+          packed[2 * i + 1] = finish_pair<kPlain>(bottom, lower, at, pair_bias);
+        }
+        // Lane l addresses row l % 8 of matrix l / 8; 16-byte chunks are swizzled as the map says.
+        const int row = lane % 8 + 8 * (lane / 8 % 2);
+        const int chunk16 = 2 * pair + lane / 16;
+        device::stmatrix_x4(buffer + row * 128 + ((chunk16 ^ (row % 8)) * 16), packed);
+      }
+      device::fence_async_proxy();
+      __syncwarp();
+      if (lane == 0) {
+        device::tensor_store(&params_.y, column, first, buffer);
+        device::store_commit();
+      }
+    }
+  }
+
+  /// Rows beyond the last token are not stored; they look up the last one's.
+  template <bool kPlain>
+  __device__ __forceinline__ EpilogueRow<Element> row_of(int row, float scale) const {
+    EpilogueRow<Element> result{scale, nullptr, nullptr};
+    if constexpr (!kPlain) {
+      const int last = static_cast<int>(params_.epilogue.tokens) - 1;
+      result = epilogue_row<Element>(params_.epilogue, min(row, last));
+      result.scale = scale;
+    }
+    return result;
+  }
+
+  template <bool kPlain>
+  __device__ __forceinline__ std::uint32_t finish_pair(float2 acc, const EpilogueRow<Element>& row,
+                                                       int column, float2 bias) const {
+    if constexpr (kPlain) {
+      return Element::from_float2({fmaf(row.scale, acc.x, bias.x), fmaf(row.scale, acc.y, bias.y)});
+    }
+    if (column >= params_.epilogue.outputs) return 0;  // nor are outputs beyond the last
+    return Element::from_float2(
+        epilogue_pair<Element>(acc, params_.epilogue.activation, row, column, bias));
+  }
+
+  const Params& params_;
+  std::uint32_t base_;
+  int warpgroup_;
+  float2 bias_pair_{0.0f, 0.0f};
+  float scale_[2];
+};
+
+}  // namespace rtlynx::sm90

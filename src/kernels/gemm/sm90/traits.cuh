@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cuda.h>
+
+#include <cstdint>
+
+#include "kernels/device/wgmma.cuh"
+#include "kernels/gemm/epilogue.cuh"
+#include "kernels/gemm/scheduler.h"
+#include "kernels/gemm/sm90/tile.h"
+#include "kernels/gemm/workspace.h"
+#include "rtlynx/operand24.h"
+
+namespace rtlynx::sm90 {
+
+/// Two consumer warpgroups compute a tile of Y together, each half its tokens; one more warpgroup
+/// holds the producer. A step along K is one packed tile of channels, or 32 columns of the low
+/// rank.
+template <typename ElementType>
+struct Traits {
+  using Element = ElementType;
+  static constexpr int kTileTokens = gpu::kSm90TileTokens;
+  static constexpr int kTileOutputs = gpu::kSm90TileOutputs;
+  using Mma = device::Wgmma<Element, kTileOutputs>;
+
+  static constexpr int kBlockTokens = kPackedTileTokens;  // M of wgmma
+  static constexpr int kBlocks = kTileTokens / kBlockTokens;
+  static constexpr int kWarpgroups = kBlocks;  // a block of 64 x 256 sums is 128 registers a thread
+  static constexpr int kThreads = 128 * (kWarpgroups + 1);
+  static constexpr int kAccumulators = kTileOutputs / 2;
+  // Together the 504 that a thread of each warpgroup has at the start (3 * 168): more would wait
+  // for ever.
+  static constexpr int kProducerRegisters = 40;
+  static constexpr int kConsumerRegisters = 232;
+
+  static constexpr int kStepChannels = kPackedTileChannels;
+  static constexpr int kLowStepRank = 32;
+  static constexpr int kTokenBytes = (kBlocks * kPackedTileBytes + 1023) / 1024 * 1024;
+  static constexpr int kWeightBytes = kTileOutputs * kStepChannels * 2;
+  static constexpr int kStageBytes = kTokenBytes + kWeightBytes;
+
+  // Each warp stores its 16 tokens in boxes of 64 outputs, from one buffer of its own and two in
+  // the stage that the tile was the last to use.
+  static constexpr int kStoreOutputs = 64;
+  static constexpr int kStoreBytes = 16 * kStoreOutputs * 2;
+  static constexpr int kWarps = 4 * kWarpgroups;
+  static constexpr int kBorrowedBuffers = 2;
+
+  static constexpr int kSharedBytes = gpu::kSm90SharedBytes;
+  static constexpr int kReservedBytes = kWarpgroups * kTileOutputs * 4 + 256;  // bias, barriers
+  static constexpr int kStages =
+      (kSharedBytes - kReservedBytes - kWarps * kStoreBytes) / kStageBytes;
+  static constexpr int kStoreOffset = kStages * kStageBytes;
+  // Each warpgroup keeps the bias of its tile: [kTileOutputs] fp32.
+  static constexpr int kBiasOffset = kStoreOffset + kWarps * kStoreBytes;
+  static constexpr int kBiasBytes = kWarpgroups * kTileOutputs * 4;
+  static constexpr int kBarrierOffset = kBiasOffset + kBiasBytes;
+  static constexpr int kUsedBytes = kBarrierOffset + 16 * kStages;
+
+  static_assert(kTileTokens == 2 * kBlockTokens);
+  static_assert(kWarpgroups <= gpu::Gemm24Workspace::kFlagsPerCta);
+  static_assert(kStages >= 3 && kUsedBytes <= kSharedBytes);
+  static_assert(kWarps * kBorrowedBuffers * kStoreBytes <= kStageBytes);
+  static_assert(kStageBytes % 1024 == 0 && kTileOutputs % kStoreOutputs == 0);
+};
+
+/// What the kernel reads; the host fills it in (launch.cu).
+struct Params {
+  CUtensorMap weight;  // [N, K], box [outputs of the tile, 64], 128-byte swizzle
+  CUtensorMap up;      // [N, rank], box [outputs of the tile, 32], 64-byte swizzle
+  CUtensorMap low;     // [M, segments * rank], box [64, 32], 64-byte swizzle
+  CUtensorMap y;       // [M, N], box [16, 64], 128-byte swizzle
+  const char* operand;
+  int token_blocks;  // ceil(M / 64)
+  int k_steps;       // ceil(K / 64)
+  int low_steps;     // ceil(rank / 32)
+  int rank;
+  int segments;
+  int segment_ends[gpu::kMaxSegments];  // in tiles of outputs
+  gpu::TileGrid grid;
+  gpu::Scheduler scheduler;
+  EpilogueParams epilogue;
+  std::uint32_t* flags;  // [CTAs, kFlagsPerCta]: this warpgroup's part of the tile is written
+  float* partials;       // [CTAs, tile tokens * tile outputs]
+};
+
+/// The place of a CTA's tile in Y.
+struct Tile {
+  int token_block;  // in blocks of 64
+  int output;
+  int low_column;  // of its segment in `low`
+};
+
+template <typename T>
+__device__ Tile locate(const Params& params, int tile) {
+  const gpu::TilePosition at = gpu::position(params.grid, tile);
+  int segment = 0;
+  while (segment + 1 < params.segments && at.output_tile >= params.segment_ends[segment]) ++segment;
+  return {at.token_tile * T::kBlocks, at.output_tile * T::kTileOutputs, segment * params.rank};
+}
+
+/// Barriers and slots of the ring of stages.
+template <typename T>
+struct Ring {
+  std::uint32_t base;  // shared_address() of the dynamic shared memory
+  int slot = 0;
+  std::uint32_t phase = 0;
+
+  __device__ std::uint32_t stage(int which) const { return base + which * T::kStageBytes; }
+  __device__ std::uint32_t tokens(int block) const {
+    return stage(slot) + block * kPackedTileBytes;
+  }
+  __device__ std::uint32_t weights() const { return stage(slot) + T::kTokenBytes; }
+  __device__ std::uint32_t full() const { return base + T::kBarrierOffset + 8 * slot; }
+  __device__ std::uint32_t empty_of(int which) const {
+    return base + T::kBarrierOffset + 8 * (T::kStages + which);
+  }
+  __device__ void advance() {
+    if (++slot == T::kStages) {
+      slot = 0;
+      phase ^= 1;
+    }
+  }
+};
+
+}  // namespace rtlynx::sm90

@@ -1,0 +1,473 @@
+// SPDX-License-Identifier: Apache-2.0
+// The mma.sp kernel of sm_80 and later, run on the CPU through its own index maps.
+#include <gtest/gtest.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "kernels/device/packed_tile.h"
+#include "kernels/gemm/sm80/layout.h"
+#include "kernels/test_matrix.h"
+#include "rtlynx/operand24.h"
+#include "rtlynx/pack24.h"
+
+namespace rtlynx {
+namespace {
+
+using namespace sm80;
+
+std::vector<std::byte> operand_of(const PackedMatrix<BFloat16>& packed) {
+  const std::int64_t channels = 2 * packed.values.columns;
+  std::vector<std::byte> operand(
+      static_cast<std::size_t>(operand24_bytes(packed.values.rows, channels)));
+  to_operand24(packed.values.view(), packed.metadata.data(), operand.data());
+  return operand;
+}
+
+/// Memory that answers for its bounds. Fresh, it holds NaN of every 16- and 32-bit type.
+struct Memory {
+  explicit Memory(int size) : bytes(static_cast<std::size_t>(size), std::byte{0xff}) {}
+
+  template <typename T>
+  T read(int offset) const {
+    check(offset, sizeof(T));
+    T value;
+    std::memcpy(&value, bytes.data() + offset, sizeof(T));
+    return value;
+  }
+  template <typename T>
+  void write(int offset, T value) {
+    check(offset, sizeof(T));
+    std::memcpy(bytes.data() + offset, &value, sizeof(T));
+  }
+  void check(int offset, std::size_t size) const {
+    ASSERT_LE(static_cast<std::size_t>(offset) + size, bytes.size());
+  }
+
+  std::vector<std::byte> bytes;
+};
+
+// Host models of the instructions, written from the wording of the PTX ISA.
+
+/// [lane][element], two elements a register.
+struct Fragment {
+  float element[32][8];
+};
+
+/// `row` gives the address that a lane passes.
+template <typename Row>
+Fragment ldmatrix(const Memory& stage, int matrices, Row row) {
+  Fragment result{};
+  for (int lane = 0; lane < 32; ++lane) {
+    for (int i = 0; i < 2 * matrices; ++i) {
+      const int address = row(8 * (i / 2) + lane / 4) + 2 * (2 * (lane % 4) + i % 2);
+      result.element[lane][i] = to_float(stage.read<BFloat16>(address));
+    }
+  }
+  return result;
+}
+
+/// B [depth, 8], of which a lane has depth / 4 elements.
+struct MatrixB {
+  float value[32][8];
+};
+MatrixB gather_b(const Fragment& b, int depth) {
+  MatrixB result{};
+  for (int lane = 0; lane < 32; ++lane) {
+    for (int i = 0; i < depth / 4; ++i) {
+      result.value[2 * (lane % 4) + i % 2 + 8 * (i / 2)][lane / 4] = b.element[lane][i];
+    }
+  }
+  return result;
+}
+
+/// D, [lane][register], += A [16, depth] B [depth, 8].
+void multiply_add(const float (&a)[16][32], const MatrixB& b, int depth, float (&d)[32][4]) {
+  for (int lane = 0; lane < 32; ++lane) {
+    for (int i = 0; i < 4; ++i) {
+      const int row = lane / 4 + 8 * (i / 2);
+      const int column = 2 * (lane % 4) + i % 2;
+      for (int k = 0; k < depth; ++k) d[lane][i] += a[row][k] * b.value[k][column];
+    }
+  }
+}
+
+/// The nibble of K 4 * group .. + 3 of `row`: the first lane of the selected pair of each quad has
+/// K 0 .. 15, the second K 16 .. 31, rows 0 .. 7 low and rows 8 .. 15 high.
+unsigned metadata_nibble(const std::uint32_t (&words)[32], int selector, int row, int group) {
+  const int lane = 4 * (row % 8) + 2 * selector + group / 4;
+  return words[lane] >> (16 * (row / 8) + 4 * (group % 4)) & 0xfu;
+}
+
+void mma_sp_m16n8k32(float (&d)[32][4], const Fragment& a, const Fragment& b,
+                     const std::uint32_t (&words)[32], int selector) {
+  float expanded[16][32] = {};
+  for (int lane = 0; lane < 32; ++lane) {
+    for (int i = 0; i < 8; ++i) {
+      const int row = lane / 4 + 8 * (i / 2 % 2);
+      const int first = 4 * (lane % 4) + 16 * (i / 4);
+      const unsigned nibble = metadata_nibble(words, selector, row, first / 4);
+      EXPECT_LT(nibble & 3u, nibble >> 2);  // ordered metadata
+      expanded[row][first + static_cast<int>(nibble >> (2 * (i % 2)) & 3u)] = a.element[lane][i];
+    }
+  }
+  multiply_add(expanded, gather_b(b, 32), 32, d);
+}
+
+void mma_m16n8k16(float (&d)[32][4], const Fragment& a, const Fragment& b) {
+  float dense[16][32] = {};
+  for (int lane = 0; lane < 32; ++lane) {
+    for (int i = 0; i < 8; ++i) {
+      dense[lane / 4 + 8 * (i / 2 % 2)][2 * (lane % 4) + i % 2 + 8 * (i / 4)] = a.element[lane][i];
+    }
+  }
+  multiply_add(dense, gather_b(b, 16), 16, d);
+}
+
+// The kernel.
+
+struct Problem {
+  int tokens;
+  int outputs;
+  int channels;
+  int rank = 0;
+  int segments = 1;
+  int segment_end = 0;  // of the first of two
+};
+
+struct Arguments {
+  explicit Arguments(const Problem& shape)
+      : problem(shape),
+        x(integer_matrix<BFloat16>(shape.tokens, shape.channels, 31, 9)),
+        weight(integer_matrix<BFloat16>(shape.outputs, shape.channels, 32, 9)),
+        low(integer_matrix<BFloat16>(shape.tokens, shape.segments * shape.rank, 33, 9)),
+        up(integer_matrix<BFloat16>(shape.outputs, shape.rank, 34, 9)),
+        operand(operand_of(PackedMatrix<BFloat16>(x))) {}
+
+  int low_column(int output) const {
+    return problem.segments == 2 && output >= problem.segment_end ? problem.rank : 0;
+  }
+
+  Problem problem;
+  TestMatrix<BFloat16> x;
+  TestMatrix<BFloat16> weight;
+  TestMatrix<BFloat16> low;
+  TestMatrix<BFloat16> up;
+  std::vector<std::byte> operand;
+};
+
+/// cp.async of 16 bytes with its zero fill.
+void copy_chunk(Memory& stage, int offset, const TestMatrix<BFloat16>& source, int row, int column,
+                int first_column, int columns) {
+  for (int i = 0; i < kChunkElements; ++i) {
+    const bool inside = row < source.rows && column < columns;
+    stage.write(offset + 2 * i,
+                inside ? source.at(row, first_column + column + i) : from_float<BFloat16>(0.0f));
+  }
+}
+
+Memory load_sparse_step(const Arguments& arguments, int token, int output, int step) {
+  Memory stage(kStageBytes);
+  const int tiles_down = (arguments.problem.tokens + kPackedTileTokens - 1) / kPackedTileTokens;
+  const int first = (step * tiles_down + token / kPackedTileTokens) * kPackedTileBytes;
+  const bool has_second = token + kPackedTileTokens < arguments.problem.tokens;
+  const int second = has_second ? first + kPackedTileBytes : first;
+  for (int thread = 0; thread < kThreads; ++thread) {
+    for (int i = 0; i < kOperandCopies; ++i) {
+      const int offset = operand_copy(thread, i) * kChunkBytes;
+      if (offset >= kOperandBytes) continue;
+      const int source =
+          offset < kPackedTileBytes ? first + offset : second + offset - kPackedTileBytes;
+      for (int byte = 0; byte < kChunkBytes; ++byte) {
+        stage.write(offset + byte, arguments.operand.at(static_cast<std::size_t>(source + byte)));
+      }
+    }
+    for (int i = 0; i < kWeightCopies; ++i) {
+      const ChunkPlace at = weight_copy(thread, i);
+      copy_chunk(stage, kOperandBytes + weight_chunk_offset(at.row, at.chunk), arguments.weight,
+                 output + at.row, step * kTileChannels + at.chunk * kChunkElements, 0,
+                 arguments.problem.channels);
+    }
+  }
+  return stage;
+}
+
+Memory load_low_rank_step(const Arguments& arguments, int token, int output, int step) {
+  Memory stage(kStageBytes);
+  const int rank = arguments.problem.rank;
+  for (int thread = 0; thread < kThreads; ++thread) {
+    for (int i = 0; i < kLowRankCopies; ++i) {
+      const ChunkPlace at = low_rank_copy(thread, i);
+      const int column = step * kRankStep + at.chunk * kChunkElements;
+      const int target = narrow_chunk_offset(at.row, at.chunk);
+      copy_chunk(stage, target, arguments.low, token + at.row, column, arguments.low_column(output),
+                 rank);
+      copy_chunk(stage, kOperandBytes + target, arguments.up, output + at.row, column, 0, rank);
+    }
+  }
+  return stage;
+}
+
+struct Accumulators {
+  float value[kTokenFragments][kOutputFragments][32][4];
+};
+
+void multiply_sparse(const Memory& stage, int warp, Accumulators& sums) {
+  for (int half = 0; half < 2; ++half) {
+    for (int m = 0; m < kTokenFragments; ++m) {
+      const auto a = ldmatrix(stage, 4, [&](int lane) { return value_row(warp, m, half, lane); });
+      std::uint32_t words[32];
+      for (int lane = 0; lane < 32; ++lane) {
+        words[lane] = stage.read<std::uint32_t>(metadata_word(warp, m, lane));
+      }
+      for (int n = 0; n < kOutputFragments; ++n) {
+        const auto b =
+            ldmatrix(stage, 4, [&](int lane) { return weight_row(warp, n, half, lane); });
+        mma_sp_m16n8k32(sums.value[m][n], a, b, words, half);
+      }
+    }
+  }
+}
+
+void multiply_low_rank(const Memory& stage, int warp, Accumulators& sums) {
+  for (int half = 0; half < kRankStep / 16; ++half) {
+    for (int m = 0; m < kTokenFragments; ++m) {
+      const auto a = ldmatrix(stage, 4, [&](int lane) { return low_row(warp, m, half, lane); });
+      for (int n = 0; n < kOutputFragments; ++n) {
+        const auto b = ldmatrix(stage, 2, [&](int lane) { return up_row(warp, n, half, lane); });
+        mma_m16n8k16(sums.value[m][n], a, b);
+      }
+    }
+  }
+}
+
+/// The warp's sums through its staging area to their rows.
+void finish(const Accumulators& sums, int token, int output, TestMatrix<float>& y) {
+  Memory staging(kStagingBytes);
+  for (int lane = 0; lane < 32; ++lane) {
+    for (int m = 0; m < kTokenFragments; ++m) {
+      for (int n = 0; n < kOutputFragments; ++n) {
+        for (int i = 0; i < 4; ++i) {
+          const Place at = accumulator_pair(m, n, i / 2, lane);
+          staging.write(staging_offset(at.row, at.column) + i % 2 * 4, sums.value[m][n][lane][i]);
+        }
+      }
+    }
+  }
+  for (int lane = 0; lane < 32; ++lane) {
+    for (int pass = 0; pass < kPasses; ++pass) {
+      const Place at = finished_by(pass, lane);
+      for (int i = 0; i < 8; ++i) {
+        const int row = token + at.row;
+        const int column = output + at.column + i;
+        if (row >= y.rows || column >= y.columns) continue;
+        const int chunk = staging_offset(at.row, at.column + i / 4 * 4);
+        y.at(row, column) = staging.read<float>(chunk + i % 4 * 4);
+      }
+    }
+  }
+}
+
+TestMatrix<float> run_kernel(const Arguments& arguments) {
+  const Problem& problem = arguments.problem;
+  TestMatrix<float> y(problem.tokens, problem.outputs);
+  const int token_tiles = (problem.tokens + kTileTokens - 1) / kTileTokens;
+  const int output_tiles = (problem.outputs + kTileOutputs - 1) / kTileOutputs;
+  for (int block = 0; block < token_tiles * output_tiles; ++block) {
+    const Tile tile = tile_of(block, token_tiles, output_tiles);
+    const int token = tile.tokens * kTileTokens;
+    const int output = tile.outputs * kTileOutputs;
+    std::vector<Accumulators> sums(kWarps);
+    for (int step = 0; step * kTileChannels < problem.channels; ++step) {
+      const Memory stage = load_sparse_step(arguments, token, output, step);
+      for (int warp = 0; warp < kWarps; ++warp) {
+        multiply_sparse(stage, warp, sums[static_cast<std::size_t>(warp)]);
+      }
+    }
+    for (int step = 0; step * kRankStep < problem.rank; ++step) {
+      const Memory stage = load_low_rank_step(arguments, token, output, step);
+      for (int warp = 0; warp < kWarps; ++warp) {
+        multiply_low_rank(stage, warp, sums[static_cast<std::size_t>(warp)]);
+      }
+    }
+    for (int warp = 0; warp < kWarps; ++warp) {
+      finish(sums[static_cast<std::size_t>(warp)], token + first_token(warp),
+             output + first_output(warp), y);
+    }
+  }
+  return y;
+}
+
+/// Small integers: every sum is exact.
+void expect_product(const Problem& problem) {
+  const Arguments arguments(problem);
+  TestMatrix<BFloat16> kept(problem.tokens, problem.channels);
+  const PackedMatrix<BFloat16> packed(arguments.x);
+  unpack24(packed.values.view(), packed.metadata.data(), kept.view());
+
+  const TestMatrix<float> y = run_kernel(arguments);
+  for (int m = 0; m < problem.tokens; ++m) {
+    for (int n = 0; n < problem.outputs; ++n) {
+      float expected = 0.0f;
+      for (int k = 0; k < problem.channels; ++k) {
+        expected += kept.value(m, k) * arguments.weight.value(n, k);
+      }
+      for (int r = 0; r < problem.rank; ++r) {
+        expected += arguments.low.value(m, arguments.low_column(n) + r) * arguments.up.value(n, r);
+      }
+      ASSERT_EQ(y.at(m, n), expected) << "row " << m << ", column " << n;
+    }
+  }
+}
+
+TEST(PortableFragments, WholeTilesMultiplyRight) {
+  expect_product({.tokens = 128, .outputs = 128, .channels = 128, .rank = 32});
+}
+
+TEST(PortableFragments, RaggedTilesMultiplyRight) {
+  expect_product({.tokens = 150, .outputs = 136, .channels = 144, .rank = 48});
+}
+
+TEST(PortableFragments, SegmentsUseTheirColumnsOfLow) {
+  expect_product(
+      {.tokens = 5, .outputs = 200, .channels = 16, .rank = 16, .segments = 2, .segment_end = 128});
+}
+
+TEST(PortableFragments, PackedTileMapsAgreeWithTheOperand) {
+  const PackedMatrix<BFloat16> packed(random_bits_matrix<BFloat16>(64, 64, 35));
+  Memory tile(kPackedTileBytes);
+  tile.bytes = operand_of(packed);
+  for (int token = 0; token < kPackedTileTokens; ++token) {
+    for (int block = 0; block < 4; ++block) {
+      for (int i = 0; i < 8; ++i) {
+        EXPECT_EQ(tile.read<std::uint16_t>(packed_chunk_offset(token, block) + 2 * i),
+                  bits_of(packed.values.at(token, 8 * block + i)));
+      }
+      EXPECT_EQ(tile.read<std::uint16_t>(packed_metadata_offset(token, block)),
+                packed.metadata[static_cast<std::size_t>(4 * token + block)]);
+    }
+  }
+}
+
+TEST(PortableFragments, EveryTileBelongsToOneBlock) {
+  for (const auto& [token_tiles, output_tiles] :
+       {std::pair<int, int>{1, 1}, {7, 3}, {8, 5}, {9, 4}, {35, 24}}) {
+    std::set<std::pair<int, int>> seen;
+    for (int block = 0; block < token_tiles * output_tiles; ++block) {
+      const Tile tile = tile_of(block, token_tiles, output_tiles);
+      EXPECT_TRUE(tile.tokens >= 0 && tile.tokens < token_tiles);
+      EXPECT_TRUE(tile.outputs >= 0 && tile.outputs < output_tiles);
+      seen.insert({tile.tokens, tile.outputs});
+    }
+    EXPECT_EQ(seen.size(), static_cast<std::size_t>(token_tiles * output_tiles));
+  }
+}
+
+TEST(PortableFragments, EveryChunkIsCopiedOnce) {
+  std::multiset<int> operand;
+  std::multiset<int> weight;
+  std::multiset<int> low_rank;
+  for (int thread = 0; thread < kThreads; ++thread) {
+    for (int i = 0; i < kOperandCopies; ++i) {
+      const int chunk = operand_copy(thread, i);
+      if (chunk < kOperandChunks) operand.insert(chunk);
+    }
+    for (int i = 0; i < kWeightCopies; ++i) {
+      const ChunkPlace at = weight_copy(thread, i);
+      weight.insert(weight_chunk_offset(at.row, at.chunk) / kChunkBytes);
+    }
+    for (int i = 0; i < kLowRankCopies; ++i) {
+      const ChunkPlace at = low_rank_copy(thread, i);
+      low_rank.insert(narrow_chunk_offset(at.row, at.chunk) / kChunkBytes);
+    }
+  }
+  const auto expect_all = [](const std::multiset<int>& chunks, int count) {
+    ASSERT_EQ(chunks.size(), static_cast<std::size_t>(count));
+    int expected = 0;
+    for (const int chunk : chunks) EXPECT_EQ(chunk, expected++);
+  };
+  expect_all(operand, kOperandChunks);
+  expect_all(weight, kWeightBytes / kChunkBytes);
+  expect_all(low_rank, kTileTokens * kRankStep * 2 / kChunkBytes);
+}
+
+/// Shared memory serves 128 bytes at once: 8 lanes of 16 bytes, 16 of 8, 32 of 4. They have to fall
+/// into different banks, of which there are 32 of 4 bytes.
+template <typename Offset>
+void expect_no_conflict(const char* access, int bytes, Offset offset) {
+  const int lanes = 128 / bytes;
+  for (int first = 0; first < 32; first += lanes) {
+    std::set<int> banks;
+    for (int lane = first; lane < first + lanes; ++lane) {
+      EXPECT_EQ(offset(lane) % bytes, 0) << access << ", lane " << lane;
+      banks.insert(offset(lane) % 128 / bytes);
+    }
+    EXPECT_EQ(banks.size(), static_cast<std::size_t>(lanes)) << access << ", lane " << first;
+  }
+}
+
+TEST(PortableFragments, CopiesMeetAllBanks) {
+  for (int thread = 0; thread < kThreads; thread += 32) {
+    for (int i = 0; i < kWeightCopies; ++i) {
+      expect_no_conflict("operand", 16,
+                         [&](int lane) { return operand_copy(thread + lane, i) * kChunkBytes; });
+      expect_no_conflict("weight", 16, [&](int lane) {
+        const ChunkPlace at = weight_copy(thread + lane, i);
+        return kOperandBytes + weight_chunk_offset(at.row, at.chunk);
+      });
+      expect_no_conflict("low rank", 16, [&](int lane) {
+        const ChunkPlace at = low_rank_copy(thread + lane, i);
+        return narrow_chunk_offset(at.row, at.chunk);
+      });
+    }
+  }
+}
+
+TEST(PortableFragments, FragmentReadsMeetAllBanks) {
+  for (int warp = 0; warp < kWarps; ++warp) {
+    for (int half = 0; half < 2; ++half) {
+      for (int m = 0; m < kTokenFragments; ++m) {
+        expect_no_conflict("values", 16, [&](int lane) { return value_row(warp, m, half, lane); });
+        expect_no_conflict("metadata", 4, [&](int lane) { return metadata_word(warp, m, lane); });
+        expect_no_conflict("low", 16, [&](int lane) { return low_row(warp, m, half, lane); });
+      }
+      for (int n = 0; n < kOutputFragments; ++n) {
+        expect_no_conflict("weight", 16, [&](int lane) { return weight_row(warp, n, half, lane); });
+        expect_no_conflict("up", 16, [&](int lane) { return up_row(warp, n, half, lane); });
+      }
+    }
+  }
+}
+
+TEST(PortableFragments, StagingMeetsAllBanks) {
+  for (int m = 0; m < kTokenFragments; ++m) {
+    for (int n = 0; n < kOutputFragments; ++n) {
+      for (int pair = 0; pair < 2; ++pair) {
+        expect_no_conflict("pairs", 8, [&](int lane) {
+          const Place at = accumulator_pair(m, n, pair, lane);
+          return staging_offset(at.row, at.column);
+        });
+      }
+    }
+  }
+  for (int pass = 0; pass < kPasses; ++pass) {
+    for (int chunk = 0; chunk < 2; ++chunk) {
+      expect_no_conflict("rows", 16, [&](int lane) {
+        const Place at = finished_by(pass, lane);
+        return staging_offset(at.row, at.column + 4 * chunk);
+      });
+    }
+  }
+}
+
+TEST(PortableFragments, SharedMemoryFitsEveryGpuSinceSm80) {
+  EXPECT_LE(kSharedBytes, 99 * 1024);               // sm_86, sm_89: per block
+  EXPECT_LE(2 * (kSharedBytes + 1024), 164 << 10);  // sm_80: two blocks and what the system takes
+}
+
+}  // namespace
+}  // namespace rtlynx
