@@ -16,7 +16,7 @@ help:
 	@echo "make setup     install what is missing: system packages, .venv with torch"
 	@echo "make demo      draw prompts dense and 2:4 sparse, side by side, into out/"
 	@echo "make test      build everything and run the tests"
-	@echo "make bench     time the sparse operators against dense ones"
+	@echo "make bench     time the sparse kernels against dense ones: figures and a plot into out/"
 	@echo "make sanitize  all CPU tests under ASan and UBSan, then the fuzzers for a minute each"
 	@echo "make format    format the sources; format-check only looks"
 
@@ -42,9 +42,9 @@ test: build
 	@ctest --preset $(PRESET)
 
 bench: configure
-	@cmake --build --preset $(PRESET) --target rtlynx_bench
+	@cmake --build --preset $(PRESET) --target rtlynx
 	@mkdir -p out
-	$(BUILD)/bin/rtlynx_bench --json out/bench.json
+	$(RTLYNX) bench --json out/bench.json --plot out/bench.svg
 
 sanitize: setup
 	@cmake --preset asan --log-level=WARNING -Wno-dev

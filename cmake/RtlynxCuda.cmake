@@ -27,3 +27,12 @@ if(NOT RTLYNX_CUDA STREQUAL "OFF")
   endif()
 endif()
 message(STATUS "rtlynx: GPU kernels ${RTLYNX_WITH_CUDA}")
+
+# What ptxas says of a target's kernels decides whether it builds.
+function(rtlynx_strict_ptxas target)
+  if(RTLYNX_STRICT_PTXAS)
+    target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-Xptxas=-v>)
+    set_target_properties(${target} PROPERTIES
+      RULE_LAUNCH_COMPILE "\"${PROJECT_SOURCE_DIR}/cmake/strict_ptxas.sh\"")
+  endif()
+endfunction()

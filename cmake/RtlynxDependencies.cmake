@@ -15,6 +15,11 @@ FetchContent_Declare(fmt
   FIND_PACKAGE_ARGS 9)
 FetchContent_MakeAvailable(fmt)
 
+FetchContent_Declare(CLI11
+  URL https://github.com/CLIUtils/CLI11/archive/refs/tags/v2.4.2.tar.gz
+  FIND_PACKAGE_ARGS 2.1)
+FetchContent_MakeAvailable(CLI11)
+
 find_path(STB_INCLUDE_DIR stb_image_write.h PATH_SUFFIXES stb)
 if(NOT STB_INCLUDE_DIR)
   FetchContent_Declare(stb
@@ -31,9 +36,5 @@ if(RTLYNX_TESTS)
 endif()
 
 if(RTLYNX_TORCH)
-  FetchContent_Declare(CLI11
-    URL https://github.com/CLIUtils/CLI11/archive/refs/tags/v2.4.2.tar.gz
-    FIND_PACKAGE_ARGS 2.1)
-  FetchContent_MakeAvailable(CLI11)
   include(RtlynxTorch)
 endif()

@@ -6,6 +6,9 @@ include(GNUInstallDirs)
 
 # Every folder that the package links; all of them must be exported.
 set(package_folders base kernels)
+if(RTLYNX_WITH_CUDA)
+  list(APPEND package_folders gemm_sm90 gpu)
+endif()
 
 add_library(rtlynx_package INTERFACE)
 add_library(rtlynx::rtlynx ALIAS rtlynx_package)

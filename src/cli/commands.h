@@ -12,6 +12,7 @@ namespace rtlynx::cli {
 void add_generate(CLI::App& app);
 void add_evaluate(CLI::App& app);
 void add_train_mini(CLI::App& app);
+void add_bench(CLI::App& app);
 void add_info(CLI::App& app);
 
 /// What to tell a user about an exception: torch's errors without their C++ backtrace.

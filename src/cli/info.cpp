@@ -6,6 +6,7 @@
 
 #include "cli/commands.h"
 #include "cli/model_options.h"
+#include "cli/product_choice.h"
 #include "models/recipe.h"
 #include "rtlynx/version.h"
 
@@ -14,6 +15,7 @@ namespace {
 
 struct InfoOptions {
   ModelOptions model;
+  ProductOptions products;
   bool layers = false;
   bool vocabulary = false;
   bool json = false;
@@ -75,7 +77,28 @@ void print_section(const std::string& title, const nlohmann::ordered_json& secti
   }
 }
 
+void print_products(const nlohmann::ordered_json& products) {
+  fmt::print("products\n");
+  for (const auto& product : products) {
+    fmt::print("  {} x {} x {}, rank {}, {}  {}\n", product["tokens"].get<std::int64_t>(),
+               product["outputs"].get<std::int64_t>(), product["channels"].get<std::int64_t>(),
+               product["rank"].get<int>(), product["dtype"].get<std::string>(),
+               product["reason"].get<std::string>());
+  }
+}
+
+void info_products(const InfoOptions& options) {
+  const nlohmann::ordered_json report = options.products.describe();
+  if (options.json) {
+    fmt::print("{}\n", report.dump(2));
+    return;
+  }
+  print_section("gpu", report["gpu"]);
+  print_products(report["products"]);
+}
+
 void info(const InfoOptions& options) {
+  if (!options.products.shapes.empty()) return info_products(options);
   if (options.model.threads > 0) torch::set_num_threads(options.model.threads);
   // The build is shown even where the model cannot be read: that is when one asks.
   const nlohmann::ordered_json build = describe_build();
@@ -99,7 +122,11 @@ void add_info(CLI::App& app) {
   command->add_flag("--vocabulary", options->vocabulary, "List the words that prompts may use");
   command->add_flag("--json", options->json, "Print JSON");
   options->model.add_to(*command);
-  command->footer("Example:\n  rtlynx info --layers");
+  // Nothing that is shown of a model depends on its arithmetic: here the option is the products'.
+  command->remove_option(command->get_option("--dtype"));
+  options->products.add_to(*command);
+  command->footer(
+      "Example:\n  rtlynx info --layers\n  rtlynx info --shape 4608,12288,3072 --rank 64");
   command->callback([options] { info(*options); });
 }
 

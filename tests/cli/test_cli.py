@@ -57,7 +57,7 @@ class CliTest(unittest.TestCase):
 
 class HelpTest(CliTest):
     def test_every_command_has_help_with_an_example(self):
-        for command in ("generate", "evaluate", "train-mini", "info"):
+        for command in ("generate", "evaluate", "train-mini", "bench", "info"):
             result = run(command, "--help")
             self.assertEqual(result.returncode, 0)
             self.assertIn(f"rtlynx {command}", result.stdout)
@@ -87,6 +87,80 @@ class InfoTest(CliTest):
         self.assertIn("circle", report["model"]["vocabulary"])
 
 
+class ProductTest(CliTest):
+    SHAPE = ["--shape", "16384,12288,3072"]
+
+    def test_choice_and_reason_are_shown_for_each_shape(self):
+        result = run("info", *self.SHAPE, "--shape", "1,3072,3072", "--rank", 64, "--gpu", "h200")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertRegex(result.stdout, r"16384 x 12288 x 3072, rank 64, bf16  sm90 \d+x\d+.*dense")
+        self.assertRegex(result.stdout, r"1 x 3072 x 3072, rank 64, bf16  dense: .*sm90")
+        self.assertNotIn("parameters", result.stdout)
+
+    def test_json_has_the_configuration(self):
+        report = json.loads(run("info", *self.SHAPE, "--dtype", "f16", "--gpu", "h200",
+                                "--json").stdout)
+        self.assertEqual(report["gpu"], {"name": "H200", "compute_capability": 90,
+                                         "multiprocessors": 132, "shared_bytes": 232448})
+        (product,) = report["products"]
+        self.assertEqual((product["tokens"], product["outputs"], product["channels"]),
+                         (16384, 12288, 3072))
+        self.assertEqual((product["dtype"], product["path"]), ("f16", "sm90"))
+        self.assertEqual((product["tile"], product["cluster"]), ([128, 256], 2))
+        self.assertEqual(product["workspace_bytes"] > 0, product["stream_k"])
+        self.assertTrue(product["reason"])
+
+    def test_without_a_gpu_an_h200_is_assumed(self):
+        hidden = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+        result = run("info", *self.SHAPE, env=hidden)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("H200, assumed", result.stdout)
+        self.assert_refused(run("info", *self.SHAPE, "--gpu", "current", env=hidden), 1)
+
+    def test_the_model_is_not_loaded(self):
+        result = run("info", *self.SHAPE, "--model", self.folder / "none")
+        self.assertEqual(result.returncode, 0, result.stderr)
+
+    def test_what_cannot_run_is_dense_with_the_reason(self):
+        result = run("info", "--shape", "64,12,64", "--gpu", "h200")
+        self.assertIn("N = 12 is not divisible by 8", result.stdout)
+        result = run("info", *self.SHAPE, "--rank", 24, "--gpu", "h200")
+        self.assertIn("rank 24 is not a multiple of 16", result.stdout)
+
+    def test_malformed_shapes_are_refused(self):
+        for shape in ("", "64", "64,64", "64,64,64,64", "64,64,", "64,x,64", "0,64,64", "64,-8,64",
+                      "64, 64,64", "99999999999999999999,8,16"):
+            result = run("info", "--shape", shape)
+            self.assertEqual(result.returncode, 2, (shape, result.stderr))
+            self.assertTrue(result.stderr, shape)
+            self.assertEqual(result.stdout, "", shape)
+        self.assert_refused(run("info", "--shape", "64,64"), 2, "M,N,K", "64,64")
+        self.assert_refused(run("info", "--rank", 64), 2, "--shape")
+
+
+class BenchTest(CliTest):
+    HIDDEN = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+
+    def test_a_gpu_that_is_not_there_is_a_failure(self):
+        for arguments in (["--device", "cuda"], ["--shapes", "flux"], ["--sweep"]):
+            result = run("bench", *arguments, "--json", "b.json", cwd=self.folder, env=self.HIDDEN)
+            self.assert_refused(result, 1, "required", "GPU")
+        self.assertEqual(self.files(), [])
+
+    def test_malformed_choices_are_refused(self):
+        for arguments in (["--shape", "64,64"], ["--shape", "64,12,64"], ["--shapes", "sdxl"],
+                          ["--config", "256x192"], ["--what", "speed"], ["--dtype", "f32"],
+                          ["--repeats", "0"]):
+            result = run("bench", *arguments)
+            self.assertEqual(result.returncode, 2, (arguments, result.stderr))
+            self.assertEqual(result.stdout, "", arguments)
+
+    def test_folders_are_checked_before_the_work(self):
+        result = run("bench", "--device", "cpu", "--json", self.folder / "none" / "b.json")
+        self.assert_refused(result, 2, "--json", "none")
+        self.assertEqual(result.stdout, "")
+
+
 class GenerateTest(CliTest):
     def test_same_seed_same_bytes(self):
         for name in ("a.png", "b.png"):
@@ -108,6 +182,19 @@ class GenerateTest(CliTest):
         for part in ("mode naive", "steps 2", "guidance 4", "64x64", "model lynx-mini"):
             self.assertIn(part, texts["settings"])
         self.assertEqual(png_size(path), (64, 64))
+
+    def test_fast_is_recorded_and_changes_nothing_on_the_cpu(self):
+        pictures = []
+        for name, choice in (("plain.png", []), ("fast.png", ["--fast"])):
+            path = self.folder / name
+            result = run("generate", *PROMPT, *QUICK, *choice, "--device", "cpu", "--json", "-o",
+                         path)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertEqual(json.loads(result.stdout)["fast"], bool(choice))
+            self.assertEqual("mode norm (fast)" in png_texts(path)["settings"], bool(choice))
+            pictures.append([body for kind, body in png_chunks(path.read_bytes())
+                             if kind == b"IDAT"])
+        self.assertEqual(*pictures)
 
     def test_compare_reports_and_draws_three_panels(self):
         result = run("generate", *PROMPT, *QUICK, "--compare", "-n", 2, "--json", "-o",

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace rtlynx::benchmark {
+
+/// Groups of bars beside each other, with a line at 1.
+struct BarChart {
+  struct Group {
+    std::string label;
+    std::vector<std::optional<double>> values;  // one per series; nothing: no bar
+  };
+  std::string title;
+  std::string subtitle;
+  std::string axis;
+  std::vector<std::string> series;  // at most four
+  std::vector<Group> groups;
+};
+
+std::string to_svg(const BarChart& chart);
+
+}  // namespace rtlynx::benchmark

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "benchmark/contenders.h"
+
+#include "base/error.h"
+#include "benchmark/config_name.h"
+
+namespace rtlynx::benchmark {
+namespace {
+
+constexpr int kSearchRepeats = 7;
+
+gpu::Gemm24Choice choose(const Problem& problem, int rank, const std::string& forced,
+                         const gpu::DeviceTraits& device) {
+  if (!forced.empty()) return {parse_config(forced), "forced by --config"};
+  return gpu::select_gemm24(problem.gemm_shape(rank), device);
+}
+
+}  // namespace
+
+Libraries::Libraries(const std::vector<std::string>& folders) {
+  try {
+    cublaslt = std::make_unique<CublasLt>(folders);
+  } catch (const Error& error) {
+    cublaslt_missing = error.what();
+  }
+  try {
+    cusparselt = std::make_unique<CusparseLt>(folders);
+  } catch (const Error& error) {
+    cusparselt_missing = error.what();
+  }
+}
+
+Contenders::Contenders(const Shape& shape, const Options& options, const Libraries& libraries,
+                       const gpu::DeviceTraits& device, Timer& timer)
+    : problem(shape, options.element(), options.seed, timer.stream()),
+      gemm(choose(problem, 0, options.config, device)),
+      linear(choose(problem, kRank, options.config, device)),
+      dense_missing(libraries.cublaslt_missing),
+      sparse_missing(libraries.cusparselt_missing) {
+  if (packs_gemm()) problem.reserve_workspace(gemm.config, device);
+  if (packs_linear()) problem.reserve_workspace(linear.config, device);
+  if (libraries.cublaslt != nullptr) {
+    search_dense(*libraries.cublaslt, options.wants("linear") || options.wants("fused"), timer);
+  }
+  if (libraries.cusparselt != nullptr && (options.wants("gemm") || options.wants("pack"))) {
+    try {
+      sparse = std::make_unique<SparseRival>(*libraries.cusparselt, problem, timer.stream());
+    } catch (const Error& error) {
+      sparse_missing = error.what();
+    }
+  }
+}
+
+void Contenders::search_dense(const CublasLt& library, bool with_bias, Timer& timer) {
+  const OperandSet& operands = problem.set(0);
+  const auto searched = [&](const void* bias) {
+    auto matmul =
+        std::make_unique<DenseMatmul>(library, DenseProblem{.tokens = problem.shape().tokens,
+                                                            .outputs = problem.shape().outputs,
+                                                            .channels = problem.shape().channels,
+                                                            .dtype = problem.dtype(),
+                                                            .bias = bias});
+    matmul->search([&](const auto& call) { return timer.cold_median(call, kSearchRepeats); },
+                   operands.x.data(), operands.weight.data(), operands.y.data(), timer.stream());
+    return matmul;
+  };
+  try {
+    dense = searched(nullptr);
+    if (with_bias) dense_bias = searched(problem.bias());
+  } catch (const Error& error) {
+    dense_missing = error.what();
+  }
+}
+
+}  // namespace rtlynx::benchmark

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "benchmark/cublaslt.h"
+#include "benchmark/cusparselt.h"
+#include "benchmark/options.h"
+#include "benchmark/problem.h"
+#include "benchmark/timing.h"
+
+namespace rtlynx::benchmark {
+
+/// The rivals' libraries, or why one is not there.
+struct Libraries {
+  explicit Libraries(const std::vector<std::string>& folders);
+
+  std::unique_ptr<CublasLt> cublaslt;
+  std::string cublaslt_missing;
+  std::unique_ptr<CusparseLt> cusparselt;
+  std::string cusparselt_missing;
+};
+
+/// Everyone who runs on one shape, searched and ready.
+struct Contenders {
+  Contenders(const Shape& shape, const Options& options, const Libraries& libraries,
+             const gpu::DeviceTraits& device, Timer& timer);
+
+  bool packs_gemm() const { return gemm.config.path != gpu::Gemm24Config::Path::dense; }
+  bool packs_linear() const { return linear.config.path != gpu::Gemm24Config::Path::dense; }
+
+  Problem problem;
+  gpu::Gemm24Choice gemm;    // rank 0
+  gpu::Gemm24Choice linear;  // rank kRank
+  std::unique_ptr<DenseMatmul> dense;
+  std::unique_ptr<DenseMatmul> dense_bias;
+  std::string dense_missing;
+  std::unique_ptr<SparseRival> sparse;
+  std::string sparse_missing;
+
+ private:
+  void search_dense(const CublasLt& library, bool with_bias, Timer& timer);
+};
+
+}  // namespace rtlynx::benchmark

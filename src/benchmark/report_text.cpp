@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+
+#include "benchmark/config_name.h"
+#include "benchmark/report.h"
+#include "benchmark/summary.h"
+
+namespace rtlynx::benchmark {
+namespace {
+
+struct Column {
+  std::string title;
+  std::function<std::string(const ShapeResult&)> cell;
+};
+
+struct Table {
+  std::string title;
+  std::string section;
+  std::vector<Column> columns;
+};
+
+Column time_column(std::string title, std::string section, std::string figure, Mode mode) {
+  return {std::move(title), [=](const ShapeResult& result) {
+            const Timing* const timing = result.find(section, figure);
+            return timing == nullptr ? "-" : fmt::format("{:.1f}", microseconds(*timing, mode));
+          }};
+}
+
+Column ratio_column(std::string title, std::string_view name) {
+  const auto known = std::find_if(ratios().begin(), ratios().end(),
+                                  [&](const Ratio& ratio) { return ratio.name == name; });
+  return {std::move(title), [ratio = *known](const ShapeResult& result) {
+            const std::optional<double> value = ratio_of(result, ratio);
+            return value ? fmt::format("{:.2f}x", *value) : std::string("-");
+          }};
+}
+
+Column share_column(std::string title,
+                    std::function<std::optional<double>(const ShapeResult&)> share) {
+  return {std::move(title), [share = std::move(share)](const ShapeResult& result) {
+            const std::optional<double> value = share(result);
+            return value ? fmt::format("{:.1f}%", 100 * *value) : std::string("-");
+          }};
+}
+
+std::optional<double> pack_share_of_copy(const ShapeResult& result, double copy_bytes_per_second) {
+  const Timing* const pack = result.find("pack", "rtlynx");
+  if (pack == nullptr) return std::nullopt;
+  const double bytes = kPackBytesPerElement * static_cast<double>(result.shape.tokens) *
+                       static_cast<double>(result.shape.channels);
+  return bytes / (pack->burst.median * 1e-6) / copy_bytes_per_second;
+}
+
+Table gemm_table() {
+  return {"GEMM, rank 0, packed input (us)",
+          "gemm",
+          {{"config", [](const ShapeResult& result) { return name_of(result.gemm.config); }},
+           time_column("burst", "gemm", "rtlynx", Mode::burst),
+           ratio_column("/cuBLASLt", "gemm_over_cublaslt_burst"),
+           ratio_column("/cuSPARSELt", "gemm_over_cusparselt_burst"),
+           time_column("sustained", "gemm", "rtlynx", Mode::sustained),
+           ratio_column("/cuBLASLt", "gemm_over_cublaslt_sustained"),
+           ratio_column("/cuSPARSELt", "gemm_over_cusparselt_sustained")}};
+}
+
+Table pack_table(double copy_bytes_per_second) {
+  return {"Pack (us, burst)",
+          "pack",
+          {time_column("pack", "pack", "rtlynx", Mode::burst),
+           time_column("rank 64", "pack", "rank64", Mode::burst),
+           time_column("transform", "pack", "transform64", Mode::burst),
+           time_column("copy", "pack", "copy", Mode::burst),
+           share_column("bandwidth",
+                        [=](const ShapeResult& result) {
+                          return pack_share_of_copy(result, copy_bytes_per_second);
+                        }),
+           ratio_column("/compress", "pack_over_cusparselt_compress")}};
+}
+
+Table linear_table() {
+  return {"Linear: pack and GEMM with rank 64, scale and bias (us)",
+          "linear",
+          {{"config", [](const ShapeResult& result) { return name_of(result.linear.config); }},
+           time_column("burst", "linear", "rtlynx", Mode::burst),
+           ratio_column("/dense", "linear_over_dense_burst"),
+           time_column("sustained", "linear", "rtlynx", Mode::sustained),
+           ratio_column("/dense", "linear_over_dense_sustained"),
+           share_column("overhead", overhead_share)}};
+}
+
+Table fused_table() {
+  return {
+      "Linear with the producer of its input in the pack (us)",
+      "fused",
+      {{"producer",
+        [](const ShapeResult& result) { return std::string(name_of(producer_of(result.shape))); }},
+       time_column("producer", "fused", "producer", Mode::burst),
+       time_column("in pack", "fused", "pack", Mode::burst),
+       time_column("linear", "fused", "rtlynx", Mode::burst),
+       ratio_column("/dense", "fused_over_dense_burst"),
+       ratio_column("sustained", "fused_over_dense_sustained"),
+       share_column("overhead", fused_overhead_share)}};
+}
+
+bool has_section(const ShapeResult& result, const std::string& name) {
+  return std::any_of(result.sections.begin(), result.sections.end(),
+                     [&](const Section& section) { return section.name == name; });
+}
+
+std::string render(const Table& table, const RunResult& run) {
+  std::string rows;
+  for (const ShapeResult& result : run.shapes) {
+    if (!has_section(result, table.section)) continue;
+    rows += fmt::format("{:28} {:>5} {:>5} {:>5}", result.shape.name, result.shape.tokens,
+                        result.shape.outputs, result.shape.channels);
+    for (const Column& column : table.columns) rows += fmt::format(" {:>13}", column.cell(result));
+    rows += "\n";
+  }
+  if (rows.empty()) return {};
+  std::string head =
+      fmt::format("{}\n{:28} {:>5} {:>5} {:>5}", table.title, "shape", "M", "N", "K");
+  for (const Column& column : table.columns) head += fmt::format(" {:>13}", column.title);
+  return head + "\n" + rows + "\n";
+}
+
+std::string render_sweep(const RunResult& run) {
+  std::string text;
+  for (const ShapeResult& result : run.shapes) {
+    if (result.sweep.empty()) continue;
+    text += fmt::format("Sweep of {} (us)\n{:16} {:>10} {:>10}\n", result.shape.name, "config",
+                        "burst", "sustained");
+    for (const SweepEntry& entry : result.sweep) {
+      const std::string name = name_of(entry.config);
+      text += entry.figure.timing ? fmt::format("{:16} {:10.1f} {:10.1f}\n", name,
+                                                entry.figure.timing->burst.median,
+                                                entry.figure.timing->sustained.median)
+                                  : fmt::format("{:16} {}\n", name, entry.figure.missing);
+    }
+    text += "\n";
+  }
+  return text;
+}
+
+// Each reason once: it is the same for most shapes.
+std::string render_missing(const RunResult& run) {
+  std::set<std::string> lines;
+  for (const Rival& rival : run.rivals) {
+    if (rival.version.empty()) lines.insert(rival.name + ": " + rival.missing);
+  }
+  for (const ShapeResult& result : run.shapes) {
+    for (const Section& section : result.sections) {
+      for (const Figure& figure : section.figures) {
+        if (!figure.timing) {
+          lines.insert(fmt::format("{} in {}: {}", figure.name, section.name, figure.missing));
+        }
+      }
+    }
+  }
+  if (!run.monitor_missing.empty()) lines.insert("clocks and power: " + run.monitor_missing);
+  std::string text;
+  for (const std::string& line : lines) text += "  " + line + "\n";
+  return text.empty() ? text : "Not measured\n" + text + "\n";
+}
+
+std::string render_summary(const RunResult& run) {
+  const nlohmann::ordered_json summary = summarize(run);
+  std::string text =
+      fmt::format("Geometric means over {} shapes\n", summary["shapes_in_mean"].get<std::size_t>());
+  for (const auto& [name, value] : summary.items()) {
+    if (value.is_number_float()) text += fmt::format("  {:32} {:.3f}\n", name, value.get<double>());
+    if (value.is_null()) {
+      text += fmt::format("  {:32} - ({})\n", name, summary["missing"][name].get<std::string>());
+    }
+  }
+  for (const auto& [model, totals] : summary["totals"].items()) {
+    text += fmt::format("Linear layers of one forward pass of {} (ms)\n", model);
+    for (const auto& [name, total] : totals.items()) {
+      if (total.is_null()) continue;
+      text +=
+          fmt::format("  {:32} {:.3f}  {:.2f} against {:.2f}\n", name, total["ratio"].get<double>(),
+                      total["rtlynx_ms"].get<double>(), total["rival_ms"].get<double>());
+    }
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string to_text(const RunResult& run) {
+  std::string text = fmt::format("{}, {}, {}; medians, ratios are rival time / rtlynx time\n\n",
+                                 run.gpu, run.dtype, run.date);
+  for (const Table& table :
+       {gemm_table(), pack_table(run.copy_bytes_per_second), linear_table(), fused_table()}) {
+    text += render(table, run);
+  }
+  return text + render_sweep(run) + render_missing(run) + render_summary(run);
+}
+
+}  // namespace rtlynx::benchmark

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "benchmark/sections.h"
+
+#include "benchmark/config_name.h"
+
+namespace rtlynx::benchmark {
+namespace {
+
+constexpr const char* kDenseChosen = "the dense GEMM was chosen";
+
+// Without a call: why it is missing.
+struct Entrant {
+  std::string name;
+  Call call;
+  std::string missing;
+};
+
+Entrant entrant_if(bool present, std::string name, Call call, const std::string& missing) {
+  if (!present) return {std::move(name), nullptr, missing};
+  return {std::move(name), std::move(call), ""};
+}
+
+std::vector<Figure> time_entrants(const std::vector<Entrant>& entrants, int sets, Timer& timer) {
+  std::vector<Call> calls;
+  for (const Entrant& entrant : entrants) {
+    if (entrant.call) calls.push_back(entrant.call);
+  }
+  const std::vector<Timing> timings = timer.time(calls, sets);
+  std::vector<Figure> figures;
+  std::size_t next = 0;
+  for (const Entrant& entrant : entrants) {
+    Figure& figure = figures.emplace_back(Figure{entrant.name, std::nullopt, entrant.missing});
+    if (entrant.call) figure.timing = timings[next++];
+  }
+  return figures;
+}
+
+class Entrants {
+ public:
+  Entrants(const Contenders& contenders, cudaStream_t stream)
+      : all_(contenders), problem_(contenders.problem), stream_(stream) {}
+
+  std::vector<Entrant> gemm() const {
+    const Call ours = [this](int set) { problem_.gemm(set, all_.gemm.config, stream_); };
+    const Entrant dense = {"cublaslt", dense_call(), all_.dense_missing};
+    return {all_.packs_gemm() ? Entrant{"rtlynx", ours, ""}
+                              : Entrant{"rtlynx", dense.call, dense.missing},
+            dense,
+            entrant_if(
+                all_.sparse != nullptr, "cusparselt",
+                [this](int set) { all_.sparse->gemm(set, stream_); }, all_.sparse_missing)};
+  }
+
+  std::vector<Entrant> pack() const {
+    return {{"rtlynx", pack_call({}), ""},
+            {"rank64", pack_call({.low_rank = true}), ""},
+            entrant_if(problem_.has_transform(), "transform64", pack_call({.transform = true}),
+                       "channels are not a multiple of the block of 64"),
+            entrant_if(
+                all_.sparse != nullptr, "cusparselt",
+                [this](int set) { all_.sparse->compress(set, stream_); }, all_.sparse_missing),
+            {"copy", copy_call(), ""}};
+  }
+
+  std::vector<Entrant> linear() const {
+    const Entrant dense = {"cublaslt", dense_bias_call(), all_.dense_missing};
+    const Call gemm = [this](int set) {
+      problem_.full_gemm(set, all_.linear.config, /*follows_pack=*/false, stream_);
+    };
+    return {all_.packs_linear() ? Entrant{"rtlynx", packed_linear_call(gpu::Producer::none), ""}
+                                : Entrant{"rtlynx", dense.call, dense.missing},
+            entrant_if(all_.packs_linear(), "gemm", gemm, kDenseChosen), dense};
+  }
+
+  std::vector<Entrant> fused() const {
+    const gpu::Producer producer = problem_.producer();
+    const Entrant dense = {"cublaslt", produced_dense_call(), all_.dense_missing};
+    return {all_.packs_linear() ? Entrant{"rtlynx", packed_linear_call(producer), ""}
+                                : Entrant{"rtlynx", dense.call, dense.missing},
+            entrant_if(all_.packs_linear(), "pack",
+                       pack_call({.low_rank = true, .producer = producer}), kDenseChosen),
+            {"producer", [this](int set) { problem_.produce_dense(set, stream_); }, ""},
+            dense};
+  }
+
+ private:
+  Call pack_call(const PackOptions& options) const {
+    return [this, options](int set) { problem_.pack(set, options, stream_); };
+  }
+
+  Call packed_linear_call(gpu::Producer producer) const {
+    return [this, producer](int set) {
+      problem_.pack(set, {.low_rank = true, .producer = producer}, stream_);
+      problem_.full_gemm(set, all_.linear.config, /*follows_pack=*/true, stream_);
+    };
+  }
+
+  Call dense_call() const {
+    if (all_.dense == nullptr) return nullptr;
+    return [this](int set) {
+      const OperandSet& operands = problem_.set(set);
+      all_.dense->run(operands.x.data(), operands.weight.data(), operands.y.data(), stream_);
+    };
+  }
+
+  Call dense_bias_call() const {
+    if (all_.dense_bias == nullptr) return nullptr;
+    return [this](int set) {
+      const OperandSet& operands = problem_.set(set);
+      all_.dense_bias->run(operands.x.data(), operands.weight.data(), operands.y.data(), stream_);
+    };
+  }
+
+  Call produced_dense_call() const {
+    if (all_.dense_bias == nullptr) return nullptr;
+    return [this](int set) {
+      const OperandSet& operands = problem_.set(set);
+      problem_.produce_dense(set, stream_);
+      all_.dense_bias->run(operands.dense.data(), operands.weight.data(), operands.y.data(),
+                           stream_);
+    };
+  }
+
+  // Reads and writes as many bytes as the pack does, half of them each.
+  Call copy_call() const {
+    const double elements = static_cast<double>(problem_.shape().tokens) *
+                            static_cast<double>(problem_.shape().channels);
+    const auto bytes = static_cast<std::size_t>(elements * kPackBytesPerElement / 2);
+    return [this, bytes](int set) {
+      const OperandSet& operands = problem_.set(set);
+      check_cuda(cudaMemcpyAsync(operands.dense.data(), operands.x.data(), bytes,
+                                 cudaMemcpyDeviceToDevice, stream_),
+                 "cudaMemcpyAsync");
+    };
+  }
+
+  const Contenders& all_;
+  const Problem& problem_;
+  cudaStream_t stream_;
+};
+
+}  // namespace
+
+Section time_section(const std::string& name, const Contenders& contenders, Timer& timer) {
+  const Entrants entrants(contenders, timer.stream());
+  const auto timed = [&](const std::vector<Entrant>& chosen) {
+    return Section{name, time_entrants(chosen, contenders.problem.sets(), timer)};
+  };
+  if (name == "gemm") return timed(entrants.gemm());
+  if (name == "pack") return timed(entrants.pack());
+  if (name == "linear") return timed(entrants.linear());
+  if (name == "fused") return timed(entrants.fused());
+  throw UsageError("what: required gemm, pack, linear or fused, got " + name);
+}
+
+std::vector<SweepEntry> sweep(Contenders& contenders, const gpu::DeviceTraits& device,
+                              ShapeChecks& checks, Timer& timer,
+                              std::vector<std::string>* failures) {
+  Problem& problem = contenders.problem;
+  std::vector<Entrant> entrants;
+  const std::vector<gpu::Gemm24Config> configs =
+      sweep_configs(problem.gemm_shape(/*rank=*/0), device);
+  for (const gpu::Gemm24Config& config : configs) {
+    Entrant& entrant = entrants.emplace_back(Entrant{name_of(config), nullptr, ""});
+    try {
+      problem.reserve_workspace(config, device);
+      checks.check_gemm(config, "gemm " + entrant.name);
+      entrant.call = [&problem, &timer, config](int set) {
+        problem.gemm(set, config, timer.stream());
+      };
+    } catch (const WrongResult& error) {
+      entrant.missing = error.what();
+      failures->push_back(error.what());
+    } catch (const Error& error) {
+      entrant.missing = error.what();
+      // A refused launch leaves its error behind; one that broke the device comes back here.
+      cudaGetLastError();
+      check_cuda(cudaDeviceSynchronize(), "sweep of " + entrant.name);
+    }
+  }
+  std::vector<Figure> figures = time_entrants(entrants, problem.sets(), timer);
+  std::vector<SweepEntry> entries;
+  for (std::size_t i = 0; i < configs.size(); ++i) {
+    entries.push_back({configs[i], std::move(figures[i])});
+  }
+  return entries;
+}
+
+}  // namespace rtlynx::benchmark
