@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "kernels/pack/sparsify24.h"
+
 #include <cuda_runtime_api.h>
 #include <gtest/gtest.h>
 
@@ -10,59 +12,20 @@
 #include <vector>
 
 #include "base/half.h"
+#include "gpu/gpu_test.h"
 #include "kernels/pack/linear24_steps.h"
-#include "kernels/pack/sparsify24.h"
 #include "ops/samples.h"
 #include "rtlynx/pack24.h"
 
 namespace rtlynx {
 namespace {
 
+using testing::DeviceBuffer;
 using testing::kTypes;
+using testing::on_gpu;
 using Bytes = std::vector<std::byte>;
 
-/// Device memory for the duration of a test, offset by some bytes from an allocation's alignment.
-class DeviceBuffer {
- public:
-  explicit DeviceBuffer(std::size_t size, std::size_t offset = 0, const void* content = nullptr)
-      : size_(size), offset_(offset) {
-    EXPECT_EQ(cudaMalloc(&base_, size + offset + 1), cudaSuccess);
-    EXPECT_EQ(cudaMemset(base_, 0xa5, size + offset + 1), cudaSuccess);
-    if (content != nullptr && size > 0) {
-      EXPECT_EQ(cudaMemcpy(data(), content, size, cudaMemcpyHostToDevice), cudaSuccess);
-    }
-  }
-  ~DeviceBuffer() { cudaFree(base_); }
-  DeviceBuffer(const DeviceBuffer&) = delete;
-  DeviceBuffer& operator=(const DeviceBuffer&) = delete;
-
-  void* data() const { return static_cast<std::byte*>(base_) + offset_; }
-  float* floats() const { return static_cast<float*>(data()); }
-  template <typename T>
-  std::vector<T> read() const {
-    std::vector<T> values(size_ / sizeof(T));
-    if (size_ > 0) {
-      EXPECT_EQ(cudaMemcpy(values.data(), data(), size_, cudaMemcpyDeviceToHost), cudaSuccess);
-    }
-    return values;
-  }
-
- private:
-  void* base_ = nullptr;
-  std::size_t size_;
-  std::size_t offset_;
-};
-
-class PackGpuTest : public ::testing::TestWithParam<DType> {
- protected:
-  void SetUp() override {
-    int count = 0;
-    const cudaError_t status = cudaGetDeviceCount(&count);
-    if (status != cudaSuccess || count == 0) {
-      GTEST_SKIP() << "no CUDA device: " << cudaGetErrorString(status);
-    }
-  }
-};
+class PackGpuTest : public testing::GpuTest, public ::testing::WithParamInterface<DType> {};
 
 void expect_specified(DType dtype, std::int64_t rows, std::int64_t columns, std::size_t offset) {
   const std::string where = std::string(name_of(dtype)) + " [" + std::to_string(rows) + ", " +
@@ -73,10 +36,10 @@ void expect_specified(DType dtype, std::int64_t rows, std::int64_t columns, std:
   sparsify24(contiguous(x.data(), dtype, rows, columns),
              contiguous(kept.data(), dtype, rows, columns), scale.data());
 
-  const DeviceBuffer gpu_x(x.size(), offset, x.data()), gpu_kept(x.size(), offset);
+  const DeviceBuffer gpu_x(x.size(), x.data(), {.offset = offset});
+  const DeviceBuffer gpu_kept(x.size(), nullptr, {.offset = offset});
   const DeviceBuffer gpu_scale(scale.size() * sizeof(float));
-  cudaStream_t stream = nullptr;
-  ASSERT_EQ(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), cudaSuccess);
+  const testing::Stream stream;
   ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
   const cudaError_t status = launch_sparsify24({.x = gpu_x.data(),
                                                 .kept = gpu_kept.data(),
@@ -86,10 +49,10 @@ void expect_specified(DType dtype, std::int64_t rows, std::int64_t columns, std:
                                                 .columns = columns},
                                                stream);
   ASSERT_EQ(status, cudaSuccess) << cudaGetErrorString(status) << ", " << where;
-  ASSERT_EQ(cudaStreamSynchronize(stream), cudaSuccess) << where;
-  ASSERT_EQ(cudaStreamDestroy(stream), cudaSuccess);
+  stream.wait();
 
-  EXPECT_EQ(gpu_kept.read<std::byte>(), kept) << where;
+  EXPECT_EQ(gpu_kept.read(), kept) << where;
+  EXPECT_TRUE(gpu_kept.guards_intact()) << where;
   const std::vector<float> gpu_values = gpu_scale.read<float>();
   for (std::size_t m = 0; m < scale.size(); ++m) {
     EXPECT_NEAR(gpu_values[m], scale[m], 1e-5 * scale[m]) << where << ", row " << m;
@@ -120,7 +83,7 @@ TEST_P(PackGpuTest, SparsifyLeavesAnUnwantedScaleAlone) {
   Bytes kept(x.size());
   sparsify24(contiguous(x.data(), GetParam(), rows, columns),
              contiguous(kept.data(), GetParam(), rows, columns), nullptr);
-  const DeviceBuffer gpu_x(x.size(), 0, x.data()), gpu_kept(x.size());
+  const DeviceBuffer gpu_x(x.size(), x.data()), gpu_kept(x.size());
   ASSERT_EQ(launch_sparsify24({.x = gpu_x.data(),
                                .kept = gpu_kept.data(),
                                .dtype = GetParam(),
@@ -128,7 +91,7 @@ TEST_P(PackGpuTest, SparsifyLeavesAnUnwantedScaleAlone) {
                                .columns = columns},
                               nullptr),
             cudaSuccess);
-  EXPECT_EQ(gpu_kept.read<std::byte>(), kept);
+  EXPECT_EQ(gpu_kept.read(), kept);
 }
 
 TEST_P(PackGpuTest, SparsifyRefusesHalfAGroup) {
@@ -142,11 +105,6 @@ std::vector<float> normal(std::int64_t count, std::uint32_t seed) {
   std::vector<float> values(static_cast<std::size_t>(count));
   for (float& value : values) value = distribution(random);
   return values;
-}
-
-template <typename T>
-DeviceBuffer on_gpu(const std::vector<T>& values) {
-  return DeviceBuffer(values.size() * sizeof(T), 0, values.data());
 }
 
 template <typename T>
@@ -177,7 +135,7 @@ TEST_P(PackGpuTest, DivideRowsRoundsOnce) {
                                     .columns = columns},
                                    nullptr),
                 cudaSuccess);
-      EXPECT_EQ(result.template read<std::byte>(), bytes_of(expected)) << "scaled " << scaled;
+      EXPECT_EQ(result.read(), bytes_of(expected)) << "scaled " << scaled;
     }
   });
 }
@@ -211,7 +169,7 @@ TEST_P(PackGpuTest, EpilogueRoundsOnce) {
                                           .columns = columns},
                                          nullptr),
                 cudaSuccess);
-      EXPECT_EQ(y.template read<std::byte>(), bytes_of(expected)) << "parts " << parts;
+      EXPECT_EQ(y.read(), bytes_of(expected)) << "parts " << parts;
     }
   });
 }

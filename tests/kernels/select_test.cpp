@@ -191,6 +191,28 @@ TEST(SelectGemm24, MeasuredShapesGoBeforeTheModel) {
   EXPECT_THAT(select_gemm24(other_rank, device, kRound).reason, HasSubstr("estimated"));
 }
 
+TEST(SelectGemm24, ThePackBeforeTheProductCounts) {
+  // 10 x 10 tiles: one wave of 10 steps, 13 us with the launch; dense 22 us.
+  const Gemm24Shape shape = tiles(10, 10, 10);
+  EXPECT_EQ(choose(shape).config.path, Path::sm90);
+  Measurements slow_pack = kRound;
+  slow_pack.pack_us = 8.9;
+  EXPECT_EQ(choose(shape, 100, slow_pack).config.path, Path::sm90);
+  slow_pack.pack_us = 9.1;
+  EXPECT_EQ(choose(shape, 100, slow_pack).config.path, Path::dense);
+  slow_pack.pack_us = 0;
+  slow_pack.pack_us_per_megabyte = 9.1 / (3.125 * 1280 * 640 / 1e6);
+  EXPECT_EQ(choose(shape, 100, slow_pack).config.path, Path::dense);
+}
+
+TEST(SelectGemm24, FewTokensAreDense) {
+  Measurements measured = kRound;
+  measured.least_tokens = 1281;
+  const Gemm24Choice choice = choose(tiles(10, 10, 10), 100, measured);
+  EXPECT_EQ(choice.config.path, Path::dense);
+  EXPECT_EQ(choice.reason, "dense: with fewer than 1281 tokens it was faster (measured on an H1)");
+}
+
 TEST(SelectGemm24, HugeShapesDoNotOverflow) {
   constexpr std::int64_t kHuge = std::int64_t{1} << 60;
   const auto choice =

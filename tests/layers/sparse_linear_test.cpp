@@ -67,6 +67,17 @@ TEST_F(Modes, LowRankReadsTheWholeInput) {
             1e-6);
 }
 
+TEST_F(Modes, DenseWhereFasterChangesNothingOnTheCpu) {
+  linear_->set_low_rank(torch::randn({4, kIn}), torch::randn({kOut, 4}));
+  for (const LinearMode mode :
+       {LinearMode::dense, LinearMode::naive, LinearMode::norm, LinearMode::norm_low_rank}) {
+    linear_->set_dense_where_faster(false);
+    const torch::Tensor expected = run(mode);
+    linear_->set_dense_where_faster(true);
+    EXPECT_TRUE(run(mode).equal(expected)) << to_string(mode);
+  }
+}
+
 TEST_F(Modes, LowRankFollowsTheModuleToAnotherType) {
   linear_->set_low_rank(torch::randn({4, kIn}), torch::randn({kOut, 4}));
   linear_->set_low_rank(torch::randn({2, kIn}), torch::randn({kOut, 2}));  // replaces the first
@@ -102,6 +113,16 @@ TEST(SparseLinearErrors, SayWhatIsMissing) {
               linear->set_low_rank(torch::zeros({4, kIn}), torch::zeros({kOut, 5}));
             }),
             "SparseLinear: required down [r, 32] and up [12, r], got [4, 32] and [12, 5]");
+}
+
+// On the CPU the two operators agree; only their messages tell them apart.
+TEST(SparseLinearErrors, NameTheOperatorThatIsCalled) {
+  SparseLinear linear = random_linear();
+  linear->set_mode(LinearMode::norm);
+  const torch::Tensor narrow = torch::zeros({2, kIn / 2});
+  EXPECT_EQ(refusal([&] { linear(narrow); }).rfind("linear24: required", 0), 0u);
+  linear->set_dense_where_faster(true);
+  EXPECT_EQ(refusal([&] { linear(narrow); }).rfind("linear24_auto: required", 0), 0u);
 }
 
 TEST(LinearModeNames, GoThereAndBack) {

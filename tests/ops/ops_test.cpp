@@ -203,6 +203,17 @@ TEST_P(OpsTest, LinearAgreesWithTheSpecification) {
   EXPECT_TRUE(same_bits(ops::linear24(x, weights, false), expected));
 }
 
+TEST_P(OpsTest, AutoIsLinearOnTheCpu) {
+  const at::Tensor x = random_tensor({7, 64}, GetParam());
+  const ops::Linear24Weights weights{.weight = random_tensor({24, 64}, GetParam()),
+                                     .bias = random_tensor({24}, GetParam()),
+                                     .lora_down = random_tensor({16, 64}, GetParam()),
+                                     .lora_up = random_tensor({24, 16}, GetParam())};
+  for (const bool norm : {false, true}) {
+    EXPECT_TRUE(same_bits(ops::linear24_auto(x, weights, norm), ops::linear24(x, weights, norm)));
+  }
+}
+
 TEST_P(OpsTest, LinearTakesEmptyTensors) {
   const auto empty = [](at::IntArrayRef shape) {
     return at::empty(shape, scalar_type(GetParam()));
@@ -267,6 +278,10 @@ TEST(OpsErrors, Linear) {
   EXPECT_THAT(message({.weight = at::ones({8, 12})}),
               AllOf(HasSubstr("linear24: required weight f32 [8, 16]"), HasSubstr("[8, 12]")));
   EXPECT_THAT(message({.weight = at::ones({16})}), HasSubstr("weight [N, K]"));
+  EXPECT_THAT(error_of([&] {
+                ops::linear24_auto(x, {.weight = at::ones({8, 12})});
+              }),
+              HasSubstr("linear24_auto: required weight f32 [8, 16]"));
   EXPECT_THAT(message({.weight = weight.to(at::kHalf)}), HasSubstr("got f16 [8, 16]"));
   EXPECT_THAT(message({.weight = weight, .bias = at::ones({9})}),
               AllOf(HasSubstr("bias f32 [8]"), HasSubstr("got f32 [9]")));

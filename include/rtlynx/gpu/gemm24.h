@@ -60,8 +60,8 @@ struct Gemm24Choice {
 };
 
 /// The configuration measured fastest for shapes like this one, or path `dense` where a dense GEMM
-/// is faster or the sparse kernels cannot run; pure host code. Throws Error only for a shape that
-/// is none: sizes below 1.
+/// is faster than pack and sparse product together, or the sparse kernels cannot run; pure host
+/// code. Throws Error only for a shape that is none: sizes below 1.
 Gemm24Choice select_gemm24(const Gemm24Shape& shape, const DeviceTraits& device);
 
 inline constexpr int kMaxSegments = 4;

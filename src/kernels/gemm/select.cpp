@@ -95,7 +95,9 @@ class Model {
   Candidate fastest_sparse() const {
     const Candidate whole{config(/*stream_k=*/false), sparse_us(1)};
     const Candidate cut{config(/*stream_k=*/true), sparse_us(stream_k_slices(shape_, ctas()))};
-    return cut.us < whole.us ? cut : whole;
+    Candidate fastest = cut.us < whole.us ? cut : whole;
+    fastest.us += pack_us();
+    return fastest;
   }
 
   // Dense libraries have many tiles, and cut along K where there is less than one wave.
@@ -131,6 +133,14 @@ class Model {
     if (slices == 1) return total_us(std::ceil(waves) * tile_us(steps));
     return total_us(std::floor(waves) * tile_us(steps) + tile_us(ceil_div(steps, slices)) +
                     measured_.fixup_us);
+  }
+
+  // X and what becomes of it: 2 + 1 + 1/8 bytes an element.
+  double pack_us() const {
+    constexpr double kBytes = 3.125;
+    const double elements =
+        static_cast<double>(shape_.tokens) * static_cast<double>(shape_.channels);
+    return measured_.pack_us + kBytes * elements / 1e6 * measured_.pack_us_per_megabyte;
   }
 
   double tile_us(double steps) const { return steps * measured_.step_us + measured_.tile_us; }
@@ -243,6 +253,11 @@ Gemm24Choice select_gemm24(const Gemm24Shape& shape, const DeviceTraits& device,
   if (is_device(measured, device) && known != measured.shapes.end()) {
     return faster({known->config, known->sparse_us}, known->dense_us, "measured",
                   " (on an " + gpu + ")");
+  }
+  if (shape.tokens < measured.least_tokens) {
+    return {{},
+            "dense: with fewer than " + std::to_string(measured.least_tokens) +
+                " tokens it was faster (measured on an " + gpu + ")"};
   }
   const Model model(shape, device.multiprocessors, measured);
   return faster(model.fastest_sparse(), model.dense(), "estimated",

@@ -13,11 +13,11 @@ struct Params {
   std::int64_t row_stride;
   int tokens;
   int channels;
-  int tiles;     // ceil(K / 64)
+  int tiles;  // ceil(K / 64)
   char* operand;
-  float* scale;         // [M]; null: not wanted
-  const void* down;     // [rank, K]
-  void* low;            // [M, rank]
+  float* scale;      // [M]; null: not wanted
+  const void* down;  // [rank, K]
+  void* low;         // [M, rank]
   int rank;
 
   gpu::Producer producer;
