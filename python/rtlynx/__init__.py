@@ -10,15 +10,18 @@ or bfloat16. Any strides are taken; results are contiguous, share no memory with
 pass no gradient back. Invalid arguments raise RuntimeError, saying what was required and what
 arrived.
 
-On a GPU ``linear24`` still multiplies the zeros by dense GEMMs: it is right, and not faster than a
-dense layer. ``pack24`` and ``unpack24`` run on the CPU only.
+On a GPU of compute capability 8.0 or later ``linear24`` runs on the Sparse Tensor Cores for float16
+and bfloat16, K divisible by 16, N by 8 and a rank divisible by 16 up to 128, and copies arguments
+that are not contiguous and 16-byte aligned. Elsewhere it writes the zeros out and multiplies them:
+right, and not faster than a dense layer. ``pack24`` and ``unpack24`` take float16 and bfloat16
+there.
 """
 
 import torch
 
 from . import _ops  # noqa: F401  (loads and registers the operators)
 
-__all__ = ["linear24", "pack24", "sparsify24", "unpack24"]
+__all__ = ["linear24", "linear24_auto", "pack24", "sparsify24", "unpack24"]
 
 
 def sparsify24(x, norm=True):
@@ -52,6 +55,9 @@ def pack24(x):
 def unpack24(values, metadata):
     """The inverse of ``pack24``.
 
+    Metadata that ``pack24`` does not give raises RuntimeError on the CPU; on a GPU, where checking
+    would be waiting, it gives wrong values.
+
     Args:
         values: ``[..., K/2]``.
         metadata: ``[..., K/16]``, int16.
@@ -81,3 +87,16 @@ def linear24(x, weight, bias=None, lora_down=None, lora_up=None, norm=True):
         ``y [..., N]``, of the dtype of x.
     """
     return torch.ops.rtlynx.linear24(x, weight, bias, lora_down, lora_up, norm)
+
+
+def linear24_auto(x, weight, bias=None, lora_down=None, lora_up=None, norm=True):
+    """``linear24``, or the dense layer where that is faster.
+
+    On a GPU where a dense GEMM is known to be faster (few tokens, small layers), or no sparse
+    kernel takes the arguments, this is ``x @ weight.T + bias``: the layer without sparsity, so
+    ``norm``, ``lora_down`` and ``lora_up``, which make up for sparsity, are left out. On the CPU it
+    is ``linear24``.
+
+    Args and returns: those of ``linear24``.
+    """
+    return torch.ops.rtlynx.linear24_auto(x, weight, bias, lora_down, lora_up, norm)

@@ -61,10 +61,19 @@ def _(values, metadata):
     return values.new_empty((*values.shape[:-1], 2 * values.shape[-1]))
 
 
-@torch.library.register_fake("rtlynx::linear24")
-def _(x, weight, bias, lora_down, lora_up, norm):
-    _rows("linear24", x, 4)
+def _linear(op, x, weight):
+    _rows(op, x, 4)
     torch._check(weight.dim() == 2 and weight.shape[1] == x.shape[-1],
-                 lambda: f"linear24: required weight [N, {x.shape[-1]}] to go with x, "
+                 lambda: f"{op}: required weight [N, {x.shape[-1]}] to go with x, "
                          f"got {list(weight.shape)}")
     return x.new_empty((*x.shape[:-1], weight.shape[0]))
+
+
+@torch.library.register_fake("rtlynx::linear24")
+def _(x, weight, bias, lora_down, lora_up, norm):
+    return _linear("linear24", x, weight)
+
+
+@torch.library.register_fake("rtlynx::linear24_auto")
+def _(x, weight, bias, lora_down, lora_up, norm):
+    return _linear("linear24_auto", x, weight)

@@ -35,6 +35,7 @@ struct GenerateOptions {
   int batch = 8;
   int scale = 0;
   std::string mode = "norm";
+  bool fast = false;
   bool compare = false;
   bool json = false;
   std::string output = "rtlynx.png";
@@ -110,10 +111,10 @@ GenerateRequest make_request(const GenerateOptions& options, const std::vector<J
 std::vector<PngText> png_texts(const GenerateOptions& options, const GenerateRequest& request,
                                const Pipeline& pipeline, const Job& job) {
   const std::string settings = fmt::format(
-      "model {}, mode {}{}, steps {}, guidance {}, size {}x{}, batch {}, device {}, dtype {}",
-      pipeline.name, options.compare ? "dense and " : "", options.mode, request.steps,
-      request.guidance, request.width, request.height, options.batch, pipeline.device_name(),
-      pipeline.dtype_name());
+      "model {}, mode {}{}{}, steps {}, guidance {}, size {}x{}, batch {}, device {}, dtype {}",
+      pipeline.name, options.compare ? "dense and " : "", options.mode,
+      options.fast ? " (fast)" : "", request.steps, request.guidance, request.width, request.height,
+      options.batch, pipeline.device_name(), pipeline.dtype_name());
   return {{"prompt", job.prompt},
           {"seed", std::to_string(job.seed)},
           {"settings", settings},
@@ -183,17 +184,19 @@ void generate(const GenerateOptions& options) {
   }
   const std::vector<Job> jobs = plan_jobs(options);
   Pipeline pipeline = options.model.load();
+  for (auto& [name, linear] : named_linears(*pipeline.transformer)) {
+    linear->set_dense_where_faster(options.fast);
+  }
   const GenerateRequest request = make_request(options, jobs, pipeline);
   const int scale = options.scale > 0 ? options.scale : (options.compare ? 4 : 1);
 
   check_picture_size(request, options.compare, scale);
 
   std::vector<Image> dense;
-  nlohmann::ordered_json report = {{"model", pipeline.name},
-                                   {"mode", options.mode},
-                                   {"steps", request.steps},
-                                   {"guidance", request.guidance},
-                                   {"images", nlohmann::ordered_json::array()}};
+  nlohmann::ordered_json report = {
+      {"model", pipeline.name},       {"mode", options.mode},
+      {"fast", options.fast},         {"steps", request.steps},
+      {"guidance", request.guidance}, {"images", nlohmann::ordered_json::array()}};
   if (options.compare) {
     report["seconds_per_step_dense"] =
         draw(pipeline, request, options.batch, LinearMode::dense,
@@ -242,6 +245,7 @@ void add_generate(CLI::App& app) {
   command->add_option("--mode", options->mode, "What the recipe's Linear layers do")
       ->check(CLI::IsMember({"dense", "naive", "norm"}))
       ->capture_default_str();
+  command->add_flag("--fast", options->fast, "Where a dense GEMM is faster on this GPU, run it");
   command->add_flag("--compare", options->compare,
                     "Draw dense and sparse: one picture with dense, sparse, |difference| x 4");
   command

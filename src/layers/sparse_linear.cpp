@@ -59,7 +59,9 @@ torch::Tensor SparseLinearImpl::forward(const torch::Tensor& x) {
       .bias = if_defined(bias),
       .lora_down = low_rank ? if_defined(low_rank_down_) : std::nullopt,
       .lora_up = low_rank ? if_defined(low_rank_up_) : std::nullopt};
-  return ops::linear24(x, weights, /*norm=*/mode_ != LinearMode::naive);
+  const bool norm = mode_ != LinearMode::naive;
+  return dense_where_faster_ ? ops::linear24_auto(x, weights, norm)
+                             : ops::linear24(x, weights, norm);
 }
 
 void SparseLinearImpl::set_mode(LinearMode mode) {

@@ -40,6 +40,10 @@ class SparseLinearImpl : public torch::nn::Module {
   void set_mode(LinearMode mode);
   LinearMode mode() const { return mode_; }
 
+  /// Lets the sparse modes run the dense one for calls in which it is faster on this GPU
+  /// (ops::linear24_auto). Off at first: studies measure what sparsity does to a picture.
+  void set_dense_where_faster(bool value) { dense_where_faster_ = value; }
+
   /// down [r, K], up [N, r]; both of the weight's dtype and device.
   void set_low_rank(const torch::Tensor& down, const torch::Tensor& up);
 
@@ -51,6 +55,7 @@ class SparseLinearImpl : public torch::nn::Module {
 
  private:
   LinearMode mode_ = LinearMode::dense;
+  bool dense_where_faster_ = false;
   torch::Tensor low_rank_down_;  // [r, K]
   torch::Tensor low_rank_up_;    // [N, r]
 };

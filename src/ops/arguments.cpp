@@ -101,28 +101,27 @@ Unpack24Arguments unpack24_arguments(const Tensor& values, const Tensor& metadat
   return result;
 }
 
-Linear24Arguments linear24_arguments(const Tensor& x, const Tensor& weight,
+Linear24Arguments linear24_arguments(std::string_view op, const Tensor& x, const Tensor& weight,
                                      const std::optional<Tensor>& bias,
                                      const std::optional<Tensor>& lora_down,
                                      const std::optional<Tensor>& lora_up) {
-  constexpr std::string_view kOp = "linear24";
-  Linear24Arguments result{.x = rows_of(kOp, x, 4), .weight = weight};
-  if (weight.dim() != 2) fail(kOp, "weight [N, K]", describe(weight));
+  Linear24Arguments result{.x = rows_of(op, x, 4), .weight = weight};
+  if (weight.dim() != 2) fail(op, "weight [N, K]", describe(weight));
   result.outputs = weight.size(0);
-  require_like(kOp, "weight", weight, result.x, {result.outputs, result.x.columns});
+  require_like(op, "weight", weight, result.x, {result.outputs, result.x.columns});
   if (bias) {
-    require_like(kOp, "bias", *bias, result.x, {result.outputs});
+    require_like(op, "bias", *bias, result.x, {result.outputs});
     result.bias = torch::stable::contiguous(*bias);
   }
   if (lora_down.has_value() != lora_up.has_value()) {
-    fail(kOp, "lora_down and lora_up together or neither",
+    fail(op, "lora_down and lora_up together or neither",
          lora_down ? "lora_down alone" : "lora_up alone");
   }
   if (lora_down) {
-    if (lora_down->dim() != 2) fail(kOp, "lora_down [R, K]", describe(*lora_down));
+    if (lora_down->dim() != 2) fail(op, "lora_down [R, K]", describe(*lora_down));
     const std::int64_t rank = lora_down->size(0);
-    require_like(kOp, "lora_down", *lora_down, result.x, {rank, result.x.columns});
-    require_like(kOp, "lora_up", *lora_up, result.x, {result.outputs, rank});
+    require_like(op, "lora_down", *lora_down, result.x, {rank, result.x.columns});
+    require_like(op, "lora_up", *lora_up, result.x, {result.outputs, rank});
     if (rank > 0) {
       result.down = lora_down;
       result.up = lora_up;

@@ -53,7 +53,8 @@ struct Linear24Arguments {
   std::optional<Tensor> up;    // [N, R]
   std::int64_t outputs = 0;    // N
 };
-Linear24Arguments linear24_arguments(const Tensor& x, const Tensor& weight,
+/// Those of linear24 and linear24_auto.
+Linear24Arguments linear24_arguments(std::string_view op, const Tensor& x, const Tensor& weight,
                                      const std::optional<Tensor>& bias,
                                      const std::optional<Tensor>& lora_down,
                                      const std::optional<Tensor>& lora_up);

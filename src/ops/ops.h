@@ -15,8 +15,10 @@
 /// gradient back. GEMMs follow torch's settings for fp32 (TF32 and the like); autocast changes
 /// nothing. Invalid arguments throw rtlynx::Error.
 ///
-/// On a GPU linear24 still multiplies the zeros: it is right and not fast. pack24 and unpack24 run
-/// on the CPU only.
+/// On a GPU of compute capability 8.0 or later linear24 runs on the Sparse Tensor Cores for f16 and
+/// bf16, K divisible by 16, N by 8 and a rank divisible by 16 up to 128, and copies arguments that
+/// are not contiguous and 16-byte aligned. Elsewhere it writes the zeros out and multiplies them:
+/// right, and not fast. pack24 and unpack24 take f16 and bf16 there.
 namespace rtlynx::ops {
 
 /// Does nothing. Calling it keeps the linker from dropping the library that registers the
@@ -47,7 +49,8 @@ inline std::tuple<at::Tensor, at::Tensor, at::Tensor> pack24(const at::Tensor& x
   return op.call(x);
 }
 
-/// The inverse of pack24: kept [.., K].
+/// The inverse of pack24: kept [.., K]. Metadata that pack24 does not give is an error on the CPU;
+/// on a GPU, where checking would be waiting, it gives wrong values.
 inline at::Tensor unpack24(const at::Tensor& values, const at::Tensor& metadata) {
   static const auto op =
       find_op<at::Tensor(const at::Tensor&, const at::Tensor&)>("rtlynx::unpack24");
@@ -69,6 +72,18 @@ inline at::Tensor linear24(const at::Tensor& x, const Linear24Weights& weights, 
   static const auto op =
       find_op<at::Tensor(const at::Tensor&, const at::Tensor&, const Optional&, const Optional&,
                          const Optional&, bool)>("rtlynx::linear24");
+  return op.call(x, weights.weight, weights.bias, weights.lora_down, weights.lora_up, norm);
+}
+
+/// For speed: linear24, but on a GPU where a dense GEMM is known to be faster (few tokens, small
+/// layers), or no sparse kernel takes the arguments, x W^T + bias. That is the layer without
+/// sparsity, so the norm and the low rank, which make up for sparsity, are left out.
+inline at::Tensor linear24_auto(const at::Tensor& x, const Linear24Weights& weights,
+                                bool norm = true) {
+  using Optional = std::optional<at::Tensor>;
+  static const auto op =
+      find_op<at::Tensor(const at::Tensor&, const at::Tensor&, const Optional&, const Optional&,
+                         const Optional&, bool)>("rtlynx::linear24_auto");
   return op.call(x, weights.weight, weights.bias, weights.lora_down, weights.lora_up, norm);
 }
 

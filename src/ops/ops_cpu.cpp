@@ -116,15 +116,11 @@ void finish(const Tensor& acc, const std::optional<Tensor>& low, const Tensor& s
 
 /// Everything is widened to fp32 first: widening is exact and keeps the order of magnitudes, so the
 /// selection is that of the 16-bit type.
-Tensor linear24(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias,
-                const std::optional<Tensor>& lora_down, const std::optional<Tensor>& lora_up,
-                bool norm) {
-  const NoGrad no_grad;
+Tensor linear(const Linear24Arguments& in, bool norm) {
   const auto widen = [](const Tensor& tensor) {
     return torch::stable::to(tensor, ScalarType::Float);
   };
-  const Linear24Arguments in = linear24_arguments(x, weight, bias, lora_down, lora_up);
-  const ScalarType type = x.scalar_type();
+  const ScalarType type = in.x.tensor.scalar_type();
   const Tensor wide = torch::stable::view(widen(in.x.tensor), {in.x.rows, in.x.columns});
   const auto [kept, scale] = sparsify(rows_of("linear24", wide, 4), norm);
 
@@ -139,6 +135,21 @@ Tensor linear24(const Tensor& x, const Tensor& weight, const std::optional<Tenso
   return torch::stable::view(torch::stable::to(acc, type), in.x.shape_with(in.outputs));
 }
 
+Tensor linear24(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias,
+                const std::optional<Tensor>& lora_down, const std::optional<Tensor>& lora_up,
+                bool norm) {
+  const NoGrad no_grad;
+  return linear(linear24_arguments("linear24", x, weight, bias, lora_down, lora_up), norm);
+}
+
+/// No choice is measured here: always linear24.
+Tensor linear24_auto(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias,
+                     const std::optional<Tensor>& lora_down, const std::optional<Tensor>& lora_up,
+                     bool norm) {
+  const NoGrad no_grad;
+  return linear(linear24_arguments("linear24_auto", x, weight, bias, lora_down, lora_up), norm);
+}
+
 }  // namespace
 }  // namespace rtlynx::ops
 
@@ -147,4 +158,5 @@ STABLE_TORCH_LIBRARY_IMPL(rtlynx, CPU, m) {
   m.impl("pack24", TORCH_BOX(&rtlynx::ops::pack24));
   m.impl("unpack24", TORCH_BOX(&rtlynx::ops::unpack24));
   m.impl("linear24", TORCH_BOX(&rtlynx::ops::linear24));
+  m.impl("linear24_auto", TORCH_BOX(&rtlynx::ops::linear24_auto));
 }

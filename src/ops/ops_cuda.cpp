@@ -3,20 +3,22 @@
 
 #include <cstdint>
 #include <optional>
-#include <string>
 #include <string_view>
 
 #include "base/error.h"
+#include "kernels/gpu/check.h"
 #include "kernels/pack/linear24_steps.h"
+#include "kernels/pack/operand_rows.h"
 #include "kernels/pack/sparsify24.h"
 #include "ops/arguments.h"
 #include "ops/dispatch.h"
+#include "ops/sparse_linear24.h"
+#include "rtlynx/gpu/pack24.h"
 
-// The plain GPU path: X~ with its zeros written out, and dense GEMMs. It computes what the
-// specification says and saves no time; nothing here uses the Sparse Tensor Cores.
 namespace rtlynx::ops {
 namespace {
 
+using gpu::check;
 using torch::stable::new_empty;
 
 /// Makes the tensor's device current and knows torch's stream there.
@@ -33,12 +35,6 @@ class OnDeviceOf {
   torch::stable::accelerator::DeviceGuard guard_;
   cudaStream_t stream_ = nullptr;
 };
-
-void check(cudaError_t status, std::string_view launch) {
-  if (status != cudaSuccess) {
-    fail(launch, "a successful launch", std::string(cudaGetErrorString(status)));
-  }
-}
 
 /// The dispatcher comes here if any argument is on a GPU: x itself may be elsewhere.
 void require_cuda(std::string_view op, const Tensor& x) {
@@ -104,16 +100,10 @@ Tensor low_rank(const Tensor& x, const Linear24Arguments& in, const std::optiona
   return product(quotient, *in.up);
 }
 
-Tensor linear24(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias,
-                const std::optional<Tensor>& lora_down, const std::optional<Tensor>& lora_up,
-                bool norm) {
-  const NoGrad no_grad;
-  require_cuda("linear24", x);
-  const OnDeviceOf device(x);
-  const Linear24Arguments in = linear24_arguments(x, weight, bias, lora_down, lora_up);
-  const Tensor y = new_empty(in.x.tensor, in.x.shape_with(in.outputs));
-  if (y.numel() == 0) return y;
-
+/// X~ with its zeros written out, and dense GEMMs: it computes what the specification says, for
+/// all arguments, and saves no time.
+void run_plain_linear24(const Linear24Arguments& in, bool norm, const Tensor& y,
+                        const OnDeviceOf& device) {
   const auto as_matrix = [&](const Tensor& tensor) {
     return torch::stable::view(tensor, {in.x.rows, in.x.columns});
   };
@@ -131,15 +121,100 @@ Tensor linear24(const Tensor& x, const Tensor& weight, const std::optional<Tenso
                                   .columns = in.outputs},
                                  device.stream()),
         "linear24");
+}
+
+void run_linear24(const Linear24Arguments& in, bool norm, const Linear24Choice& choice,
+                  const Tensor& y, const OnDeviceOf& device) {
+  if (choice.sparse) {
+    run_sparse_linear24(in, norm, *choice.sparse, y, device.stream());
+  } else {
+    run_plain_linear24(in, norm, y, device);
+  }
+}
+
+Tensor linear24(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias,
+                const std::optional<Tensor>& lora_down, const std::optional<Tensor>& lora_up,
+                bool norm) {
+  const NoGrad no_grad;
+  require_cuda("linear24", x);
+  const OnDeviceOf device(x);
+  const Linear24Arguments in = linear24_arguments("linear24", x, weight, bias, lora_down, lora_up);
+  const Tensor y = new_empty(in.x.tensor, in.x.shape_with(in.outputs));
+  if (y.numel() > 0) run_linear24(in, norm, choose_linear24(in), y, device);
   return y;
 }
 
-Packed pack24(const Tensor& x) {
-  fail("pack24", "a tensor on the CPU: there is no GPU kernel for it yet", describe(x));
+/// The layer on the unsparsified x. The out= form is the one that autocast leaves alone.
+void run_dense_linear(const Linear24Arguments& in, const Tensor& y) {
+  call_aten("aten::linear", "out", torch::stable::view(in.x.tensor, {in.x.rows, in.x.columns}),
+            in.weight, in.bias, torch::stable::view(y, {in.x.rows, in.outputs}));
 }
 
-Tensor unpack24(const Tensor& values, const Tensor&) {
-  fail("unpack24", "tensors on the CPU: there is no GPU kernel for it yet", describe(values));
+Tensor linear24_auto(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias,
+                     const std::optional<Tensor>& lora_down, const std::optional<Tensor>& lora_up,
+                     bool norm) {
+  const NoGrad no_grad;
+  require_cuda("linear24_auto", x);
+  const OnDeviceOf device(x);
+  const Linear24Arguments in =
+      linear24_arguments("linear24_auto", x, weight, bias, lora_down, lora_up);
+  const Tensor y = new_empty(in.x.tensor, in.x.shape_with(in.outputs));
+  if (y.numel() == 0) return y;
+  const Linear24Choice choice = choose_linear24(in);
+  if (choice.dense_is_faster) {
+    run_dense_linear(in, y);
+  } else {
+    run_linear24(in, norm, choice, y, device);
+  }
+  return y;
+}
+
+/// On a GPU only these are packed.
+void require_16_bits(std::string_view op, const Rows& rows) {
+  if (size_of(rows.dtype) != 2) fail(op, "f16 or bf16 on a GPU", describe(rows.tensor));
+}
+
+Packed pack24(const Tensor& x) {
+  const NoGrad no_grad;
+  require_cuda("pack24", x);
+  const OnDeviceOf device(x);
+  const Rows rows = rows_of("pack24", x, 16);
+  require_16_bits("pack24", rows);
+  const Tensor values = new_empty(rows.tensor, rows.shape_with(rows.columns / 2));
+  const Tensor metadata =
+      new_empty(rows.tensor, rows.shape_with(rows.columns / 16), ScalarType::Short);
+  const Tensor scale = new_empty(rows.tensor, {rows.rows}, ScalarType::Float);
+  if (values.numel() == 0) return {values, metadata, torch::stable::fill_(scale, 1.0)};
+
+  const Tensor source = aligned(rows.tensor);
+  const Tensor operand = new_operand24(rows);
+  gpu::pack24({.x = contiguous(source.const_data_ptr(), rows.dtype, rows.rows, rows.columns),
+               .operand = operand.mutable_data_ptr(),
+               .scale = scale.mutable_data_ptr<float>()},
+              device.stream());
+  check(launch_operand_to_rows(
+            operand.const_data_ptr(),
+            contiguous(values.mutable_data_ptr(), rows.dtype, rows.rows, rows.columns / 2),
+            static_cast<std::uint16_t*>(metadata.mutable_data_ptr()), device.stream()),
+        "pack24");
+  return {values, metadata, scale};
+}
+
+/// Metadata is trusted: to look for words that no packing gives would be to wait for the GPU.
+Tensor unpack24(const Tensor& values, const Tensor& metadata) {
+  const NoGrad no_grad;
+  require_cuda("unpack24", values);
+  const OnDeviceOf device(values);
+  const Unpack24Arguments in = unpack24_arguments(values, metadata);
+  require_16_bits("unpack24", in.values);
+  const Tensor kept = new_empty(in.values.tensor, in.values.shape_with(2 * in.values.columns));
+  const Tensor source = aligned(in.values.tensor);
+  check(launch_unpack_rows(
+            contiguous(source.const_data_ptr(), in.values.dtype, in.values.rows, in.values.columns),
+            static_cast<const std::uint16_t*>(in.metadata.const_data_ptr()),
+            kept.mutable_data_ptr(), device.stream()),
+        "unpack24");
+  return kept;
 }
 
 }  // namespace
@@ -150,4 +225,5 @@ STABLE_TORCH_LIBRARY_IMPL(rtlynx, CUDA, m) {
   m.impl("pack24", TORCH_BOX(&rtlynx::ops::pack24));
   m.impl("unpack24", TORCH_BOX(&rtlynx::ops::unpack24));
   m.impl("linear24", TORCH_BOX(&rtlynx::ops::linear24));
+  m.impl("linear24_auto", TORCH_BOX(&rtlynx::ops::linear24_auto));
 }

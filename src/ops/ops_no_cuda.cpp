@@ -22,6 +22,10 @@ Tensor linear24(const Tensor& x, const Tensor&, const std::optional<Tensor>&,
                 const std::optional<Tensor>&, const std::optional<Tensor>&, bool) {
   fail_without_kernels("linear24", x);
 }
+Tensor linear24_auto(const Tensor& x, const Tensor&, const std::optional<Tensor>&,
+                     const std::optional<Tensor>&, const std::optional<Tensor>&, bool) {
+  fail_without_kernels("linear24_auto", x);
+}
 
 }  // namespace
 }  // namespace rtlynx::ops
@@ -31,4 +35,5 @@ STABLE_TORCH_LIBRARY_IMPL(rtlynx, CUDA, m) {
   m.impl("pack24", TORCH_BOX(&rtlynx::ops::pack24));
   m.impl("unpack24", TORCH_BOX(&rtlynx::ops::unpack24));
   m.impl("linear24", TORCH_BOX(&rtlynx::ops::linear24));
+  m.impl("linear24_auto", TORCH_BOX(&rtlynx::ops::linear24_auto));
 }

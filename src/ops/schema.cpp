@@ -18,4 +18,7 @@ STABLE_TORCH_LIBRARY(rtlynx, m) {
   m.def(
       "linear24(Tensor x, Tensor weight, Tensor? bias, Tensor? lora_down, Tensor? lora_up, "
       "bool norm) -> Tensor");
+  m.def(
+      "linear24_auto(Tensor x, Tensor weight, Tensor? bias, Tensor? lora_down, Tensor? lora_up, "
+      "bool norm) -> Tensor");
 }
