@@ -10,8 +10,8 @@
 /// Source: PTX ISA, matrix fragments for sparse mma.m16n8k32 and m16n8k64, and the metadata figures
 /// of wgmma.mma_async.sp. mma.sp m16n8k32 (16-bit types) and m16n8k64 (8-bit) take these orders;
 /// so do wgmma.sp m64nNk32 and m64nNk64, where warp w of the warpgroup holds rows 16w .. 16w + 15.
-/// Derived here, to be confirmed on a GPU: that one word per lane serves both k32 halves of a tile
-/// of 16-bit elements (the figures show one half at a time), and the 8-bit orders.
+/// Seen on an H200: the orders of 16-bit elements, and that one word per lane serves both k32
+/// halves of a tile. Derived, and not yet seen on a GPU: the 8-bit orders.
 namespace rtlynx {
 
 /// Element width of the instruction's A and B.

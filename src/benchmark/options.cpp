@@ -67,6 +67,9 @@ void add_options(CLI::App& command, Options& options) {
   command.add_option("--config", options.config, "Force a GEMM configuration, as in 128x256c2g8s")
       ->check(accepted_by(parse_config, "TILE"));
   command.add_flag("--sweep", options.sweep, "Time every GEMM configuration of sm_90a as well");
+  command.add_flag(
+      "--tune", options.tune,
+      "Sweep, and keep each shape's fastest in $RTLYNX_TUNE_CACHE or the user's cache");
   command.add_option("--what", options.what, "Sections, separated by commas")
       ->delimiter(',')
       ->check(CLI::IsMember({"gemm", "pack", "linear", "fused"}))
@@ -83,8 +86,9 @@ void add_options(CLI::App& command, Options& options) {
 }
 
 const std::vector<std::string>& gpu_only_options() {
-  static const std::vector<std::string> names = {"--shapes", "--shape", "--dtype", "--sustained-ms",
-                                                 "--config", "--sweep", "--what",  "--library-dir"};
+  static const std::vector<std::string> names = {"--shapes",       "--shape",  "--dtype",
+                                                 "--sustained-ms", "--config", "--sweep",
+                                                 "--tune",         "--what",   "--library-dir"};
   return names;
 }
 

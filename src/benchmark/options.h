@@ -21,6 +21,7 @@ struct Options {
   double sustained_ms = 40;
   std::string config;  // empty: what select_gemm24 says
   bool sweep = false;
+  bool tune = false;  // sweep, and keep the fastest
   std::vector<std::string> what = {"gemm", "pack", "linear", "fused"};
   std::string json;
   std::string plot;

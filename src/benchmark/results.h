@@ -84,6 +84,7 @@ struct Rival {
 
 struct RunResult {
   std::string gpu;
+  gpu::DeviceTraits device;
   std::string driver;           // empty: unknown
   std::string monitor_missing;  // why clocks and power are not known; empty: they are
   std::string date;             // UTC, ISO 8601

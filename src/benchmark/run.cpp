@@ -83,6 +83,7 @@ class Benchmark {
   RunResult describe_run() const {
     RunResult result;
     result.gpu = device_name();
+    result.device = device_;
     result.driver = monitor_.driver();
     result.monitor_missing = monitor_.missing();
     result.date = fmt::format("{:%Y-%m-%d}", fmt::gmtime(std::time(nullptr)));
@@ -104,7 +105,7 @@ class Benchmark {
         result.sections.push_back(time_section(section, contenders, timer_));
       }
     }
-    if (options_.sweep) {
+    if (options_.sweep || options_.tune) {
       result.sweep = sweep(contenders, device_, checks, timer_, failures);
     }
     return result;

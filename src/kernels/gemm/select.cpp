@@ -198,8 +198,9 @@ const char* name_of(Gemm24Config::Path path) {
 std::string describe(const Gemm24Config& config) {
   std::string text = name_of(config.path);
   if (config.path != Gemm24Config::Path::sm90) return text;
-  text += " " + std::to_string(config.tile_tokens) + "x" + std::to_string(config.tile_outputs);
-  if (config.cluster > 1) text += " cluster " + std::to_string(config.cluster);
+  text.append(" ").append(std::to_string(config.tile_tokens));
+  text.append("x").append(std::to_string(config.tile_outputs));
+  if (config.cluster > 1) text.append(" cluster ").append(std::to_string(config.cluster));
   if (config.stream_k) text += " stream-K";
   return text;
 }

@@ -29,7 +29,6 @@ cudaError_t describe_tensors(const gpu::Gemm24& problem, Params& params) {
   cudaError_t status = describe(problem.weight, shape.outputs, shape.channels, T::kTileOutputs,
                                 T::kStepChannels, params.weight);
   if (status != cudaSuccess) return status;
-  if (status != cudaSuccess) return status;
   status = describe(problem.y, shape.tokens, shape.outputs, 16, T::kStoreOutputs, params.y);
   if (status != cudaSuccess || shape.rank == 0) return status;
   status =

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "benchmark/tuning.h"
+
+#include <optional>
+
+namespace rtlynx::benchmark {
+namespace {
+
+std::optional<gpu::TunedGemm24> fastest(const std::vector<SweepEntry>& sweep) {
+  std::optional<gpu::TunedGemm24> best;
+  for (const SweepEntry& entry : sweep) {
+    if (!entry.figure.timing) continue;
+    const double microseconds = entry.figure.timing->burst.median;
+    if (!best || microseconds < best->microseconds) best = {entry.config, microseconds};
+  }
+  return best;
+}
+
+}  // namespace
+
+void insert_fastest(const RunResult& run, gpu::TuneCache& cache) {
+  for (const ShapeResult& result : run.shapes) {
+    const auto best = fastest(result.sweep);
+    if (!best) continue;
+    const gpu::Gemm24Shape shape{.tokens = result.shape.tokens,
+                                 .outputs = result.shape.outputs,
+                                 .channels = result.shape.channels,
+                                 .dtype = run.dtype == "f16" ? DType::f16 : DType::bf16};
+    cache.insert(run.gpu, run.device, shape, *best);
+  }
+}
+
+}  // namespace rtlynx::benchmark
