@@ -172,7 +172,9 @@ Row parse_row(std::string_view line, std::string_view op) {
   return row;
 }
 
-std::string quoted(const std::filesystem::path& path) { return "\"" + path.string() + "\""; }
+std::string quoted(const std::filesystem::path& path) {
+  return std::string("\"").append(path.string()).append("\"");
+}
 
 [[noreturn]] void fail_system(const char* action, const std::filesystem::path& path,
                               std::error_code error) {
