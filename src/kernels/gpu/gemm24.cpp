@@ -31,7 +31,7 @@ void check_shape(const Gemm24& problem) {
   const std::int64_t largest = std::max({shape.tokens, shape.outputs, shape.channels});
   require(largest <= kLargest, kGemm, "sizes of at most 2^30", std::to_string(largest));
   require(problem.sparse == SparseOperand::activation, kGemm, "the activation as sparse operand",
-          "the weight, which is not implemented");
+          "the weight");
 }
 
 void check_segments(const Gemm24& problem, int tile_outputs) {
