@@ -52,6 +52,7 @@ SparseLinearImpl::SparseLinearImpl(std::int64_t in_features, std::int64_t out_fe
 }
 
 torch::Tensor SparseLinearImpl::forward(const torch::Tensor& x) {
+  if (observer_) observer_(x);
   if (mode_ == LinearMode::dense) return torch::linear(x, weight, bias);
   const bool low_rank = mode_ == LinearMode::norm_low_rank;
   const ops::Linear24Weights weights{

@@ -4,8 +4,10 @@
 #include <torch/torch.h>
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace rtlynx {
 
@@ -47,6 +49,12 @@ class SparseLinearImpl : public torch::nn::Module {
   /// down [r, K], up [N, r]; both of the weight's dtype and device.
   void set_low_rank(const torch::Tensor& down, const torch::Tensor& up);
 
+  /// Called with every input x [..., K] before the layer runs, in any mode; for calibration and
+  /// analysis. An empty function removes it.
+  void set_observer(std::function<void(const torch::Tensor& x)> observer) {
+    observer_ = std::move(observer);
+  }
+
   std::int64_t in_features() const { return weight.size(1); }
   std::int64_t out_features() const { return weight.size(0); }
 
@@ -58,6 +66,7 @@ class SparseLinearImpl : public torch::nn::Module {
   bool dense_where_faster_ = false;
   torch::Tensor low_rank_down_;  // [r, K]
   torch::Tensor low_rank_up_;    // [N, r]
+  std::function<void(const torch::Tensor&)> observer_;
 };
 TORCH_MODULE(SparseLinear);
 

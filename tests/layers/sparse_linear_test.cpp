@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <vector>
+
 #include "base/error.h"
 
 namespace rtlynx {
@@ -113,6 +115,20 @@ TEST(SparseLinearErrors, SayWhatIsMissing) {
               linear->set_low_rank(torch::zeros({4, kIn}), torch::zeros({kOut, 5}));
             }),
             "SparseLinear: required down [r, 32] and up [12, r], got [4, 32] and [12, 5]");
+}
+
+TEST(SparseLinearObserver, SeesEveryInputUntilItIsRemoved) {
+  SparseLinear linear = random_linear();
+  const torch::Tensor x = torch::randn({2, kIn});
+  std::vector<torch::Tensor> seen;
+  linear->set_observer([&](const torch::Tensor& input) { seen.push_back(input); });
+  linear(x);
+  linear->set_mode(LinearMode::norm);
+  linear(x);
+  linear->set_observer({});
+  linear(x);
+  ASSERT_EQ(seen.size(), 2u);
+  EXPECT_TRUE(seen[0].equal(x) && seen[1].equal(x));
 }
 
 // On the CPU the two operators agree; only their messages tell them apart.
