@@ -7,7 +7,7 @@ include(GNUInstallDirs)
 # Every folder that the package links; all of them must be exported.
 set(package_folders base kernels)
 if(RTLYNX_WITH_CUDA)
-  list(APPEND package_folders gemm_sm90 gpu)
+  list(APPEND package_folders sm90 gpu)
 endif()
 
 add_library(rtlynx_package INTERFACE)

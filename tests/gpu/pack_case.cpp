@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstdlib>
 #include <random>
 
 #include "base/half.h"
@@ -140,6 +141,7 @@ gpu::Pack24 PackCase::problem() const {
     problem.low = low_.data();
   }
   problem.selected_from = seen_.data();
+  problem.portable = std::getenv("RTLYNX_TEST_PORTABLE_PACK") != nullptr;
   return problem;
 }
 

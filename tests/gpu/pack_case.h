@@ -35,7 +35,8 @@ class PackCase {
   /// x [tokens, channels]; on the GPU its rows have NaN in their gaps. `down` [rank, channels].
   PackCase(const PackShape& shape, const Elements& x, const Elements& down = {});
 
-  /// With all outputs that the shape asks for.
+  /// With all outputs that the shape asks for. By the portable kernel if the environment has
+  /// RTLYNX_TEST_PORTABLE_PACK.
   gpu::Pack24 problem() const;
 
   /// Runs it on a stream of its own and waits. The outputs were poisoned before.

@@ -44,6 +44,7 @@ struct Pack24 {
                             // rank above 64 192 KiB, which GPUs before sm_90 may not have
 
   void* selected_from = nullptr;  // out, for tests: [M, K] contiguous, what the selection saw
+  bool portable = false;          // for tests: the kernel of sm_80 where a faster one exists
 };
 
 /// Asynchronous on `stream`; allocates nothing; capturable in a graph. Throws Error for arguments

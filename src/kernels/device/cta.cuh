@@ -18,23 +18,48 @@ __device__ __forceinline__ int cluster_size() {
   return size;
 }
 
-__device__ __forceinline__ void cluster_sync() {
-  asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
+/// Arrives at the cluster's barrier; cluster_wait() must follow before the next arrival. By all
+/// threads of all warps that have not ended.
+__device__ __forceinline__ void cluster_arrive() {
+  asm volatile("barrier.cluster.arrive.aligned;" ::: "memory");
 }
 
-/// A word of another CTA of the cluster; `address` is the shared_address() of the own one.
-__device__ __forceinline__ float load_cluster_float(std::uint32_t address, int cta) {
-  float value;
+/// The same without making earlier writes visible: for a wait until others have read.
+__device__ __forceinline__ void cluster_arrive_relaxed() {
+  asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
+}
+
+__device__ __forceinline__ void cluster_wait() {
+  asm volatile("barrier.cluster.wait.aligned;" ::: "memory");
+}
+
+__device__ __forceinline__ void cluster_sync() {
+  cluster_arrive();
+  cluster_wait();
+}
+
+/// 16 or 8 bytes of another CTA of the cluster; `address` is the shared_address() of the own ones.
+__device__ __forceinline__ void load_cluster(std::uint32_t address, int cta, float4& vector) {
   asm volatile(
       "{\n"
       ".reg .b32 remote;\n"
-      "mapa.shared::cluster.u32 remote, %1, %2;\n"
-      "ld.shared::cluster.f32 %0, [remote];\n"
+      "mapa.shared::cluster.u32 remote, %4, %5;\n"
+      "ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [remote];\n"
       "}"
-      : "=f"(value)
+      : "=f"(vector.x), "=f"(vector.y), "=f"(vector.z), "=f"(vector.w)
       : "r"(address), "r"(cta)
       : "memory");
-  return value;
+}
+__device__ __forceinline__ void load_cluster(std::uint32_t address, int cta, float2& pair) {
+  asm volatile(
+      "{\n"
+      ".reg .b32 remote;\n"
+      "mapa.shared::cluster.u32 remote, %2, %3;\n"
+      "ld.shared::cluster.v2.f32 {%0, %1}, [remote];\n"
+      "}"
+      : "=f"(pair.x), "=f"(pair.y)
+      : "r"(address), "r"(cta)
+      : "memory");
 }
 
 template <int kRegisters>

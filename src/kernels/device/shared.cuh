@@ -25,6 +25,12 @@ __device__ __forceinline__ uint4 load_shared_vector(std::uint32_t address) {
   return vector;
 }
 
+__device__ __forceinline__ void store_shared_vector(std::uint32_t address, const uint4& vector) {
+  asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(vector.x),
+               "r"(vector.y), "r"(vector.z), "r"(vector.w)
+               : "memory");
+}
+
 /// Ordinary writes to shared memory before it are seen by TMA and wgmma after it.
 __device__ __forceinline__ void fence_async_proxy() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");

@@ -38,6 +38,11 @@ __device__ __forceinline__ std::uint64_t matrix_descriptor(std::uint32_t address
   return kFixed | ((address & 0x3ffffu) >> 4);
 }
 
+/// The descriptor of the matrix so many bytes further on in the same rows.
+__device__ __forceinline__ std::uint64_t advance(std::uint64_t descriptor, int bytes) {
+  return descriptor + static_cast<unsigned>(bytes >> 4);
+}
+
 /// wgmma of one element type and N. sparse<kSelector>: k32, A compressed [64, 16], its metadata
 /// from lanes 2 kSelector and 2 kSelector + 1 of each quad. dense: k16. Both add to d if
 /// `accumulate`, else overwrite it.
@@ -75,37 +80,6 @@ struct Wgmma;
   "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, " \
   "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, "   \
   "%127}"
-#define RTLYNX_WGMMA(ELEMENT, TYPE, N, A, B, C, D, E)                                              \
-  template <>                                                                                      \
-  struct Wgmma<ELEMENT, N> {                                                                       \
-    template <int kSelector>                                                                       \
-    static __device__ __forceinline__ void sparse(float (&d)[N / 2], std::uint64_t a,              \
-                                                  std::uint64_t b, std::uint32_t metadata,         \
-                                                  int accumulate) {                                \
-      asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" D                                          \
-                   ", 0;\n"                                                                        \
-                   "wgmma.mma_async.sp.sync.aligned.m64n" #N "k32.f32." TYPE "." TYPE              \
-                   " " RTLYNX_R##N ", %" A ", %" B ", %" C ", %" E ", p, 1, 1, 0, 0;\n}"           \
-                   : RTLYNX_D##N                                                                   \
-                   : "l"(a), "l"(b), "r"(metadata), "r"(accumulate), "n"(kSelector));              \
-    }                                                                                              \
-    static __device__ __forceinline__ void dense(float (&d)[N / 2], std::uint64_t a,               \
-                                                 std::uint64_t b, int accumulate) {                \
-      asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" C                                          \
-                   ", 0;\n"                                                                        \
-                   "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " " RTLYNX_R##N \
-                   ", %" A ", %" B ", p, 1, 1, 0, 0;\n}"                                           \
-                   : RTLYNX_D##N                                                                   \
-                   : "l"(a), "l"(b), "r"(accumulate));                                             \
-    }                                                                                              \
-  };
-RTLYNX_WGMMA(Bf16, "bf16", 256, "128", "129", "130", "131", "132")
-RTLYNX_WGMMA(F16, "f16", 256, "128", "129", "130", "131", "132")
-
-/// The same with A [64, 16] in registers, each warp its 16 rows as in mma.m16n8k16; dense.
-template <typename Element, int kN>
-struct WgmmaRegisters;
-
 #define RTLYNX_D64                                                                                \
   "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]), \
       "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]),    \
@@ -130,24 +104,37 @@ struct WgmmaRegisters;
   "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, " \
   "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
   "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}"
-
-#define RTLYNX_WGMMA_REGISTERS(ELEMENT, TYPE, N, A0, A1, A2, A3, B)                                \
+#define RTLYNX_WGMMA(ELEMENT, TYPE, N, A, B, C, D, E)                                              \
   template <>                                                                                      \
-  struct WgmmaRegisters<ELEMENT, N> {                                                              \
-    static __device__ __forceinline__ void dense(float (&d)[N / 2], const std::uint32_t (&a)[4],   \
-                                                 std::uint64_t b) {                                \
-      asm volatile("wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " " RTLYNX_R##N \
-                   ", {%" A0 ", %" A1 ", %" A2 ", %" A3 "}, %" B ", 1, 1, 1, 0;"                   \
+  struct Wgmma<ELEMENT, N> {                                                                       \
+    template <int kSelector>                                                                       \
+    static __device__ __forceinline__ void sparse(float (&d)[N / 2], std::uint64_t a,              \
+                                                  std::uint64_t b, std::uint32_t metadata,         \
+                                                  int accumulate) {                                \
+      asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" D                                          \
+                   ", 0;\n"                                                                        \
+                   "wgmma.mma_async.sp.sync.aligned.m64n" #N "k32.f32." TYPE "." TYPE              \
+                   " " RTLYNX_R##N ", %" A ", %" B ", %" C ", %" E ", p, 1, 1, 0, 0;\n}"           \
                    : RTLYNX_D##N                                                                   \
-                   : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));                          \
+                   : "l"(a), "l"(b), "r"(metadata), "r"(accumulate), "n"(kSelector));              \
+    }                                                                                              \
+    static __device__ __forceinline__ void dense(float (&d)[N / 2], std::uint64_t a,               \
+                                                 std::uint64_t b, int accumulate) {                \
+      asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" C                                          \
+                   ", 0;\n"                                                                        \
+                   "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " " RTLYNX_R##N \
+                   ", %" A ", %" B ", p, 1, 1, 0, 0;\n}"                                           \
+                   : RTLYNX_D##N                                                                   \
+                   : "l"(a), "l"(b), "r"(accumulate));                                             \
     }                                                                                              \
   };
-RTLYNX_WGMMA_REGISTERS(Bf16, "bf16", 64, "32", "33", "34", "35", "36")
-RTLYNX_WGMMA_REGISTERS(F16, "f16", 64, "32", "33", "34", "35", "36")
-RTLYNX_WGMMA_REGISTERS(Bf16, "bf16", 128, "64", "65", "66", "67", "68")
-RTLYNX_WGMMA_REGISTERS(F16, "f16", 128, "64", "65", "66", "67", "68")
+RTLYNX_WGMMA(Bf16, "bf16", 64, "32", "33", "34", "35", "36")
+RTLYNX_WGMMA(F16, "f16", 64, "32", "33", "34", "35", "36")
+RTLYNX_WGMMA(Bf16, "bf16", 128, "64", "65", "66", "67", "68")
+RTLYNX_WGMMA(F16, "f16", 128, "64", "65", "66", "67", "68")
+RTLYNX_WGMMA(Bf16, "bf16", 256, "128", "129", "130", "131", "132")
+RTLYNX_WGMMA(F16, "f16", 256, "128", "129", "130", "131", "132")
 
-#undef RTLYNX_WGMMA_REGISTERS
 #undef RTLYNX_R128
 #undef RTLYNX_D128
 #undef RTLYNX_R64

@@ -84,6 +84,8 @@ pack::Params params_of(const Pack24& problem) {
           .channels = channels,
           .tiles = (channels + kPackedTileChannels - 1) / kPackedTileChannels,
           .operand = static_cast<char*>(problem.operand),
+          .tile_stride = (problem.x.rows + kPackedTileTokens - 1) / kPackedTileTokens *
+                         std::int64_t{kPackedTileBytes},
           .scale = problem.scale,
           .down = problem.down.data,
           .low = problem.low,
@@ -96,7 +98,8 @@ pack::Params params_of(const Pack24& problem) {
           .eps = problem.eps,
           .transform = problem.transform,
           .transform_block = problem.transform_block,
-          .selected_from = problem.selected_from};
+          .selected_from = problem.selected_from,
+          .portable = problem.portable};
 }
 
 }  // namespace
@@ -110,9 +113,8 @@ void pack24(const Pack24& problem, cudaStream_t stream) {
   const DeviceTraits device = current_device();
   require(device.compute_capability >= 80, kPack, "a GPU of compute capability 8.0 or later",
           std::to_string(device.compute_capability));
-  const pack::Params params = params_of(problem);
-  const int cluster = pack24_cluster(params, device.compute_capability, device.multiprocessors);
-  check(launch_pack24(problem.x.dtype, params, cluster, stream), kPack);
+  check(launch_pack24(problem.x.dtype, params_of(problem), device.compute_capability, stream),
+        kPack);
 }
 
 void unpack24(const void* operand, MatrixView kept, cudaStream_t stream) {

@@ -8,17 +8,23 @@
 
 namespace rtlynx {
 
-/// CTAs that share the channels of 64 tokens: a power of two, at most 8, as many as run at once.
-/// Before sm_90, where CTAs cannot add up what they did, 1.
-int pack24_cluster(const pack::Params& params, int compute_capability, int multiprocessors);
+/// Whether the kernel for Hopper takes the problem. The portable one does the rest: other GPUs,
+/// what asks for it, and transforms of 16 channels.
+bool pack24_runs_on_hopper(const pack::Params& params, int compute_capability);
 
-/// Runs a checked problem; `cluster` as above. Asynchronous, allocates nothing.
-cudaError_t launch_pack24(DType dtype, const pack::Params& params, int cluster,
+/// Runs a checked problem on the current device. Asynchronous, allocates no device memory.
+cudaError_t launch_pack24(DType dtype, const pack::Params& params, int compute_capability,
                           cudaStream_t stream);
 
 namespace pack {
-cudaError_t launch_bf16(const Params& params, int cluster, cudaStream_t stream);
-cudaError_t launch_f16(const Params& params, int cluster, cudaStream_t stream);
+namespace sm80 {
+cudaError_t launch_bf16(const Params& params, cudaStream_t stream);
+cudaError_t launch_f16(const Params& params, cudaStream_t stream);
+}  // namespace sm80
+namespace sm90 {
+cudaError_t launch_bf16(const Params& params, cudaStream_t stream);
+cudaError_t launch_f16(const Params& params, cudaStream_t stream);
+}  // namespace sm90
 }  // namespace pack
 
 }  // namespace rtlynx

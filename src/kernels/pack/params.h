@@ -15,9 +15,10 @@ struct Params {
   int channels;
   int tiles;  // ceil(K / 64)
   char* operand;
-  float* scale;      // [M]; null: not wanted
-  const void* down;  // [rank, K]
-  void* low;         // [M, rank]
+  std::int64_t tile_stride;  // of the operand, to the next channels: bytes
+  float* scale;              // [M]; null: not wanted
+  const void* down;          // [rank, K]
+  void* low;                 // [M, rank]
   int rank;
 
   gpu::Producer producer;
@@ -30,6 +31,7 @@ struct Params {
   const void* transform;  // [K / block, block, block]; null: none
   int transform_block;
   void* selected_from;  // [M, K]; null: not wanted
+  bool portable;        // also where a faster kernel exists
 };
 
 }  // namespace rtlynx::pack

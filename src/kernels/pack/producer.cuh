@@ -44,18 +44,18 @@ __device__ __forceinline__ TokenPair load_pair(const void* matrix, const Params&
   return result;
 }
 
-template <typename Element, typename Function>
-__device__ __forceinline__ void map_pairs(std::uint32_t (&pairs)[8], Function function) {
+template <typename Element, int kPairs, typename Function>
+__device__ __forceinline__ void map_pairs(std::uint32_t (&pairs)[kPairs], Function function) {
 #pragma unroll
-  for (int i = 0; i < 8; ++i) {
+  for (int i = 0; i < kPairs; ++i) {
     pairs[i] = Element::from_float2(function(Element::to_float2(pairs[i]), i));
   }
 }
 
-/// z = (x - mean) * rate * multiplier + shift of 16 channels of one token.
-template <typename Element>
+/// z = (x - mean) * rate * multiplier + shift of neighbouring channels of one token.
+template <typename Element, int kPairs>
 __device__ __forceinline__ void normalize(const Params& params, int token, int channel, float mean,
-                                          float rate, std::uint32_t (&pairs)[8]) {
+                                          float rate, std::uint32_t (&pairs)[kPairs]) {
   const std::int64_t row =
       static_cast<std::int64_t>(static_cast<unsigned>(token) / params.image_tokens) *
       params.channels;
@@ -74,6 +74,41 @@ __device__ __forceinline__ void normalize(const Params& params, int token, int c
   });
 }
 
+template <typename Element>
+__device__ __forceinline__ void apply_gelu(TokenPair& x) {
+  const auto gelu = [](float2 v, int) {
+    return float2{device::gelu_tanh(v.x), device::gelu_tanh(v.y)};
+  };
+  map_pairs<Element>(x.upper, gelu);
+  map_pairs<Element>(x.lower, gelu);
+}
+
+template <typename Element>
+__device__ __forceinline__ void apply_swiglu(TokenPair& gate, const TokenPair& up) {
+  const auto gated = [](const std::uint32_t(&other)[8]) {
+    return [&other](float2 v, int i) {
+      const float2 value = Element::to_float2(other[i]);
+      return float2{device::silu(v.x) * value.x, device::silu(v.y) * value.y};
+    };
+  };
+  map_pairs<Element>(gate.upper, gated(up.upper));
+  map_pairs<Element>(gate.lower, gated(up.lower));
+}
+
+/// Either norm, with the modulation of each token read from device memory.
+template <typename Element>
+__device__ __forceinline__ void apply_norm(const Params& params, const Place& place,
+                                           const Moments& moments, int channel, TokenPair& x) {
+  if (place.has_upper) {
+    normalize<Element>(params, place.upper, channel, moments.upper_mean, moments.upper_rate,
+                       x.upper);
+  }
+  if (place.has_lower) {
+    normalize<Element>(params, place.upper + 8, channel, moments.lower_mean, moments.lower_rate,
+                       x.lower);
+  }
+}
+
 /// x to z, in place, at the channels it was loaded from.
 template <typename Element>
 __device__ __forceinline__ void produce(gpu::Producer producer, const Params& params,
@@ -83,36 +118,15 @@ __device__ __forceinline__ void produce(gpu::Producer producer, const Params& pa
   switch (producer) {
     case gpu::Producer::none:
       break;
-    case gpu::Producer::gelu: {
-      const auto gelu = [](float2 v, int) {
-        return float2{device::gelu_tanh(v.x), device::gelu_tanh(v.y)};
-      };
-      map_pairs<Element>(x.upper, gelu);
-      map_pairs<Element>(x.lower, gelu);
+    case gpu::Producer::gelu:
+      apply_gelu<Element>(x);
       break;
-    }
-    case gpu::Producer::swiglu: {
-      const TokenPair up = load_pair(params.up, params, place, channel);
-      const auto gated = [](const std::uint32_t(&other)[8]) {
-        return [&other](float2 gate, int i) {
-          const float2 value = Element::to_float2(other[i]);
-          return float2{device::silu(gate.x) * value.x, device::silu(gate.y) * value.y};
-        };
-      };
-      map_pairs<Element>(x.upper, gated(up.upper));
-      map_pairs<Element>(x.lower, gated(up.lower));
+    case gpu::Producer::swiglu:
+      apply_swiglu<Element>(x, load_pair(params.up, params, place, channel));
       break;
-    }
     case gpu::Producer::layer_norm:
     case gpu::Producer::rms_norm:
-      if (place.has_upper) {
-        normalize<Element>(params, place.upper, channel, moments.upper_mean, moments.upper_rate,
-                           x.upper);
-      }
-      if (place.has_lower) {
-        normalize<Element>(params, place.upper + 8, channel, moments.lower_mean, moments.lower_rate,
-                           x.lower);
-      }
+      apply_norm<Element>(params, place, moments, channel, x);
       break;
   }
 }

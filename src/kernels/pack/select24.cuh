@@ -63,9 +63,9 @@ struct Outcome {
 /// element type: positive numbers order as their bits do. Others take compare_exactly.
 inline constexpr std::uint32_t kInfinityAsHalf = 0x7c00u;
 
-__device__ __forceinline__ Outcome compare(const std::uint32_t (&key)[4]) {
-  const __half2 k0 = as_half2(key[0]), k1 = as_half2(key[1]);
-  const __half2 k2 = as_half2(key[2]), k3 = as_half2(key[3]);
+__device__ __forceinline__ Outcome compare(const std::uint32_t (&x)[4]) {
+  const __half2 k0 = __habs2(as_half2(x[0])), k1 = __habs2(as_half2(x[1]));
+  const __half2 k2 = __habs2(as_half2(x[2])), k3 = __habs2(as_half2(x[3]));
   const __half2 high01 = __hmax2_nan(k0, k1), low01 = __hmin2(k0, k1);
   const __half2 high23 = __hmax2_nan(k2, k3), low23 = __hmin2(k2, k3);
   return {.zero_wins = __hge2_mask(k0, k1),
@@ -77,15 +77,15 @@ __device__ __forceinline__ Outcome compare(const std::uint32_t (&key)[4]) {
 
 /// The same by integers, one half after the other; NaN exceeds everything and equals NaN.
 template <typename Element>
-__device__ __forceinline__ Outcome compare_exactly(const std::uint32_t (&key)[4]) {
+__device__ __forceinline__ Outcome compare_exactly(const std::uint32_t (&x)[4]) {
   Outcome result{};
 #pragma unroll
   for (int shift = 0; shift < 32; shift += 16) {
     const auto magnitude = [&](std::uint32_t bits) {
       return min(bits >> shift & 0x7fffu, std::uint32_t{Element::kInfinity} + 1);
     };
-    const std::uint32_t k0 = magnitude(key[0]), k1 = magnitude(key[1]);
-    const std::uint32_t k2 = magnitude(key[2]), k3 = magnitude(key[3]);
+    const std::uint32_t k0 = magnitude(x[0]), k1 = magnitude(x[1]);
+    const std::uint32_t k2 = magnitude(x[2]), k3 = magnitude(x[3]);
     const std::uint32_t mask = 0xffffu << shift;
     if (k0 >= k1) result.zero_wins |= mask;
     if (k2 >= k3) result.two_wins |= mask;
@@ -105,15 +105,12 @@ __device__ __forceinline__ Selected select_by(const TokenPair& z) {
                                 high_halves(z.upper[2 * group], z.lower[2 * group]),
                                 low_halves(z.upper[2 * group + 1], z.lower[2 * group + 1]),
                                 high_halves(z.upper[2 * group + 1], z.lower[2 * group + 1])};
-    std::uint32_t key[4];
-#pragma unroll
-    for (int i = 0; i < 4; ++i) key[i] = x[i] & 0x7fff7fffu;
     Outcome won;
     if constexpr (kExact) {
-      won = compare_exactly<Element>(key);
+      won = compare_exactly<Element>(x);
       result.largest = __vmaxu2(result.largest, won.largest);
     } else {
-      won = compare(key);
+      won = compare(x);
       result.largest = as_bits(__hmax2_nan(as_half2(result.largest), as_half2(won.largest)));
     }
     const std::uint32_t zero = won.zero_wins | won.first_pair;

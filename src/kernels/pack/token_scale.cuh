@@ -9,8 +9,7 @@ namespace rtlynx::pack {
 
 /// Sums of squares of all and of the kept elements of a token, for s = sqrt(all / kept). They are
 /// held in units of the squared range of the largest element so far, so that neither tiny nor huge
-/// tokens lose them. Both sums take their elements in the same order: they are equal, and s is 1,
-/// when only zeros were dropped.
+/// tokens lose them.
 class TokenSums {
  public:
   /// Adds one thread's elements: `all` kAll and `kept` kKept registers of pairs, `largest` the
@@ -22,25 +21,24 @@ class TokenSums {
     const float unit = unit_of(range);
     TokenSums step;
     step.range_ = range;
-    step.all_ = sum_of_squares<Element, true>(all, unit);
-    step.kept_ = sum_of_squares<Element, true>(kept, unit);
+    step.all_ = sum_of_squares<Element>(all, unit);
+    step.kept_ = sum_of_squares<Element>(kept, unit);
     add(step);
   }
-
-  /// What add() does if neither these sums nor the new elements leave the middle range: nearly
-  /// always.
-  template <typename Element, int kAll, int kKept>
-  __device__ __forceinline__ void add_middle(const std::uint32_t (&all)[kAll],
-                                             const std::uint32_t (&kept)[kKept]) {
-    all_ += sum_of_squares<Element, false>(all, 1.0f);
-    kept_ += sum_of_squares<Element, false>(kept, 1.0f);
-  }
-
-  __device__ __forceinline__ bool in_middle() const { return range_ == kMiddle; }
 
   template <typename Element>
   static __device__ __forceinline__ bool in_middle(std::uint32_t largest) {
     return largest == 0 || range_of<Element>(largest) == kMiddle;
+  }
+
+  /// Adds sums of elements of which in_middle() holds.
+  __device__ __forceinline__ void add_middle(float all, float kept) {
+    if (all == 0.0f) return;  // of zeros, which have no range
+    TokenSums part;
+    part.all_ = all;
+    part.kept_ = kept;
+    part.range_ = kMiddle;
+    add(part);
   }
 
   __device__ __forceinline__ void add(const TokenSums& other) {
@@ -63,18 +61,19 @@ class TokenSums {
     }
   }
 
-  /// ||z|| / ||z~||; exactly 1 for a token of zeros, and for one with NaN or infinity.
+  /// ||z|| / ||z~||, never below 1; exactly 1 for a token of zeros, and for one with NaN or
+  /// infinity.
   __device__ float scale() const {
-    return range_ == kNotFinite || kept_ == 0.0f ? 1.0f : sqrtf(all_ / kept_);
+    return range_ == kNotFinite || kept_ == 0.0f ? 1.0f : fmaxf(sqrtf(all_ / kept_), 1.0f);
   }
 
   /// For shared memory.
   __device__ float4 to_float4() const { return {all_, kept_, __int_as_float(range_), 0.0f}; }
-  __device__ static TokenSums from(float all, float kept, float range) {
+  __device__ static TokenSums from(const float4& values) {
     TokenSums result;
-    result.all_ = all;
-    result.kept_ = kept;
-    result.range_ = __float_as_int(range);
+    result.all_ = values.x;
+    result.kept_ = values.y;
+    result.range_ = __float_as_int(values.z);
     return result;
   }
 
@@ -100,16 +99,15 @@ class TokenSums {
     return ranges == 0 ? 1.0f : ranges == 1 ? 0x1p-144f : 0.0f;
   }
 
-  template <typename Element, bool kInUnits, int kCount>
+  template <typename Element, int kCount>
   static __device__ __forceinline__ float sum_of_squares(const std::uint32_t (&pairs)[kCount],
                                                          float unit) {
     float sum = 0.0f;
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
-      float2 v = Element::to_float2(pairs[i]);
-      if constexpr (kInUnits) v = {v.x * unit, v.y * unit};
-      sum = fmaf(v.x, v.x, sum);
-      sum = fmaf(v.y, v.y, sum);
+      const float2 v = Element::to_float2(pairs[i]);
+      sum = fmaf(v.x * unit, v.x * unit, sum);
+      sum = fmaf(v.y * unit, v.y * unit, sum);
     }
     return sum;
   }

@@ -28,24 +28,24 @@ __device__ void consume(const Params& params, std::uint32_t base, int warpgroup)
        work = params.scheduler.next(state)) {
     const Tile tile = locate<T>(params, work.tile);
     const int block = tile.token_block + warpgroup;
-    if (block >= params.token_blocks) {
-      consumer.skip(work);
-      if (work.owner) device::named_barrier_sync(kTileBarrier, 128 * T::kWarpgroups);
-      consumer.release_last();
-      continue;
-    }
-    if (work.owner) store.prepare(block * T::kBlockTokens, tile.output);
+    const bool has_tokens = block < params.token_blocks;
     Accumulators<T> acc;
-    consumer.multiply(work, acc);
-    if (!work.owner) {
-      consumer.release_last();
-      write_partial<T>(params, warpgroup, acc);
-      continue;
+    if (has_tokens) {
+      if (work.owner) store.prepare(block * T::kBlockTokens, tile.output);
+      consumer.multiply(work, acc);
+      if (work.owner && !work.whole) add_partials<T>(params, work.tile, warpgroup, acc);
+    } else {
+      consumer.skip(work);
     }
-    if (!work.whole) add_partials<T>(params, work.tile, warpgroup, acc);
-    device::named_barrier_sync(kTileBarrier, 128 * T::kWarpgroups);  // both have read the stage
-    store.write(block * T::kBlockTokens, tile.output, consumer.last_stage(), acc);
-    consumer.lend_last();
+    // Both warpgroups have read the last stage.
+    if (work.owner) device::named_barrier_sync(kTileBarrier, 128 * T::kWarpgroups);
+    if (has_tokens && work.owner) {
+      store.write(block * T::kBlockTokens, tile.output, consumer.last_stage(), acc);
+      consumer.lend_last();
+    } else {
+      consumer.release_last();
+      if (has_tokens) write_partial<T>(params, warpgroup, acc);
+    }
   }
   store.finish();
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "kernels/device/tensor_map.h"
 #include "kernels/gemm/sm90/kernel.cuh"
 #include "kernels/gemm/sm90/launch.h"
-#include "kernels/gemm/sm90/tensor_map.h"
 #include "kernels/gemm/workspace.h"
 
 namespace rtlynx {
@@ -18,13 +18,12 @@ cudaError_t describe_tensors(const gpu::Gemm24& problem, Params& params) {
   const gpu::Gemm24Shape& shape = problem.shape;
   const auto describe = [&](const void* data, std::int64_t rows, std::int64_t columns, int box_rows,
                             int box_columns, CUtensorMap& map) {
-    return make_tensor_map({.data = data,
-                            .dtype = shape.dtype,
-                            .rows = rows,
-                            .columns = columns,
-                            .box_rows = box_rows,
-                            .box_columns = box_columns},
-                           map);
+    return device::make_tensor_map(
+        {.data = data,
+         .dtype = shape.dtype,
+         .axes = {{.size = columns, .box = box_columns},
+                  {.size = rows, .stride = columns, .box = box_rows}}},
+        map);
   };
   cudaError_t status = describe(problem.weight, shape.outputs, shape.channels, T::kTileOutputs,
                                 T::kStepChannels, params.weight);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kernels/gemm/sm90/tensor_map.h"
+#include "kernels/device/tensor_map.h"
 
-namespace rtlynx::sm90 {
+namespace rtlynx::device {
 namespace {
 
 using Encode = decltype(&cuTensorMapEncodeTiled);
@@ -22,21 +22,26 @@ Encode find_encode() {
 cudaError_t make_tensor_map(const TensorBox& box, CUtensorMap& map) {
   static const Encode encode = find_encode();
   if (encode == nullptr) return cudaErrorNotSupported;
+  constexpr std::size_t kMostAxes = 5;
+  const std::size_t count = box.axes.size();
+  if (count < 2 || count > kMostAxes) return cudaErrorInvalidValue;
+  cuuint64_t sizes[kMostAxes], strides[kMostAxes];
+  cuuint32_t box_sizes[kMostAxes], element_strides[kMostAxes];
+  for (std::size_t i = 0; i < count; ++i) {
+    sizes[i] = static_cast<cuuint64_t>(box.axes[i].size);
+    strides[i] = static_cast<cuuint64_t>(box.axes[i].stride) * 2;  // bytes
+    box_sizes[i] = static_cast<cuuint32_t>(box.axes[i].box);
+    element_strides[i] = 1;
+  }
   const auto type =
       box.dtype == DType::bf16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
   const auto swizzle =
-      box.box_columns == 64 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_64B;
-  const cuuint64_t sizes[2] = {static_cast<cuuint64_t>(box.columns),
-                               static_cast<cuuint64_t>(box.rows)};
-  const cuuint64_t strides[1] = {static_cast<cuuint64_t>(box.columns) * 2};
-  const cuuint32_t box_sizes[2] = {static_cast<cuuint32_t>(box.box_columns),
-                                   static_cast<cuuint32_t>(box.box_rows)};
-  const cuuint32_t element_strides[2] = {1, 1};
+      box.axes[0].box == 64 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_64B;
   const CUresult status =
-      encode(&map, type, 2, const_cast<void*>(box.data), sizes, strides, box_sizes, element_strides,
-             CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-             CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+      encode(&map, type, static_cast<cuuint32_t>(count), const_cast<void*>(box.data), sizes,
+             strides + 1, box_sizes, element_strides, CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle,
+             CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   return status == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
 }
 
-}  // namespace rtlynx::sm90
+}  // namespace rtlynx::device

@@ -3,11 +3,11 @@
 
 #include "kernels/device/mma.cuh"
 #include "kernels/pack/select24.cuh"
-#include "kernels/pack/traits.cuh"
+#include "kernels/pack/sm80/traits.cuh"
 
 /// Bringing the transform and `down` to shared memory, in the forms that products of a thread's
 /// tokens take.
-namespace rtlynx::pack {
+namespace rtlynx::pack::sm80 {
 
 /// Fills the stages with the transform and `down`, a step at a time.
 template <typename T>
@@ -77,73 +77,6 @@ class Stager {
   std::uint32_t base_;
 };
 
-#ifdef __CUDA_ARCH_FEAT_SM90_ALL
-inline constexpr bool kHasWgmma = true;
-#else
-inline constexpr bool kHasWgmma = false;
-#endif
-
-/// H by the four warps together, B from shared memory by hardware; else each warp for itself.
-template <typename T>
-inline constexpr bool kWgmmaDown = kHasWgmma && T::kRankTiles > 0 && T::kTransform == 0;
-
-/// Brings `down` to shared memory for wgmma. A row's channels must be in the order in which the
-/// threads hold X: instruction g of a step multiplies column pairs 8 g .. + 7 of the row, which are
-/// pairs 0 (channels 16 t + 4 g, + 1) and 1 (+ 2, + 3) of lanes t, at t and 4 + t. Each thread
-/// copies its chunks of 8 channels as they are, some steps ahead, and then spreads them.
-template <typename T>
-class DownRing {
- public:
-  static constexpr int kRawStages = 3;
-  static constexpr int kBuffers = 2;
-
-  __device__ DownRing(const Params& params, std::uint32_t base) : params_(params), base_(base) {}
-
-  /// Starts to copy this thread's chunks of `tile`.
-  __device__ __forceinline__ void load(int tile, int stage) const {
-    const auto* const down = static_cast<const std::uint16_t*>(params_.down);
-#pragma unroll
-    for (int i = 0; i < kChunks; ++i) {
-      const int column = first_column<T>() + row(i), channel = tile * 64 + chunk() * 8;
-      const bool inside = column < params_.rank && channel < params_.channels;
-      const std::int64_t element = static_cast<std::int64_t>(column) * params_.channels + channel;
-      device::cp_async_16(raw(stage, i), inside ? down + element : down, inside);
-    }
-  }
-
-  /// Spreads them; they have arrived, which only their own thread must know.
-  __device__ __forceinline__ void spread(int stage, int buffer) const {
-    const int t = chunk() / 2, half = chunk() % 2;  // pairs 0 and 1 of instructions 2 half, + 1
-#pragma unroll
-    for (int i = 0; i < kChunks; ++i) {
-      const uint4 values = device::load_shared_vector(raw(stage, i));
-      const std::uint32_t words[4] = {values.x, values.y, values.z, values.w};
-#pragma unroll
-      for (int word = 0; word < 4; ++word) {
-        const int swizzled = (4 * half + word) ^ (row(i) % 8);
-        device::store_shared(matrix(buffer) + row(i) * 128 + swizzled * 16 + t * 4, words[word]);
-      }
-    }
-  }
-
-  /// [kRank rows, 64 channels in the order above], 128-byte swizzle.
-  __device__ std::uint32_t matrix(int buffer) const { return base_ + buffer * T::kDownBytes; }
-
- private:
-  static constexpr int kChunks = T::kRank * 8 / kThreads;
-
-  static __device__ int chunk() { return static_cast<int>(threadIdx.x) % 8; }
-  static __device__ int row(int i) {
-    return static_cast<int>(threadIdx.x) / 8 + i * (kThreads / 8);
-  }
-  __device__ std::uint32_t raw(int stage, int i) const {
-    return matrix(kBuffers + stage) + (i * kThreads + static_cast<int>(threadIdx.x)) * 16;
-  }
-
-  const Params& params_;
-  std::uint32_t base_;
-};
-
 /// d += x B^T for 8 rows of B [8, 64 channels] in shared memory; `row` is this lane's.
 template <typename Element>
 __device__ __forceinline__ void multiply_tile(float (&d)[4], const TokenPair& x,
@@ -165,4 +98,4 @@ __device__ __forceinline__ void multiply_tile(float (&d)[4], const TokenPair& x,
   }
 }
 
-}  // namespace rtlynx::pack
+}  // namespace rtlynx::pack::sm80

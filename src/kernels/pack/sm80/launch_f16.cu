@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/pack/sm80/launch.cuh"
+
+namespace rtlynx::pack::sm80 {
+
+cudaError_t launch_f16(const Params& params, cudaStream_t stream) {
+  return launch<F16>(params, stream);
+}
+
+}  // namespace rtlynx::pack::sm80

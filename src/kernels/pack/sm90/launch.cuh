@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+#include <mutex>
+
+#include "kernels/device/tensor_map.h"
+#include "kernels/pack/pack24.h"
+#include "kernels/pack/sm90/kernel.cuh"
+
+/// The instances of the Hopper pack kernel for one element type.
+namespace rtlynx::pack::sm90 {
+
+inline constexpr int kMostDevices = 64;
+
+/// [rows, channels] of 16-bit elements in boxes of 64 channels.
+template <typename Element>
+device::TensorBox matrix_box(const void* data, std::int64_t rows, std::int64_t channels,
+                             std::int64_t row_stride, int box_rows) {
+  return {.data = data,
+          .dtype = std::is_same_v<Element, Bf16> ? DType::bf16 : DType::f16,
+          .axes = {{.size = channels, .box = kPackedTileChannels},
+                   {.size = rows, .stride = row_stride, .box = box_rows}}};
+}
+
+/// The transform [K / block, block outputs, block inputs] in boxes [64 outputs, 64 inputs]. Row
+/// 8 j + 2 t + p of a box, whose products lane t of a quad gets, is output 16 t + 2 j + p: so a
+/// lane gets 16 neighbours. As axes: input, p, t, j, and the 64 outputs.
+template <typename Element>
+device::TensorBox transform_box(const Params& params) {
+  const std::int64_t block = params.transform_block;
+  device::TensorBox box = matrix_box<Element>(params.transform, 2, block, block, /*box_rows=*/2);
+  box.axes.push_back({.size = 4, .stride = 16 * block, .box = 4});
+  box.axes.push_back({.size = 8, .stride = 2 * block, .box = 8});
+  box.axes.push_back(
+      {.size = params.channels / kPackedTileChannels, .stride = kPackedTileChannels * block});
+  return box;
+}
+
+template <typename T>
+cudaError_t make_tensor_maps(const Params& params, TensorMaps& maps) {
+  using Element = typename T::Element;
+  const auto tokens = [&](const void* data) {
+    return matrix_box<Element>(data, params.tokens, params.channels, params.row_stride,
+                               kTileTokens);
+  };
+  cudaError_t status = device::make_tensor_map(tokens(params.x), maps.x);
+  if (status == cudaSuccess && T::kSwiglu) {
+    status = device::make_tensor_map(tokens(params.up), maps.up);
+  }
+  if (status == cudaSuccess && T::kRank > 0) {
+    status = device::make_tensor_map(
+        matrix_box<Element>(params.down, params.rank, params.channels, params.channels, T::kRank),
+        maps.down);
+  }
+  if (status == cudaSuccess && T::kTransform > 0) {
+    status = device::make_tensor_map(transform_box<Element>(params), maps.transform);
+  }
+  return status;
+}
+
+inline cudaLaunchAttribute cluster_of(int ctas) {
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeClusterDimension;
+  attribute.val.clusterDim = {static_cast<unsigned>(ctas), 1, 1};
+  return attribute;
+}
+
+template <typename T>
+cudaLaunchConfig_t launch_config(dim3 grid, cudaLaunchAttribute& cluster, cudaStream_t stream) {
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid;
+  config.blockDim = dim3(kThreads);
+  config.dynamicSmemBytes = T::kSharedBytes;
+  config.stream = stream;
+  config.attrs = &cluster;
+  config.numAttrs = 1;
+  return config;
+}
+
+template <typename T>
+cudaError_t find_places(ClusterPlaces& places) {
+  // With more than half of the shared memory a CTA is alone on its multiprocessor.
+  constexpr int kAloneBytes = std::max(T::kSharedBytes, kMultiprocessorBytes / 2 + 1024);
+  cudaError_t status = cudaFuncSetAttribute(
+      pack24_kernel<T>, cudaFuncAttributeMaxDynamicSharedMemorySize, kAloneBytes);
+  for (int ctas = 1; ctas <= kLargestCluster && status == cudaSuccess; ++ctas) {
+    cudaLaunchAttribute cluster = cluster_of(ctas);
+    const dim3 grid(static_cast<unsigned>(ctas));
+    cudaLaunchConfig_t config = launch_config<T>(grid, cluster, nullptr);
+    status = cudaOccupancyMaxActiveClusters(&places.at_once[ctas], pack24_kernel<T>, &config);
+    if (status != cudaSuccess) break;
+    config.dynamicSmemBytes = kAloneBytes;
+    status = cudaOccupancyMaxActiveClusters(&places.alone[ctas], pack24_kernel<T>, &config);
+  }
+  return status;
+}
+
+/// The places for clusters of a kernel on the current device, found at its first launch there,
+/// which also lets the kernel have its shared memory.
+template <typename T>
+cudaError_t places_of(const ClusterPlaces*& places) {
+  struct Device {
+    std::once_flag once;
+    cudaError_t status = cudaSuccess;
+    ClusterPlaces places;
+  };
+  static Device devices[kMostDevices];
+  int index = 0;
+  const cudaError_t status = cudaGetDevice(&index);
+  if (status != cudaSuccess) return status;
+  if (index >= kMostDevices) return cudaErrorInvalidDevice;
+  Device& device = devices[index];
+  std::call_once(device.once, [&] { device.status = find_places<T>(device.places); });
+  places = &device.places;
+  return device.status;
+}
+
+template <typename T>
+cudaError_t launch_kernel(const Params& params, cudaStream_t stream) {
+  const ClusterPlaces* places = nullptr;
+  cudaError_t status = places_of<T>(places);
+  if (status != cudaSuccess) return status;
+  TensorMaps maps{};
+  status = make_tensor_maps<T>(params, maps);
+  if (status != cudaSuccess) return status;
+  const auto ceil_div = [](int value, int divisor) { return (value + divisor - 1) / divisor; };
+  const int blocks = ceil_div(params.tokens, kTileTokens);
+  const int steps = ceil_div(params.tiles, T::kStepTiles);
+  const int ctas = choose_cluster(*places, blocks, steps, T::kSharing);
+  const int passes = T::kRank == 0 ? 1 : ceil_div(params.rank, T::kRank);
+  const dim3 grid(static_cast<unsigned>(blocks * ctas), static_cast<unsigned>(passes));
+  cudaLaunchAttribute cluster = cluster_of(ctas);
+  const cudaLaunchConfig_t config = launch_config<T>(grid, cluster, stream);
+  return cudaLaunchKernelEx(&config, pack24_kernel<T>, params, maps);
+}
+
+template <typename Element, int kProducer, int kTransform>
+cudaError_t launch_rank(const Params& params, cudaStream_t stream) {
+  if (params.rank == 0) {
+    return launch_kernel<Traits<Element, kProducer, 0, kTransform>>(params, stream);
+  }
+  // Beside a transform of two tiles 128 columns find no room: further CTAs do them.
+  if constexpr (kTransform < 2) {
+    if (params.rank > 64) {
+      return launch_kernel<Traits<Element, kProducer, 128, kTransform>>(params, stream);
+    }
+  }
+  return launch_kernel<Traits<Element, kProducer, 64, kTransform>>(params, stream);
+}
+
+template <typename Element, int kProducer>
+cudaError_t launch_producer(const Params& params, cudaStream_t stream) {
+  return launch_rank<Element, kProducer, 0>(params, stream);
+}
+
+/// With a transform most producers are looked at at run time: fewer kernels to build.
+template <typename Element, int kTransform>
+cudaError_t launch_transform(const Params& params, cudaStream_t stream) {
+  constexpr int kNone = static_cast<int>(gpu::Producer::none);
+  constexpr int kSwiglu = static_cast<int>(gpu::Producer::swiglu);
+  switch (params.producer) {
+    case gpu::Producer::none:
+      return launch_rank<Element, kNone, kTransform>(params, stream);
+    case gpu::Producer::swiglu:
+      return launch_rank<Element, kSwiglu, kTransform>(params, stream);
+    default:
+      return launch_rank<Element, kAnyProducer, kTransform>(params, stream);
+  }
+}
+
+template <typename Element>
+cudaError_t launch(const Params& params, cudaStream_t stream) {
+  if (params.transform != nullptr) {
+    return params.transform_block == kPackedTileChannels
+               ? launch_transform<Element, 1>(params, stream)
+               : launch_transform<Element, 2>(params, stream);
+  }
+  switch (params.producer) {
+    case gpu::Producer::none:
+      return launch_producer<Element, static_cast<int>(gpu::Producer::none)>(params, stream);
+    case gpu::Producer::gelu:
+      return launch_producer<Element, static_cast<int>(gpu::Producer::gelu)>(params, stream);
+    case gpu::Producer::swiglu:
+      return launch_producer<Element, static_cast<int>(gpu::Producer::swiglu)>(params, stream);
+    case gpu::Producer::layer_norm:
+      return launch_producer<Element, static_cast<int>(gpu::Producer::layer_norm)>(params, stream);
+    case gpu::Producer::rms_norm:
+      return launch_producer<Element, static_cast<int>(gpu::Producer::rms_norm)>(params, stream);
+  }
+  return cudaErrorInvalidValue;
+}
+
+}  // namespace rtlynx::pack::sm90

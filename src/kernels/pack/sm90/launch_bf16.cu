@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/pack/sm90/launch.cuh"
+
+namespace rtlynx::pack::sm90 {
+
+cudaError_t launch_bf16(const Params& params, cudaStream_t stream) {
+  return launch<Bf16>(params, stream);
+}
+
+}  // namespace rtlynx::pack::sm90

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cuda.h>
+
+#include <type_traits>
+
+#include "kernels/device/wgmma.cuh"
+#include "kernels/pack/params.h"
+#include "rtlynx/operand24.h"
+
+/// The pack kernel for Hopper: what its instances differ in, and its shared memory.
+namespace rtlynx::pack::sm90 {
+
+inline constexpr int kAnyProducer = -1;  // any but swiglu, looked at at run time
+
+inline constexpr int kWarpgroups = 2;  // each has the 64 tokens of a packed tile
+inline constexpr int kTileTokens = kWarpgroups * kPackedTileTokens;  // of a CTA
+inline constexpr int kThreads = 128 * kWarpgroups;
+inline constexpr int kRowBytes = 2 * kPackedTileChannels;
+inline constexpr int kTileBytes = kTileTokens * kRowBytes;            // of X
+inline constexpr int kMultiprocessorBytes = 228 * 1024;               // of shared memory
+inline constexpr int kMatrixBytes = kPackedTileChannels * kRowBytes;  // [64, 64]
+
+/// What TMA reads; the host fills it in (launch.cuh).
+struct TensorMaps {
+  CUtensorMap x;          // [M, K], box [128, 64]
+  CUtensorMap up;         // the same of `up`, for swiglu
+  CUtensorMap down;       // [rank, K], box [kRank, 64]
+  CUtensorMap transform;  // five axes: see transform_box() in launch.cuh
+};
+
+/// kProducer: the producer, or kAnyProducer. kRank: columns of H that a CTA computes: 0, 64 or 128;
+/// for more, further CTAs (blockIdx.y) select again, but store only their columns. kTransform:
+/// tiles of 64 channels that the transform mixes: 0, 1 (blocks of 64) or 2 (128).
+template <typename ElementType, int kProducerOrAny, int kRankColumns, int kTransformTiles>
+struct Traits {
+  using Element = ElementType;
+  static constexpr int kProducer = kProducerOrAny;
+  static constexpr int kRank = kRankColumns;
+  static constexpr int kTransform = kTransformTiles;
+  static constexpr int kStepTiles = kTransform == 2 ? 2 : 1;  // tiles of channels a step
+  static constexpr bool kSwiglu = kProducer == static_cast<int>(gpu::Producer::swiglu);
+  static constexpr bool kMaybeNorm = kProducer == kAnyProducer ||
+                                     kProducer == static_cast<int>(gpu::Producer::layer_norm) ||
+                                     kProducer == static_cast<int>(gpu::Producer::rms_norm);
+  static constexpr bool kProduces = kProducer != static_cast<int>(gpu::Producer::none);
+
+  // A stage: X, then up, the transform's matrices [output tile][input tile], `down`, and the
+  // modulation's multiplier and shift, 64 fp32 each.
+  static constexpr int kUpOffset = kStepTiles * kTileBytes;
+  static constexpr int kTransformOffset = kUpOffset + (kSwiglu ? kStepTiles * kTileBytes : 0);
+  static constexpr int kDownOffset = kTransformOffset + kTransform * kTransform * kMatrixBytes;
+  static constexpr int kDownBytes = kRank * kRowBytes;
+  static constexpr int kModulationOffset = kDownOffset + kStepTiles * kDownBytes;
+  static constexpr int kModulationBytes = kPackedTileChannels * 4;
+  static constexpr int kStageBytes =
+      kModulationOffset + (kMaybeNorm ? 1024 : 0);  // matrices are aligned to 1024
+
+  // What their registers allow without spills.
+  static constexpr int kCtasPerSm = kTransform == 2 || kRank > 64 ? 1 : 2;
+  // How many times as long two CTAs on a multiprocessor take as one, measured: what waits for
+  // products or exponentials gains more from company than what waits for memory.
+  static constexpr double kSharing = kProduces || kRank > 0 || kTransform > 0 ? 1.7 : 2.0;
+  static constexpr int kLargestBytes = kMultiprocessorBytes / kCtasPerSm - 1024;
+  // A norm's sums, for the cluster to read, and the moments that they give.
+  static constexpr int kMomentBytes = kMaybeNorm ? kTileTokens * (8 + 8) : 0;
+  static constexpr int kMostStages = 8;
+  static constexpr int kBeyondBytes = kThreads * 32;  // PairSums::Beyond of each thread
+  static constexpr int kFit =
+      (kLargestBytes - kMomentBytes - kBeyondBytes - 16 * kMostStages) / kStageBytes;
+  static constexpr int kStages = kFit < kMostStages ? kFit : kMostStages;
+  static constexpr int kMomentOffset = kStages * kStageBytes;
+  static constexpr int kBeyondOffset = kMomentOffset + kMomentBytes;
+  static constexpr int kBarrierOffset = kBeyondOffset + kBeyondBytes;
+  static constexpr int kSharedBytes = kBarrierOffset + 16 * kStages;
+
+  // At the end the stages hold what the CTAs of a cluster add up: sums [128] of 16 bytes, and H.
+  static constexpr int kSumBytes = kTileTokens * 16;
+  static_assert(kStages >= 1 && kSumBytes + kTileTokens * kRank * 4 <= kMomentOffset);
+  static_assert(kStageBytes % 1024 == 0 && 2 * kStepTiles * kModulationBytes <= 1024);
+};
+
+/// The steps of its tokens' work that a CTA does: slice `index` of `count`.
+struct Slice {
+  int index;
+  int count;
+  int first_step;
+  int end_step;
+};
+
+/// The first column of H that this CTA computes; only the CTAs of column 0 store the rest.
+template <typename T>
+__device__ __forceinline__ int first_column() {
+  return static_cast<int>(blockIdx.y) * T::kRank;
+}
+
+}  // namespace rtlynx::pack::sm90

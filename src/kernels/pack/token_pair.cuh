@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "kernels/device/mma.cuh"
+#include "kernels/device/packed_tile.h"
+#include "kernels/pack/params.h"
+#include "kernels/pack/producer.cuh"
+#include "kernels/pack/token_scale.cuh"
+
+/// What a thread does with the two tokens it holds. A warp has 16 tokens; lane l has tokens l / 4
+/// and l / 4 + 8 and, of every 64 channels, the 16 from 16 (l % 4) on. So whole groups lie in one
+/// thread, a thread's 8 kept values are one 16-byte chunk of the packed tile, and its 8 nibbles are
+/// its own metadata word.
+namespace rtlynx::pack {
+
+/// The thread's first channel of a tile of 64.
+__device__ __forceinline__ int channel_of(int tile) {
+  return tile * kPackedTileChannels + static_cast<int>(threadIdx.x) % 4 * 16;
+}
+
+/// The row of the thread's upper token in its warpgroup's 64.
+__device__ __forceinline__ int row_of_thread() {
+  return static_cast<int>(threadIdx.x) % 128 / 32 * 16 + static_cast<int>(threadIdx.x) % 32 / 4;
+}
+
+/// Where a thread writes its part of the packed tile at `packed`.
+class PackedPlace {
+ public:
+  __device__ explicit PackedPlace(char* packed)
+      : values_(packed + packed_chunk_offset(row_of_thread(), threadIdx.x % 4)),
+        metadata_(kPackedTileValueBytes + static_cast<int>(threadIdx.x) % 128 * 4 -
+                  packed_chunk_offset(row_of_thread(), threadIdx.x % 4)) {}
+
+  __device__ __forceinline__ void store(const Selected& selected) const {
+    const auto& u = selected.upper;
+    const auto& l = selected.lower;
+    constexpr int kEightRows = packed_chunk_offset(8, 0);
+    static_assert(packed_chunk_offset(13, 2) == packed_chunk_offset(5, 2) + kEightRows);
+    *reinterpret_cast<uint4*>(values_) = make_uint4(u[0], u[1], u[2], u[3]);
+    *reinterpret_cast<uint4*>(values_ + kEightRows) = make_uint4(l[0], l[1], l[2], l[3]);
+    *reinterpret_cast<std::uint32_t*>(values_ + metadata_) = selected.metadata;
+  }
+
+  /// To a tile so many bytes on.
+  __device__ __forceinline__ void advance(std::int64_t bytes) { values_ += bytes; }
+
+ private:
+  char* values_;  // the upper token's
+  int metadata_;  // from there
+};
+
+/// Writes z to Params::selected_from.
+__device__ __forceinline__ void store_input(const Params& params, const Place& place, int channel,
+                                            const TokenPair& z) {
+  if (channel >= params.channels) return;
+  auto* const row = static_cast<std::uint16_t*>(params.selected_from) +
+                    static_cast<std::int64_t>(place.upper) * params.channels + channel;
+  const auto write = [](std::uint16_t* target, const std::uint32_t(&pairs)[8]) {
+    for (int i = 0; i < 8; ++i) reinterpret_cast<std::uint32_t*>(target)[i] = pairs[i];
+  };
+  if (place.has_upper) write(row, z.upper);
+  if (place.has_lower) write(row + 8 * params.channels, z.lower);
+}
+
+/// The sums of squares of a warp's tokens. Nearly always the tensor cores add them up: with eight
+/// tokens z as A and as B^T the diagonal of A B holds them, and one instruction does the work
+/// of 96. Its accumulators have z's products in rows 0 to 7 and z~'s in rows 8 to 15.
+class PairSums {
+ public:
+  /// What steps with elements beyond the middle range gave, of the upper and of the lower token: in
+  /// shared memory, so that it costs no registers. Zeros to begin with.
+  using Beyond = float4[2];
+
+  template <typename Element>
+  __device__ __forceinline__ void add(const TokenPair& z, const Selected& selected,
+                                      Beyond& beyond) {
+    const std::uint32_t upper = selected.largest & 0xffffu, lower = selected.largest >> 16;
+    const bool middle =
+        TokenSums::in_middle<Element>(upper) && TokenSums::in_middle<Element>(lower);
+    if (__all_sync(0xffffffffu, middle)) {
+      add_squares<Element>(upper_, z.upper, selected.upper);
+      add_squares<Element>(lower_, z.lower, selected.lower);
+    } else {
+      add_beyond<Element>(beyond[0], z.upper, selected.upper, upper);
+      add_beyond<Element>(beyond[1], z.lower, selected.lower, lower);
+    }
+  }
+
+  /// The sums of the two tokens, added up over the quad's lanes.
+  __device__ TokenSums upper(const Beyond& beyond) const { return finish(upper_, beyond[0]); }
+  __device__ TokenSums lower(const Beyond& beyond) const { return finish(lower_, beyond[1]); }
+
+ private:
+  template <typename Element>
+  static __device__ __forceinline__ void add_squares(float (&products)[4],
+                                                     const std::uint32_t (&all)[8],
+                                                     const std::uint32_t (&kept)[4]) {
+#pragma unroll
+    for (int i = 0; i < 8; i += 2) {
+      device::mma_m16n8k16<Element>(products, {all[i], 0, all[i + 1], 0}, {all[i], all[i + 1]});
+    }
+#pragma unroll
+    for (int i = 0; i < 4; i += 2) {
+      device::mma_m16n8k16<Element>(products, {0, kept[i], 0, kept[i + 1]}, {kept[i], kept[i + 1]});
+    }
+  }
+
+  template <typename Element>
+  static __device__ void add_beyond(float4& sums, const std::uint32_t (&all)[8],
+                                    const std::uint32_t (&kept)[4], std::uint32_t largest) {
+    TokenSums total = TokenSums::from(sums);
+    total.template add<Element>(all, kept, largest);
+    sums = total.to_float4();
+  }
+
+  /// Lane l has columns 2 (l % 4) and the next of row l / 4: one lane of a quad the diagonal.
+  static __device__ __forceinline__ TokenSums finish(const float (&products)[4],
+                                                     const float4& beyond) {
+    const int row = threadIdx.x % 32 / 4;
+    const bool own = row / 2 == threadIdx.x % 4, odd = row % 2 != 0;
+    const float all = odd ? products[1] : products[0], kept = odd ? products[3] : products[2];
+    TokenSums sums = TokenSums::from(beyond);
+    sums.add_middle(own ? all : 0.0f, own ? kept : 0.0f);
+    sums.add_quad();
+    return sums;
+  }
+
+  float upper_[4] = {}, lower_[4] = {};
+};
+
+/// Sums over the quad's lanes, by shuffles in a fixed order.
+__device__ __forceinline__ float quad_sum(float value) {
+  value += __shfl_xor_sync(0xffffffffu, value, 1);
+  return value + __shfl_xor_sync(0xffffffffu, value, 2);
+}
+
+/// Sums of a token for mean and variance, shifted by its first element: no cancellation when the
+/// mean is large. RMSNorm is not centred: it takes 0 for pivot and mean.
+struct ShiftedSums {
+  float pivot = 0.0f, sum = 0.0f, squares = 0.0f;
+
+  template <typename Element>
+  __device__ __forceinline__ void add(const std::uint32_t (&pairs)[8]) {
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      const float2 v = Element::to_float2(pairs[i]);
+      const float a = v.x - pivot, b = v.y - pivot;
+      sum += a + b;
+      squares = fmaf(a, a, fmaf(b, b, squares));
+    }
+  }
+
+  /// Mean and 1 / deviation of a whole token of `channels`.
+  __device__ void finish(int channels, bool centred, float eps, float& mean, float& rate) const {
+    const float count = static_cast<float>(channels);
+    const float shift = centred ? sum / count : 0.0f;
+    mean = pivot + shift;
+    rate = rsqrtf(fmaxf(squares / count - shift * shift, 0.0f) + eps);
+  }
+};
+
+struct PairMoments {
+  ShiftedSums upper, lower;
+
+  template <typename Element>
+  __device__ static PairMoments begin(const Params& params, const Place& place, bool centred) {
+    const auto pivot_of = [&](int token, bool exists) {
+      const auto* const x = static_cast<const typename Element::Bits*>(params.x);
+      return centred && exists ? Element::to_float(x[token * params.row_stride]) : 0.0f;
+    };
+    PairMoments result;
+    result.upper.pivot = pivot_of(place.upper, place.has_upper);
+    result.lower.pivot = pivot_of(place.upper + 8, place.has_lower);
+    return result;
+  }
+};
+
+__device__ __forceinline__ bool is_norm(gpu::Producer producer) {
+  return producer == gpu::Producer::layer_norm || producer == gpu::Producer::rms_norm;
+}
+
+}  // namespace rtlynx::pack
