@@ -205,6 +205,28 @@ TEST(SelectGemm24, ThePackBeforeTheProductCounts) {
   EXPECT_EQ(choose(shape, 100, slow_pack).config.path, Path::dense);
 }
 
+TEST(SelectGemm24, AnEstimateHasToBeClearlyBelowDense) {
+  // As above, 13 us against 22 us.
+  Measurements careful = kRound;
+  careful.estimate_margin = 1.6;
+  EXPECT_EQ(choose(tiles(10, 10, 10), 100, careful).config.path, Path::sm90);
+  careful.estimate_margin = 1.8;
+  const Gemm24Choice choice = choose(tiles(10, 10, 10), 100, careful);
+  EXPECT_EQ(choice.config.path, Path::dense);
+  EXPECT_THAT(choice.reason, HasSubstr("too close to tell"));
+}
+
+TEST(SelectGemm24, TheH200KnowsTheShapesThatWereMeasured) {
+  const DeviceTraits h200{
+      .compute_capability = 90, .multiprocessors = 132, .shared_bytes = kSm90SharedBytes};
+  for (const MeasuredShape& known : kH200Shapes) {
+    const Gemm24Shape shape{known.tokens, known.outputs, known.channels, known.rank, DType::bf16};
+    const Gemm24Choice choice = select_gemm24(shape, h200);
+    EXPECT_THAT(choice.reason, HasSubstr("measured"));
+    EXPECT_EQ(choice.config.path, known.sparse_us < known.dense_us ? Path::sm90 : Path::dense);
+  }
+}
+
 TEST(SelectGemm24, FewTokensAreDense) {
   Measurements measured = kRound;
   measured.least_tokens = 1281;

@@ -40,8 +40,8 @@ struct Pack24 {
   /// Block-diagonal transform z' = z A before the choice, blocks of 16, 64 or 128 channels:
   /// [K / block, block, block], block[o][i] the weight of input i in output o (A transposed).
   const void* transform = nullptr;
-  int transform_block = 0;  // K a multiple of it; 128 takes 144 KiB of shared memory, or with a
-                            // rank above 64 192 KiB, which GPUs before sm_90 may not have
+  int transform_block = 0;  // K a multiple of it; 128 takes 144 KiB of shared memory, which GPUs
+                            // before sm_90 may not have
 
   void* selected_from = nullptr;  // out, for tests: [M, K] contiguous, what the selection saw
   bool portable = false;          // for tests: the kernel of sm_80 where a faster one exists

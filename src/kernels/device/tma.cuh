@@ -32,24 +32,6 @@ __device__ __forceinline__ void tensor_load(std::uint32_t target, const CUtensor
       : "memory");
 }
 
-/// What is read once should leave L2 before what is read again.
-__device__ __forceinline__ std::uint64_t evict_first_policy() {
-  std::uint64_t policy;
-  asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
-  return policy;
-}
-
-/// The same under a policy of L2.
-__device__ __forceinline__ void tensor_load(std::uint32_t target, const CUtensorMap* map,
-                                            int column, int row, std::uint32_t barrier,
-                                            std::uint64_t policy) {
-  asm volatile(
-      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
-      "[%0], [%1, {%2, %3}], [%4], %5;" ::"r"(target),
-      "l"(map), "r"(column), "r"(row), "r"(barrier), "l"(policy)
-      : "memory");
-}
-
 /// The box at `at`, innermost coordinate first, of a five-dimensional tensor.
 __device__ __forceinline__ void tensor_load(std::uint32_t target, const CUtensorMap* map,
                                             const int (&at)[5], std::uint32_t barrier) {

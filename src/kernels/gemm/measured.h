@@ -45,18 +45,58 @@ struct Measurements {
   double pack_us = 0.0;
   double pack_us_per_megabyte = 0.0;  // of X read, values and metadata written
   std::int64_t least_tokens = 1;      // below, dense was faster whatever the shape
+  double estimate_margin = 1.0;  // an estimate has to be so many times below dense: it may be wrong
 };
 
 // NVIDIA H200, 2026-11-21, `rtlynx bench`, bench/results/2026-11-21-h200-bf16-*.json. The model is
-// within 10 % of the times there. The small dense tiles are assumed, in favour of the dense
-// libraries; 512 tokens were measured slower on three shapes, between 512 and 4,096 nothing was.
+// within 10 % of most times there. The small dense tiles are assumed, in favour of the dense
+// libraries; 512 tokens were measured slower on three shapes.
 inline constexpr std::array<MeasuredDense, 3> kH200Dense{{
     {.tile_tokens = 128, .tile_outputs = 256, .tflops = 770},
     {.tile_tokens = 128, .tile_outputs = 128, .tflops = 650},
     {.tile_tokens = 64, .tile_outputs = 64, .tflops = 300},
 }};
 
-inline constexpr std::array<MeasuredShape, 0> kH200Shapes{};
+/// A linear layer with rank 64, pack included, in 128 x 256 tiles by clusters of two.
+constexpr MeasuredShape known(std::int64_t tokens, std::int64_t outputs, std::int64_t channels,
+                              int group_tiles, bool stream_k, double sparse_us, double dense_us) {
+  return {.tokens = tokens,
+          .outputs = outputs,
+          .channels = channels,
+          .rank = 64,
+          .config = {.path = Gemm24Config::Path::sm90,
+                     .tile_tokens = 128,
+                     .tile_outputs = 256,
+                     .cluster = 2,
+                     .group_tiles = group_tiles,
+                     .stream_k = stream_k},
+          .sparse_us = sparse_us,
+          .dense_us = dense_us};
+}
+
+inline constexpr std::array<MeasuredShape, 21> kH200Shapes{{
+    known(1024, 12288, 3072, 8, false, 104.8, 127.4),
+    known(2048, 3072, 3072, 16, true, 67.6, 63.5),
+    known(2048, 3072, 12288, 16, true, 210.2, 247.2),
+    known(2048, 12288, 3072, 16, false, 193.1, 254.4),
+    known(4096, 3072, 3072, 16, false, 90.7, 102.5),
+    known(4096, 3072, 12288, 16, false, 303.1, 405.5),
+    known(4096, 4096, 3072, 16, false, 141.6, 163.2),
+    known(4096, 4096, 12288, 16, false, 485.1, 652.3),
+    known(4096, 9216, 3072, 16, false, 226.1, 300.7),
+    known(4096, 12288, 3072, 16, false, 293.8, 402.6),
+    known(4224, 3840, 3840, 17, false, 137.3, 163.5),
+    known(4224, 3840, 10240, 17, false, 327.6, 426.7),
+    known(4224, 11520, 3840, 17, true, 352.0, 491.0),
+    known(4224, 20480, 3840, 17, false, 610.0, 874.7),
+    known(4608, 3072, 15360, 18, true, 430.1, 545.9),
+    known(4608, 21504, 3072, 18, false, 553.4, 774.4),
+    known(6889, 3072, 3072, 18, false, 142.5, 171.1),
+    known(6889, 3072, 12288, 18, false, 511.3, 658.5),
+    known(6889, 9216, 3072, 18, false, 371.5, 500.6),
+    known(6889, 12288, 3072, 18, false, 487.8, 681.1),
+    known(8192, 8192, 12288, 16, false, 1777.1, 2616.1),
+}};
 
 inline constexpr Measurements kH200{.gpu = "H200",
                                     .compute_capability = 90,
@@ -66,12 +106,13 @@ inline constexpr Measurements kH200{.gpu = "H200",
                                     .launch_us = 4.0,
                                     .step_us = 0.44,
                                     .tile_us = 1.6,
-                                    .fixup_us = 4.0,
+                                    .fixup_us = 10.0,
                                     .terabytes_per_second = 4.0,
                                     .dense = kH200Dense,
                                     .shapes = kH200Shapes,
-                                    .pack_us = 10.0,
-                                    .pack_us_per_megabyte = 0.36,
-                                    .least_tokens = 1024};
+                                    .pack_us = 8.0,
+                                    .pack_us_per_megabyte = 0.25,
+                                    .least_tokens = 1024,
+                                    .estimate_margin = 1.05};
 
 }  // namespace rtlynx::gpu

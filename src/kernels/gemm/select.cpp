@@ -161,11 +161,16 @@ class Model {
 };
 
 Gemm24Choice faster(const Candidate& sparse, double dense_us, const char* verb,
-                    const std::string& source) {
+                    const std::string& source, double margin = 1.0) {
   const std::string name = describe(sparse.config);
   const std::string times[] = {format_microseconds(sparse.us), format_microseconds(dense_us)};
-  if (sparse.us < dense_us) {
+  if (sparse.us * margin < dense_us) {
     return {sparse.config, name + ": " + verb + " " + times[0] + ", dense " + times[1] + source};
+  }
+  if (sparse.us < dense_us) {
+    return {{},
+            std::string("dense: ") + verb + " " + times[1] + ", " + name + " " + times[0] +
+                ", too close to tell" + source};
   }
   return {{},
           std::string("dense: ") + verb + " " + times[1] + ", " + name + " " + times[0] + source};
@@ -261,8 +266,8 @@ Gemm24Choice select_gemm24(const Gemm24Shape& shape, const DeviceTraits& device,
                 " tokens it was faster (measured on an " + gpu + ")"};
   }
   const Model model(shape, device.multiprocessors, measured);
-  return faster(model.fastest_sparse(), model.dense(), "estimated",
-                " (measured on an " + gpu + ")");
+  return faster(model.fastest_sparse(), model.dense(), "estimated", " (measured on an " + gpu + ")",
+                measured.estimate_margin);
 }
 
 Gemm24Choice select_gemm24(const Gemm24Shape& shape, const DeviceTraits& device) {

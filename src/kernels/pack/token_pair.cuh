@@ -62,9 +62,9 @@ __device__ __forceinline__ void store_input(const Params& params, const Place& p
   if (place.has_lower) write(row + 8 * params.channels, z.lower);
 }
 
-/// The sums of squares of a warp's tokens. Nearly always the tensor cores add them up: with eight
-/// tokens z as A and as B^T the diagonal of A B holds them, and one instruction does the work
-/// of 96. Its accumulators have z's products in rows 0 to 7 and z~'s in rows 8 to 15.
+/// The sums of squares of a warp's tokens. Nearly always the tensor cores add them up: of the
+/// product of the 16 tokens and eight of them transposed, the diagonal holds the sums of the eight.
+/// One instruction does the work of 16, and what it computes beside the diagonal costs nothing.
 class PairSums {
  public:
   /// What steps with elements beyond the middle range gave, of the upper and of the lower token: in
@@ -78,8 +78,8 @@ class PairSums {
     const bool middle =
         TokenSums::in_middle<Element>(upper) && TokenSums::in_middle<Element>(lower);
     if (__all_sync(0xffffffffu, middle)) {
-      add_squares<Element>(upper_, z.upper, selected.upper);
-      add_squares<Element>(lower_, z.lower, selected.lower);
+      add_squares<Element>(all_, z.upper, z.lower);
+      add_squares<Element>(kept_, selected.upper, selected.lower);
     } else {
       add_beyond<Element>(beyond[0], z.upper, selected.upper, upper);
       add_beyond<Element>(beyond[1], z.lower, selected.lower, lower);
@@ -87,21 +87,29 @@ class PairSums {
   }
 
   /// The sums of the two tokens, added up over the quad's lanes.
-  __device__ TokenSums upper(const Beyond& beyond) const { return finish(upper_, beyond[0]); }
-  __device__ TokenSums lower(const Beyond& beyond) const { return finish(lower_, beyond[1]); }
+  __device__ TokenSums upper(const Beyond& beyond) const {
+    return finish(all_.upper[0], all_.upper[1], kept_.upper[0], kept_.upper[1], beyond[0]);
+  }
+  __device__ TokenSums lower(const Beyond& beyond) const {
+    return finish(all_.lower[2], all_.lower[3], kept_.lower[2], kept_.lower[3], beyond[1]);
+  }
 
  private:
-  template <typename Element>
-  static __device__ __forceinline__ void add_squares(float (&products)[4],
-                                                     const std::uint32_t (&all)[8],
-                                                     const std::uint32_t (&kept)[4]) {
+  /// Accumulators [16 tokens, 8 tokens]: the upper ones' sums are in rows 0 to 7 of `upper`, the
+  /// lower ones' in rows 8 to 15 of `lower`.
+  struct Products {
+    float upper[4] = {}, lower[4] = {};
+  };
+
+  template <typename Element, int kPairs>
+  static __device__ __forceinline__ void add_squares(Products& sums,
+                                                     const std::uint32_t (&upper)[kPairs],
+                                                     const std::uint32_t (&lower)[kPairs]) {
 #pragma unroll
-    for (int i = 0; i < 8; i += 2) {
-      device::mma_m16n8k16<Element>(products, {all[i], 0, all[i + 1], 0}, {all[i], all[i + 1]});
-    }
-#pragma unroll
-    for (int i = 0; i < 4; i += 2) {
-      device::mma_m16n8k16<Element>(products, {0, kept[i], 0, kept[i + 1]}, {kept[i], kept[i + 1]});
+    for (int i = 0; i < kPairs; i += 2) {
+      const std::uint32_t tokens[4] = {upper[i], lower[i], upper[i + 1], lower[i + 1]};
+      device::mma_m16n8k16<Element>(sums.upper, tokens, {upper[i], upper[i + 1]});
+      device::mma_m16n8k16<Element>(sums.lower, tokens, {lower[i], lower[i + 1]});
     }
   }
 
@@ -114,18 +122,18 @@ class PairSums {
   }
 
   /// Lane l has columns 2 (l % 4) and the next of row l / 4: one lane of a quad the diagonal.
-  static __device__ __forceinline__ TokenSums finish(const float (&products)[4],
-                                                     const float4& beyond) {
+  static __device__ __forceinline__ TokenSums finish(float even_all, float odd_all, float even_kept,
+                                                     float odd_kept, const float4& beyond) {
     const int row = threadIdx.x % 32 / 4;
     const bool own = row / 2 == threadIdx.x % 4, odd = row % 2 != 0;
-    const float all = odd ? products[1] : products[0], kept = odd ? products[3] : products[2];
+    const float all = odd ? odd_all : even_all, kept = odd ? odd_kept : even_kept;
     TokenSums sums = TokenSums::from(beyond);
     sums.add_middle(own ? all : 0.0f, own ? kept : 0.0f);
     sums.add_quad();
     return sums;
   }
 
-  float upper_[4] = {}, lower_[4] = {};
+  Products all_, kept_;
 };
 
 /// Sums over the quad's lanes, by shuffles in a fixed order.

@@ -197,6 +197,7 @@ class Consumer {
 
   /// Each warp arrives for itself: it has read its own metadata.
   __device__ __forceinline__ void release(int slot) {
+    __syncwarp();
     if (threadIdx.x % 32 == 0) device::mbarrier_arrive(ring_.empty_of(slot));
   }
 

@@ -25,10 +25,13 @@ cudaError_t launch_rank(const Params& params, cudaStream_t stream) {
   if (params.rank == 0) {
     return launch_kernel<Traits<Element, kProducer, 0, kTransform>>(params, stream);
   }
-  if (params.rank <= 64) {
-    return launch_kernel<Traits<Element, kProducer, 8, kTransform>>(params, stream);
+  // Beside a transform of two tiles 128 columns find no registers: further CTAs do them.
+  if constexpr (kTransform < 2) {
+    if (params.rank > 64) {
+      return launch_kernel<Traits<Element, kProducer, 16, kTransform>>(params, stream);
+    }
   }
-  return launch_kernel<Traits<Element, kProducer, 16, kTransform>>(params, stream);
+  return launch_kernel<Traits<Element, kProducer, 8, kTransform>>(params, stream);
 }
 
 template <typename Element, gpu::Producer kProducer>

@@ -26,8 +26,7 @@ struct Traits {
   static constexpr bool kNorm = kProducer >= static_cast<int>(gpu::Producer::layer_norm);
   static constexpr int kCtasPerSm = kTransform > 0 || kRankTiles > 8 ? 2
                                     : kNorm || kRankTiles > 0        ? 3
-                                    : kProducer > 0                  ? 4
-                                                                     : 5;
+                                                                     : 4;
 
   // A stage: matrices of rows of 64 channels, first of the transform, then of `down`.
   static constexpr int kRowBytes = 128;

@@ -35,9 +35,8 @@ class Packer {
         packed_(first_tile(params, span)) {
     const int lane = threadIdx.x % 32, row = row_of_thread();
     warpgroup_ = __shfl_sync(0xffffffffu, threadIdx.x / 128, 0);
-    token_ = span.first_token + warpgroup_ * kPackedTileTokens + row;
     // Chunks 2 t and 2 t + 1 of the row, swizzled.
-    stores_ = blockIdx.y == 0 && token_ - row < params.tokens;
+    stores_ = blockIdx.y == 0 && span.first_token + warpgroup_ * kPackedTileTokens < params.tokens;
     own_chunk_ = block(0) + row * kRowBytes + (lane % 4 * 2 ^ lane / 4) * 16;
   }
 
@@ -47,6 +46,7 @@ class Packer {
     if (span_.norm()) find_moments();
     beyond()[0] = beyond()[1] = {0.0f, 0.0f, 0.0f, 0.0f};
     for (float& sum : low_) sum = 0.0f;
+    sums_ = {};
 #pragma unroll 1
     for (int step = span_.slice.first_step; step < span_.slice.end_step; ++step) {
       device::mbarrier_wait(ring_.full(), ring_.phase);
@@ -57,8 +57,10 @@ class Packer {
   }
 
  private:
+  /// The upper token.
+  __device__ int token() const { return span_.first_token + tile_row(); }
   __device__ Place place() const {
-    return {token_, token_ < params_.tokens, token_ + 8 < params_.tokens};
+    return {token(), token() < params_.tokens, token() + 8 < params_.tokens};
   }
 
   /// The first tile of this warpgroup's tokens and CTA's channels.
@@ -206,10 +208,10 @@ class Packer {
 
   /// Rows beyond the last token stay zeros, whatever the shift.
   __device__ __forceinline__ void clear_missing(TokenPair& x) const {
-    if (token_ + 8 < params_.tokens) return;
+    if (token() + 8 < params_.tokens) return;
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
-      if (token_ >= params_.tokens) x.upper[i] = 0;
+      if (token() >= params_.tokens) x.upper[i] = 0;
       x.lower[i] = 0;
     }
   }
@@ -230,8 +232,8 @@ class Packer {
       }
     };
     const std::uint32_t chunk = ring_.x(tile) + own_chunk_;
-    apply(token_, chunk, moments.upper_mean, moments.upper_rate);
-    apply(token_ + 8, chunk + 8 * kRowBytes, moments.lower_mean, moments.lower_rate);
+    apply(token(), chunk, moments.upper_mean, moments.upper_rate);
+    apply(token() + 8, chunk + 8 * kRowBytes, moments.lower_mean, moments.lower_rate);
   }
 
   /// z = x A of one step, rounded. The rows of the transform's matrices are in the order that
@@ -345,7 +347,10 @@ class Packer {
 
   /// Mean and rate of the upper token: in shared memory, they cost no registers.
   __device__ std::uint32_t moments_address() const {
-    return ring_.base + T::kMomentOffset + kTileTokens * 8 + tile_row() * 8;
+    int warpgroup = warpgroup_;
+    asm volatile("" : "+r"(warpgroup));  // computed again where it is needed: registers are scarce
+    const int row = warpgroup * kPackedTileTokens + row_of_thread();
+    return ring_.base + T::kMomentOffset + (kTileTokens + row) * 8;
   }
   __device__ __forceinline__ Moments moments() const {
     const float2 upper = device::load_shared_pair(moments_address());
@@ -427,7 +432,6 @@ class Packer {
   Loader<T> loader_;
   int warpgroup_;
   std::uint32_t own_chunk_;  // from a tile's start
-  int token_;                // the upper one
   bool stores_;              // the warpgroup has tokens, and no other CTA stores the same
   PackedPlace packed_;
   PairSums sums_;

@@ -149,46 +149,34 @@ cudaError_t launch_rank(const Params& params, cudaStream_t stream) {
   return launch_kernel<Traits<Element, kProducer, 64, kTransform>>(params, stream);
 }
 
-template <typename Element, int kProducer>
-cudaError_t launch_producer(const Params& params, cudaStream_t stream) {
-  return launch_rank<Element, kProducer, 0>(params, stream);
-}
-
-/// With a transform most producers are looked at at run time: fewer kernels to build.
+/// The norms look at run time which of them they are, and so do, with a transform, they and GELU:
+/// fewer kernels to build.
 template <typename Element, int kTransform>
-cudaError_t launch_transform(const Params& params, cudaStream_t stream) {
+cudaError_t launch_producer(const Params& params, cudaStream_t stream) {
   constexpr int kNone = static_cast<int>(gpu::Producer::none);
+  constexpr int kGelu = static_cast<int>(gpu::Producer::gelu);
   constexpr int kSwiglu = static_cast<int>(gpu::Producer::swiglu);
   switch (params.producer) {
     case gpu::Producer::none:
       return launch_rank<Element, kNone, kTransform>(params, stream);
+    case gpu::Producer::gelu:
+      return launch_rank < Element, kTransform == 0 ? kGelu : kAnyProducer,
+             kTransform > (params, stream);
     case gpu::Producer::swiglu:
       return launch_rank<Element, kSwiglu, kTransform>(params, stream);
-    default:
+    case gpu::Producer::layer_norm:
+    case gpu::Producer::rms_norm:
       return launch_rank<Element, kAnyProducer, kTransform>(params, stream);
   }
+  return cudaErrorInvalidValue;
 }
 
 template <typename Element>
 cudaError_t launch(const Params& params, cudaStream_t stream) {
-  if (params.transform != nullptr) {
-    return params.transform_block == kPackedTileChannels
-               ? launch_transform<Element, 1>(params, stream)
-               : launch_transform<Element, 2>(params, stream);
-  }
-  switch (params.producer) {
-    case gpu::Producer::none:
-      return launch_producer<Element, static_cast<int>(gpu::Producer::none)>(params, stream);
-    case gpu::Producer::gelu:
-      return launch_producer<Element, static_cast<int>(gpu::Producer::gelu)>(params, stream);
-    case gpu::Producer::swiglu:
-      return launch_producer<Element, static_cast<int>(gpu::Producer::swiglu)>(params, stream);
-    case gpu::Producer::layer_norm:
-      return launch_producer<Element, static_cast<int>(gpu::Producer::layer_norm)>(params, stream);
-    case gpu::Producer::rms_norm:
-      return launch_producer<Element, static_cast<int>(gpu::Producer::rms_norm)>(params, stream);
-  }
-  return cudaErrorInvalidValue;
+  if (params.transform == nullptr) return launch_producer<Element, 0>(params, stream);
+  return params.transform_block == kPackedTileChannels
+             ? launch_producer<Element, 1>(params, stream)
+             : launch_producer<Element, 2>(params, stream);
 }
 
 }  // namespace rtlynx::pack::sm90

@@ -130,8 +130,7 @@ class Loader {
 
   __device__ void load_tile(int tile, int step_tile) const {
     const int channel = tile * kPackedTileChannels;
-    device::tensor_load(ring_.x(step_tile), &maps_.x, channel, span_.first_token, ring_.full(),
-                        device::evict_first_policy());
+    device::tensor_load(ring_.x(step_tile), &maps_.x, channel, span_.first_token, ring_.full());
     if constexpr (T::kSwiglu) {
       device::tensor_load(ring_.up(step_tile), &maps_.up, channel, span_.first_token, ring_.full());
     }

@@ -12,7 +12,7 @@
 /// The pack kernel for Hopper: what its instances differ in, and its shared memory.
 namespace rtlynx::pack::sm90 {
 
-inline constexpr int kAnyProducer = -1;  // any but swiglu, looked at at run time
+inline constexpr int kAnyProducer = -1;  // any but swiglu, looked at at run time; all norms
 
 inline constexpr int kWarpgroups = 2;  // each has the 64 tokens of a packed tile
 inline constexpr int kTileTokens = kWarpgroups * kPackedTileTokens;  // of a CTA
@@ -41,9 +41,7 @@ struct Traits {
   static constexpr int kTransform = kTransformTiles;
   static constexpr int kStepTiles = kTransform == 2 ? 2 : 1;  // tiles of channels a step
   static constexpr bool kSwiglu = kProducer == static_cast<int>(gpu::Producer::swiglu);
-  static constexpr bool kMaybeNorm = kProducer == kAnyProducer ||
-                                     kProducer == static_cast<int>(gpu::Producer::layer_norm) ||
-                                     kProducer == static_cast<int>(gpu::Producer::rms_norm);
+  static constexpr bool kMaybeNorm = kProducer == kAnyProducer;
   static constexpr bool kProduces = kProducer != static_cast<int>(gpu::Producer::none);
 
   // A stage: X, then up, the transform's matrices [output tile][input tile], `down`, and the
