@@ -64,7 +64,7 @@ __device__ __forceinline__ void store_input(const Params& params, const Place& p
 
 /// The sums of squares of a warp's tokens. Nearly always the tensor cores add them up: of the
 /// product of the 16 tokens and eight of them transposed, the diagonal holds the sums of the eight.
-/// One instruction does the work of 16, and what it computes beside the diagonal costs nothing.
+/// One instruction does the work of eight, and what it computes beside the diagonal costs nothing.
 class PairSums {
  public:
   /// What steps with elements beyond the middle range gave, of the upper and of the lower token: in
