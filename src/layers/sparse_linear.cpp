@@ -4,29 +4,34 @@
 #include <array>
 #include <optional>
 #include <sstream>
-#include <utility>
+#include <string>
 
 #include "base/error.h"
-#include "ops/ops.h"
+#include "layers/differentiable24.h"
 
 namespace rtlynx {
 namespace {
 
-constexpr std::array<std::pair<LinearMode, std::string_view>, 4> kModeNames = {{
+constexpr std::array<std::pair<LinearMode, std::string_view>, 5> kModeNames = {{
     {LinearMode::dense, "dense"},
     {LinearMode::naive, "naive"},
     {LinearMode::norm, "norm"},
-    {LinearMode::norm_low_rank, "norm+low-rank"},
+    {LinearMode::compensated, "compensated"},
+    {LinearMode::replaced, "replaced"},
 }};
 
 std::optional<torch::Tensor> if_defined(const torch::Tensor& tensor) {
   return tensor.defined() ? std::optional(tensor) : std::nullopt;
 }
 
-std::string shape_of(const torch::Tensor& tensor) {
-  std::ostringstream text;
-  text << tensor.sizes();
-  return text.str();
+bool needs_gradient(const std::optional<torch::Tensor>& tensor) {
+  return tensor && tensor->requires_grad();
+}
+
+bool needs_gradient(const torch::Tensor& x, const ops::Linear24Weights& weights) {
+  return torch::GradMode::is_enabled() &&
+         (x.requires_grad() || weights.weight.requires_grad() || needs_gradient(weights.bias) ||
+          needs_gradient(weights.lora_down) || needs_gradient(weights.lora_up));
 }
 
 }  // namespace
@@ -42,7 +47,8 @@ LinearMode linear_mode_from_string(std::string_view text) {
   for (const auto& [mode, name] : kModeNames) {
     if (name == text) return mode;
   }
-  throw UsageError("mode: required dense, naive, norm or norm+low-rank, got " + std::string(text));
+  throw UsageError("mode: required dense, naive, norm, compensated or replaced, got " +
+                   std::string(text));
 }
 
 SparseLinearImpl::SparseLinearImpl(std::int64_t in_features, std::int64_t out_features,
@@ -53,50 +59,79 @@ SparseLinearImpl::SparseLinearImpl(std::int64_t in_features, std::int64_t out_fe
 
 torch::Tensor SparseLinearImpl::forward(const torch::Tensor& x) {
   if (observer_) observer_(x);
-  if (mode_ == LinearMode::dense) return torch::linear(x, weight, bias);
-  const bool low_rank = mode_ == LinearMode::norm_low_rank;
+  switch (mode_) {
+    case LinearMode::dense:
+      return torch::linear(x, weight, bias);
+    case LinearMode::replaced:
+      return torch::linear(x, replacement_, bias);
+    case LinearMode::compensated:
+      return forward_compensated(x);
+    case LinearMode::naive:
+    case LinearMode::norm:
+      break;
+  }
   const ops::Linear24Weights weights{
-      .weight = weight,
-      .bias = if_defined(bias),
-      .lora_down = low_rank ? if_defined(low_rank_down_) : std::nullopt,
-      .lora_up = low_rank ? if_defined(low_rank_up_) : std::nullopt};
-  const bool norm = mode_ != LinearMode::naive;
-  return dense_where_faster_ ? ops::linear24_auto(x, weights, norm)
-                             : ops::linear24(x, weights, norm);
+      .weight = weight, .bias = if_defined(bias), .lora_down = {}, .lora_up = {}};
+  return forward_sparse(x, weights, mode_ == LinearMode::norm);
+}
+
+torch::Tensor SparseLinearImpl::forward_sparse(const torch::Tensor& x,
+                                               const ops::Linear24Weights& weights,
+                                               bool norm) const {
+  if (needs_gradient(x, weights)) return differentiable_linear24(x, weights, norm);
+  const bool own_weight = weights.weight.is_same(weight);
+  return dense_where_faster_ && own_weight ? ops::linear24_auto(x, weights, norm)
+                                           : ops::linear24(x, weights, norm);
+}
+
+torch::Tensor SparseLinearImpl::forward_compensated(const torch::Tensor& x) const {
+  const Compensation24& with = compensation_->values;
+  const ops::Linear24Weights weights{.weight = with.weight.defined() ? with.weight : weight,
+                                     .bias = if_defined(bias),
+                                     .lora_down = if_defined(with.down),
+                                     .lora_up = if_defined(with.up)};
+  return forward_sparse(with.transform.apply(x), weights, with.norm);
 }
 
 void SparseLinearImpl::set_mode(LinearMode mode) {
-  if (mode != LinearMode::dense && in_features() % 4 != 0) {
+  const bool chooses = mode != LinearMode::dense && mode != LinearMode::replaced;
+  if (chooses && in_features() % 4 != 0) {
     fail("SparseLinear", "input channels divisible by 4 for a 2:4 mode",
          std::to_string(in_features()));
   }
-  if (mode == LinearMode::norm_low_rank) {
-    require(low_rank_down_.defined(), "SparseLinear", "low-rank factors set by set_low_rank",
-            "none");
-  }
+  require(mode != LinearMode::compensated || !compensation_.is_empty(), "SparseLinear",
+          "a compensation set by set_compensation", "none");
+  require(mode != LinearMode::replaced || replacement_.defined(), "SparseLinear",
+          "a weight set by set_replacement", "none");
   mode_ = mode;
 }
 
-void SparseLinearImpl::set_low_rank(const torch::Tensor& down, const torch::Tensor& up) {
-  const bool fits = down.dim() == 2 && up.dim() == 2 && down.size(1) == in_features() &&
-                    up.size(0) == out_features() && down.size(0) == up.size(1);
-  if (!fits) {
-    fail("SparseLinear",
-         "down [r, " + std::to_string(in_features()) + "] and up [" +
-             std::to_string(out_features()) + ", r]",
-         shape_of(down) + " and " + shape_of(up));
+void SparseLinearImpl::set_compensation(const Compensation24& compensation) {
+  constexpr const char* kChild = "compensation";
+  compensation.check(in_features(), out_features());
+  if (!compensation_.is_empty()) unregister_module(kChild);
+  compensation_ = register_module(
+      kChild, CompensationHolder(compensation, weight.options().requires_grad(false)));
+}
+
+const Compensation24* SparseLinearImpl::compensation() const {
+  return compensation_.is_empty() ? nullptr : &compensation_->values;
+}
+
+void SparseLinearImpl::set_replacement(const torch::Tensor& replacement) {
+  if (replacement.sizes() != weight.sizes()) {
+    std::ostringstream required, arrived;
+    required << "a replacement " << weight.sizes();
+    arrived << replacement.sizes();
+    fail("SparseLinear", required.str(), arrived.str());
   }
-  // Buffers follow the module to another device or type.
-  const auto store = [&](const char* name, torch::Tensor& buffer, const torch::Tensor& value) {
-    const torch::Tensor converted = value.detach().to(weight.options().requires_grad(false));
-    if (buffer.defined()) {
-      buffer.set_data(converted);
-    } else {
-      buffer = register_buffer(name, converted);
-    }
-  };
-  store("low_rank_down", low_rank_down_, down);
-  store("low_rank_up", low_rank_up_, up);
+  // A buffer follows the module to another device or type.
+  const torch::Tensor converted = replacement.detach().to(weight.options().requires_grad(false));
+  if (replacement_.defined()) {
+    replacement_.set_data(converted);
+  } else {
+    replacement_ = register_buffer("replacement", converted);
+  }
 }
 
 }  // namespace rtlynx

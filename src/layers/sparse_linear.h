@@ -5,27 +5,31 @@
 
 #include <cstdint>
 #include <functional>
-#include <string>
 #include <string_view>
 #include <utility>
+
+#include "layers/compensation24.h"
+#include "ops/ops.h"
 
 namespace rtlynx {
 
 /// How a Linear treats its input x of shape [..., K] (x~ = the 2 largest of every 4 channels).
 enum class LinearMode {
-  dense,          ///< y = x W^T + b
-  naive,          ///< y = x~ W^T + b
-  norm,           ///< y = s x~ W^T + b, with s = ||x|| / ||x~|| per token
-  norm_low_rank,  ///< y = s x~ W^T + (x L_down^T) L_up^T + b
+  dense,        ///< y = x W^T + b
+  naive,        ///< y = x~ W^T + b
+  norm,         ///< y = s x~ W^T + b, with s = ||x|| / ||x~|| per token
+  compensated,  ///< y = s z~ W'^T + (z L_down^T) L_up^T + b, as its Compensation24 says
+  replaced,     ///< y = x R^T + b, dense with another weight R: what a rival makes of W
 };
 
-/// "dense", "naive", "norm" or "norm+low-rank".
+/// The enumerator's name.
 std::string_view to_string(LinearMode mode);
 
 /// The inverse of to_string. Throws UsageError for any other text.
 LinearMode linear_mode_from_string(std::string_view text);
 
-/// A Linear whose input can be sparsified online to the 2:4 pattern.
+/// A Linear whose input can be sparsified online to the 2:4 pattern. Every mode passes gradients to
+/// x and to the weights that it reads.
 ///
 /// Parameters carry the names and shapes of torch.nn.Linear: `weight` [N, K] and `bias` [N]. They
 /// are left uninitialised; a model loads or initialises them.
@@ -37,17 +41,26 @@ class SparseLinearImpl : public torch::nn::Module {
   /// x [..., K] -> [..., N], of x's dtype.
   torch::Tensor forward(const torch::Tensor& x);
 
-  /// Throws Error for norm_low_rank before set_low_rank, and for a sparse mode if 4 does not
-  /// divide K.
+  /// Throws Error for `compensated` and `replaced` before their values are set, and for a mode
+  /// that chooses channels if 4 does not divide K.
   void set_mode(LinearMode mode);
   LinearMode mode() const { return mode_; }
 
   /// Lets the sparse modes run the dense one for calls in which it is faster on this GPU
-  /// (ops::linear24_auto). Off at first: studies measure what sparsity does to a picture.
+  /// (ops::linear24_auto). Off at first: studies measure what sparsity does to a picture. A
+  /// compensation with a weight of its own always runs sparse: dense with that weight is not this
+  /// layer.
   void set_dense_where_faster(bool value) { dense_where_faster_ = value; }
 
-  /// down [r, K], up [N, r]; both of the weight's dtype and device.
-  void set_low_rank(const torch::Tensor& down, const torch::Tensor& up);
+  /// What `compensated` does, converted to the weight's dtype and device; `weight` itself stays as
+  /// it is. Throws Error if it does not fit the layer.
+  void set_compensation(const Compensation24& compensation);
+
+  /// The tensors in use, not copies, or null. Training makes them require gradients.
+  const Compensation24* compensation() const;
+
+  /// R [N, K] of `replaced`, converted to the weight's dtype and device.
+  void set_replacement(const torch::Tensor& replacement);
 
   /// Called with every input x [..., K] before the layer runs, in any mode; for calibration and
   /// analysis. An empty function removes it.
@@ -62,10 +75,14 @@ class SparseLinearImpl : public torch::nn::Module {
   torch::Tensor bias;    // [N], or undefined
 
  private:
+  torch::Tensor forward_sparse(const torch::Tensor& x, const ops::Linear24Weights& weights,
+                               bool norm) const;
+  torch::Tensor forward_compensated(const torch::Tensor& x) const;
+
   LinearMode mode_ = LinearMode::dense;
   bool dense_where_faster_ = false;
-  torch::Tensor low_rank_down_;  // [r, K]
-  torch::Tensor low_rank_up_;    // [N, r]
+  CompensationHolder compensation_{nullptr};
+  torch::Tensor replacement_;  // [N, K]
   std::function<void(const torch::Tensor&)> observer_;
 };
 TORCH_MODULE(SparseLinear);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "layers/keep_two_of_four.h"
 
 namespace rtlynx {
 namespace {
@@ -22,14 +23,6 @@ SparseLinear random_linear() {
   return linear;
 }
 
-// The 2 largest of every 4 channels by sorting; random inputs have no ties.
-torch::Tensor keep_two_of_four(const torch::Tensor& x) {
-  const torch::Tensor groups = x.unflatten(-1, {-1, 4});
-  const torch::Tensor top = std::get<1>(groups.abs().topk(2, /*dim=*/-1));
-  const torch::Tensor mask = torch::zeros_like(groups).scatter(-1, top, 1.0);
-  return (groups * mask).flatten(-2);
-}
-
 double relative_error(const torch::Tensor& value, const torch::Tensor& reference) {
   return ((value - reference).norm() / reference.norm()).item<double>();
 }
@@ -38,7 +31,7 @@ class Modes : public testing::Test {
  protected:
   SparseLinear linear_ = random_linear();
   torch::Tensor x_ = torch::randn({3, 5, kIn});
-  torch::Tensor kept_ = keep_two_of_four(x_);
+  torch::Tensor kept_ = test::keep_two_of_four(x_);
   torch::Tensor scale_ = x_.norm(2, {-1}, true) / kept_.norm(2, {-1}, true);
 
   torch::Tensor run(LinearMode mode) {
@@ -61,18 +54,67 @@ TEST_F(Modes, NormRestoresTheTokensNorm) {
   EXPECT_LE(relative_error(run(LinearMode::norm), times_weight(scale_ * kept_)), 1e-6);
 }
 
+Compensation24 with_low_rank(std::int64_t rank) {
+  Compensation24 compensation;
+  compensation.down = torch::randn({rank, kIn});
+  compensation.up = torch::randn({kOut, rank});
+  return compensation;
+}
+
 TEST_F(Modes, LowRankReadsTheWholeInput) {
-  const torch::Tensor down = torch::randn({4, kIn}), up = torch::randn({kOut, 4});
-  linear_->set_low_rank(down, up);
-  const torch::Tensor residual = torch::linear(torch::linear(x_, down), up);
-  EXPECT_LE(relative_error(run(LinearMode::norm_low_rank), times_weight(scale_ * kept_) + residual),
+  const Compensation24 low_rank = with_low_rank(4);
+  linear_->set_compensation(low_rank);
+  const torch::Tensor residual = torch::linear(torch::linear(x_, low_rank.down), low_rank.up);
+  EXPECT_LE(relative_error(run(LinearMode::compensated), times_weight(scale_ * kept_) + residual),
             1e-6);
 }
 
+TEST_F(Modes, RefittedWeightsMultiplyWhatWasKept) {
+  Compensation24 refitted;
+  refitted.norm = false;
+  refitted.weight = torch::randn({kOut, kIn});
+  linear_->set_compensation(refitted);
+  const torch::Tensor wanted = torch::linear(kept_, refitted.weight, linear_->bias).detach();
+  EXPECT_LE(relative_error(run(LinearMode::compensated), wanted), 1e-6);
+}
+
+TEST_F(Modes, ChoiceAndLowRankReadTheTransformedInput) {
+  Compensation24 compensation = with_low_rank(4);
+  compensation.transform.blocks = std::get<0>(torch::linalg_qr(torch::randn({kIn / 8, 8, 8})));
+  compensation.weight = compensation.transform.weight_for_z(linear_->weight);
+  linear_->set_compensation(compensation);
+  const torch::Tensor z = compensation.transform.apply(x_);
+  const torch::Tensor kept = test::keep_two_of_four(z);
+  const torch::Tensor scale = z.norm(2, {-1}, true) / kept.norm(2, {-1}, true);
+  const torch::Tensor wanted =
+      torch::linear(scale * kept, compensation.weight.to(torch::kFloat32), linear_->bias) +
+      torch::linear(torch::linear(z, compensation.down), compensation.up);
+  EXPECT_LE(relative_error(run(LinearMode::compensated), wanted.detach()), 1e-6);
+}
+
+TEST_F(Modes, AReplacementIsDense) {
+  const torch::Tensor other = torch::randn({kOut, kIn});
+  linear_->set_replacement(torch::zeros({kOut, kIn}));
+  linear_->set_replacement(other);  // takes the first one's place
+  EXPECT_TRUE(run(LinearMode::replaced).equal(torch::linear(x_, other, linear_->bias).detach()));
+}
+
+TEST_F(Modes, TheWeightStaysAsItIs) {
+  const torch::Tensor before = linear_->weight.detach().clone();
+  Compensation24 compensation = with_low_rank(2);
+  compensation.weight = torch::randn({kOut, kIn});
+  linear_->set_compensation(compensation);
+  linear_->set_replacement(torch::randn({kOut, kIn}));
+  run(LinearMode::compensated);
+  EXPECT_TRUE(linear_->weight.equal(before));
+  EXPECT_EQ(linear_->named_parameters().size(), 2U);  // what a checkpoint holds
+  EXPECT_TRUE(run(LinearMode::dense).equal(times_weight(x_)));
+}
+
 TEST_F(Modes, DenseWhereFasterChangesNothingOnTheCpu) {
-  linear_->set_low_rank(torch::randn({4, kIn}), torch::randn({kOut, 4}));
+  linear_->set_compensation(with_low_rank(4));
   for (const LinearMode mode :
-       {LinearMode::dense, LinearMode::naive, LinearMode::norm, LinearMode::norm_low_rank}) {
+       {LinearMode::dense, LinearMode::naive, LinearMode::norm, LinearMode::compensated}) {
     linear_->set_dense_where_faster(false);
     const torch::Tensor expected = run(mode);
     linear_->set_dense_where_faster(true);
@@ -80,18 +122,39 @@ TEST_F(Modes, DenseWhereFasterChangesNothingOnTheCpu) {
   }
 }
 
-TEST_F(Modes, LowRankFollowsTheModuleToAnotherType) {
-  linear_->set_low_rank(torch::randn({4, kIn}), torch::randn({kOut, 4}));
-  linear_->set_low_rank(torch::randn({2, kIn}), torch::randn({kOut, 2}));  // replaces the first
+TEST_F(Modes, CompensationFollowsTheModuleToAnotherType) {
+  linear_->set_compensation(with_low_rank(4));
+  Compensation24 second = with_low_rank(2);  // takes the first one's place
+  second.weight = torch::randn({kOut, kIn});
+  second.transform.permutation = torch::randperm(kIn);
+  linear_->set_compensation(second);
+  EXPECT_EQ(linear_->compensation()->rank(), 2);
   linear_->to(torch::kBFloat16);
   x_ = x_.to(torch::kBFloat16);
-  EXPECT_EQ(run(LinearMode::norm_low_rank).scalar_type(), torch::kBFloat16);
+  EXPECT_EQ(run(LinearMode::compensated).scalar_type(), torch::kBFloat16);
+  EXPECT_EQ(linear_->compensation()->down.scalar_type(), torch::kBFloat16);
 }
 
 TEST_F(Modes, GradientsFlowThroughTheDenseMode) {
   linear_->set_mode(LinearMode::dense);
   linear_(x_).sum().backward();
   EXPECT_EQ(linear_->weight.grad().sizes(), linear_->weight.sizes());
+}
+
+TEST_F(Modes, GradientsReachWhatIsTrained) {
+  linear_->set_compensation(with_low_rank(4));
+  const Compensation24& trained = *linear_->compensation();
+  trained.down.requires_grad_();
+  trained.up.requires_grad_();
+  linear_->set_mode(LinearMode::compensated);
+  x_.requires_grad_();
+  const torch::Tensor y = linear_(x_);
+  EXPECT_LE(relative_error(y.detach(), run(LinearMode::compensated)), 1e-6);
+  y.sum().backward();
+  for (const torch::Tensor& tensor : {x_, trained.down, trained.up, linear_->bias}) {
+    ASSERT_TRUE(tensor.grad().defined());
+    EXPECT_GT(tensor.grad().norm().item<double>(), 0);
+  }
 }
 
 std::string refusal(const std::function<void()>& act) {
@@ -109,12 +172,18 @@ TEST(SparseLinearErrors, SayWhatIsMissing) {
             "SparseLinear: required input channels divisible by 4 for a 2:4 mode, got 6");
   EXPECT_EQ(refusal([&] { odd->set_mode(LinearMode::dense); }), "accepted");
   SparseLinear linear = random_linear();
-  EXPECT_NE(refusal([&] { linear->set_mode(LinearMode::norm_low_rank); }).find("set_low_rank"),
+  EXPECT_NE(refusal([&] { linear->set_mode(LinearMode::compensated); }).find("set_compensation"),
+            std::string::npos);
+  EXPECT_NE(refusal([&] { linear->set_mode(LinearMode::replaced); }).find("set_replacement"),
             std::string::npos);
   EXPECT_EQ(refusal([&] {
-              linear->set_low_rank(torch::zeros({4, kIn}), torch::zeros({kOut, 5}));
+              linear->set_replacement(torch::zeros({kIn, kOut}));
             }),
-            "SparseLinear: required down [r, 32] and up [12, r], got [4, 32] and [12, 5]");
+            "SparseLinear: required a replacement [12, 32], got [32, 12]");
+  Compensation24 narrow;
+  narrow.weight = torch::zeros({kOut, kIn / 2});
+  EXPECT_EQ(refusal([&] { linear->set_compensation(narrow); }),
+            "Compensation24: required a weight [12, 32], got [12, 16]");
 }
 
 TEST(SparseLinearObserver, SeesEveryInputUntilItIsRemoved) {
@@ -133,6 +202,7 @@ TEST(SparseLinearObserver, SeesEveryInputUntilItIsRemoved) {
 
 // On the CPU the two operators agree; only their messages tell them apart.
 TEST(SparseLinearErrors, NameTheOperatorThatIsCalled) {
+  const torch::NoGradGuard no_grad;
   SparseLinear linear = random_linear();
   linear->set_mode(LinearMode::norm);
   const torch::Tensor narrow = torch::zeros({2, kIn / 2});
@@ -142,8 +212,8 @@ TEST(SparseLinearErrors, NameTheOperatorThatIsCalled) {
 }
 
 TEST(LinearModeNames, GoThereAndBack) {
-  for (const auto mode :
-       {LinearMode::dense, LinearMode::naive, LinearMode::norm, LinearMode::norm_low_rank}) {
+  for (const auto mode : {LinearMode::dense, LinearMode::naive, LinearMode::norm,
+                          LinearMode::compensated, LinearMode::replaced}) {
     EXPECT_EQ(linear_mode_from_string(to_string(mode)), mode);
   }
   EXPECT_THROW(linear_mode_from_string("fast"), UsageError);
