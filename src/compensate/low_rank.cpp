@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "compensate/second_moment.h"
+#include "compensate/spectral.h"
 
 namespace rtlynx {
 
@@ -17,10 +18,11 @@ LowRank closest_low_rank(const torch::Tensor& matrix, const torch::Tensor& secon
     fail("closest_low_rank", "a rank from 1 to " + std::to_string(most), std::to_string(rank));
   }
   const torch::Tensor wide = matrix.detach().to(torch::kFloat64);
-  const torch::Tensor gram = wide.matmul(second_moment).matmul(wide.t());
-  // Eigenvalues ascend.
-  const torch::Tensor vectors = std::get<1>(torch::linalg_eigh(0.5 * (gram + gram.t())));
-  const torch::Tensor up = vectors.narrow(1, outputs - rank, rank).contiguous();
+  const SymmetricOperator gram{
+      .size = outputs, .device = wide.device(), .apply = [&](const torch::Tensor& q) {
+        return wide.matmul(second_moment.matmul(wide.t().matmul(q)));
+      }};
+  const torch::Tensor up = top_eigenvectors(gram, rank);
   return {.down = up.t().matmul(wide), .up = up};
 }
 

@@ -18,12 +18,12 @@ struct LowRank {
 };
 
 /// The `rank` directions that explain most of the output x M^T of a matrix M [N, K]: the minimum of
-/// tr((M - up down) C (M - up down)^T), exactly.
+/// tr((M - up down) C (M - up down)^T), exact up to N = 1024 (compensate/spectral.h).
 ///
 /// With C = T T^T it is SVD_r(M T) T^-1 (EoRA, QERA-exact, SVD-LLM). Its left singular vectors U
 /// are the leading eigenvectors of M C M^T, and U U^T M T T^-1 = U U^T M, so that neither the root
-/// of C nor an inverse is needed: up = U, down = U^T M. Work is O(N^3 + N K^2). Throws Error for a
-/// rank outside of [1, min(N, K)].
+/// of C nor an inverse is needed: up = U, down = U^T M. Throws Error for a rank outside of
+/// [1, min(N, K)].
 LowRank closest_low_rank(const torch::Tensor& matrix, const torch::Tensor& second_moment,
                          std::int64_t rank);
 
