@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "compensate/closed_form.h"
+
+#include <algorithm>
+#include <cmath>
+#include <sstream>
+#include <string>
+
+#include "base/error.h"
+#include "compensate/second_moment.h"
+#include "compensate/spectral.h"
+
+namespace rtlynx {
+namespace {
+
+// W [N, K] in fp64 beside the moments, once both are known to fit.
+torch::Tensor checked(const InputMoments& moments, const torch::Tensor& weight) {
+  require(moments.tokens > 0 && moments.xs.defined(), "closed form",
+          "moments of inputs and of what was selected", "a part of them");
+  if (weight.dim() != 2 || weight.size(1) != moments.channels()) {
+    std::ostringstream arrived;
+    arrived << weight.sizes();
+    fail("closed form", "a weight [N, " + std::to_string(moments.channels()) + "]", arrived.str());
+  }
+  return weight.detach().to(moments.xx.options());
+}
+
+/// The linear map from S back to X that suits the data best, and what it misses.
+struct Recovery {
+  torch::Tensor map;       // H [K, K]: X is about S H
+  torch::Tensor residual;  // P [K, K]: (X - S H)^T (X - S H)
+};
+
+Recovery recover(const InputMoments& m, double damping) {
+  const torch::Tensor identity = torch::eye(m.channels(), m.xx.options());
+  const torch::Tensor map = identity + solve_damped(m.ss, m.xs.t() - m.ss, damping);
+  const torch::Tensor cross = m.xs.mm(map);
+  return {.map = map, .residual = m.xx - cross - cross.t() + map.t().mm(m.ss).mm(map)};
+}
+
+}  // namespace
+
+LayerFit low_rank_on_input(const InputMoments& moments, const torch::Tensor& weight,
+                           std::int64_t rank, double damping) {
+  const torch::Tensor w = checked(moments, weight);
+  const torch::Tensor regression =
+      solve_damped(moments.xx, (moments.xx - moments.xs).mm(w.t()), damping);
+  return {.weight = w, .low_rank = closest_low_rank(regression.t(), moments.xx, rank)};
+}
+
+LayerFit refit(const InputMoments& moments, const torch::Tensor& weight, double damping) {
+  const torch::Tensor w = checked(moments, weight);
+  const torch::Tensor change =
+      solve_damped(moments.ss, (moments.xs.t() - moments.ss).mm(w.t()), damping);
+  return {.weight = w + change.t(), .low_rank = {}};
+}
+
+LayerFit refit_with_low_rank(const InputMoments& moments, const torch::Tensor& weight,
+                             std::int64_t rank, double damping) {
+  const torch::Tensor w = checked(moments, weight);
+  const Recovery recovery = recover(moments, damping);
+  const LowRank dense = closest_low_rank(w, recovery.residual, rank);
+  return {.weight = (w - dense.product()).mm(recovery.map.t()), .low_rank = dense};
+}
+
+double relative_output_error(const InputMoments& moments, const torch::Tensor& weight,
+                             const LayerFit& fit) {
+  const torch::Tensor w = checked(moments, weight);
+  const double whole = output_energy(w, moments.xx);
+  if (!(whole > 0)) return 0;
+  // What is left to the product that reads S.
+  const torch::Tensor rest = fit.low_rank.defined() ? w - fit.low_rank.product().to(w) : w;
+  const torch::Tensor sparse = fit.weight.to(w);
+  const double cross = (rest.mm(moments.xs) * sparse).sum().item<double>();
+  const double lost =
+      output_energy(rest, moments.xx) - 2 * cross + output_energy(sparse, moments.ss);
+  return std::sqrt(std::max(lost, 0.0) / whole);
+}
+
+double unrecoverable_share(const InputMoments& moments, const torch::Tensor& weight,
+                           std::int64_t rank, double damping) {
+  const torch::Tensor w = checked(moments, weight);
+  const double whole = output_energy(w, moments.xx);
+  if (!(whole > 0)) return 0;
+  const torch::Tensor residual = recover(moments, damping).residual;
+  const torch::Tensor rest = w - closest_low_rank(w, residual, rank).product();
+  return std::clamp(output_energy(rest, residual) / whole, 0.0, 1.0);
+}
+
+}  // namespace rtlynx
