@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "models/input_group.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "models/flux.h"
+#include "models/recipe.h"
+#include "models/small_flux.h"
+
+namespace rtlynx {
+namespace {
+
+TEST(InputGroup, ProjectionsOfAStreamShareOne) {
+  EXPECT_EQ(input_group("transformer_blocks.2.attn.to_k"), "transformer_blocks.2.attn.to_qkv");
+  EXPECT_EQ(input_group("transformer_blocks.2.attn.add_v_proj"),
+            "transformer_blocks.2.attn.to_added_qkv");
+  EXPECT_EQ(input_group("single_transformer_blocks.11.proj_mlp"),
+            "single_transformer_blocks.11.to_qkv_mlp");
+  EXPECT_EQ(input_group("single_transformer_blocks.11.attn.to_q"),
+            "single_transformer_blocks.11.to_qkv_mlp");
+}
+
+TEST(InputGroup, OtherLayersReadTheirOwn) {
+  for (const char* name : {"transformer_blocks.0.ff.net.2", "transformer_blocks.0.attn.to_out.0",
+                           "single_transformer_blocks.0.proj_out", "proj_out", "x_embedder"}) {
+    EXPECT_EQ(input_group(name), name);
+  }
+}
+
+// The model itself is the judge: layers of one group get the same tensor, others get another.
+TEST(InputGroup, IsWhatTheModelDoes) {
+  FluxTransformer model(test::small_flux_config());
+  std::map<std::string, const void*> input_of;
+  for (auto& [name, linear] : named_linears(*model)) {
+    linear->set_observer([&input_of, layer = name](const torch::Tensor& x) {
+      input_of[layer] = x.const_data_ptr();
+    });
+  }
+  const torch::NoGradGuard no_grad;
+  model->forward({.hidden_states = torch::randn({1, 4, 8}),
+                  .encoder_hidden_states = torch::randn({1, 3, 12}),
+                  .pooled_projections = torch::randn({1, 12}),
+                  .timestep = torch::ones({1}),
+                  .guidance = {},
+                  .img_ids = torch::zeros({4, 3}),
+                  .txt_ids = torch::zeros({3, 3})});
+  std::map<std::string, const void*> input_of_group;
+  for (const auto& [name, linear] : named_linears(*model)) {
+    if (!in_paper_flux_recipe(name)) continue;
+    ASSERT_TRUE(input_of.contains(name)) << name;
+    const auto [known, is_new] = input_of_group.emplace(input_group(name), input_of[name]);
+    EXPECT_EQ(known->second, input_of[name]) << name;
+  }
+  EXPECT_EQ(input_of_group.size(), 7U);  // 2 streams x (qkv, up, down), and one single block
+}
+
+}  // namespace
+}  // namespace rtlynx
