@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <torch/torch.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <string>
+
+#include "layers/compensation24.h"
+
+namespace rtlynx {
+
+/// A layer's compensation in a model. Layers with one `input` share its transform.
+struct LayerCompensation {
+  std::string input;  ///< the input's group (models/input_group.h); decides with a transform only
+  Compensation24 values;
+};
+
+/// What `rtlynx calibrate` makes for one set of weights: the layers to sparsify, each with its
+/// compensation. All other layers stay dense.
+struct ModelCompensation {
+  std::string base_model;     ///< the model's name, for people
+  std::string base_revision;  ///< weights_revision of the model that it was made for
+  std::string method;         ///< such as "joint", for people
+  std::string transform;      ///< such as "block 64", for people
+  std::string recipe;         ///< how the layers were chosen, for people
+  std::int64_t rank = 0;      ///< of every low rank; 0 without
+  std::map<std::string, LayerCompensation> layers;  ///< by layer name
+};
+
+/// The version of the format that is written, and the newest that is read.
+inline constexpr int kCompensationFormatVersion = 1;
+
+/// Writes one safetensors file, atomically, all floating-point values as bf16:
+///
+///   rtlynx.<layer>.down [r, K]   rtlynx.<layer>.up [N, r]   rtlynx.<layer>.weight [N, K]
+///   rtlynx.<input>.transform [K/g, g, g]   rtlynx.<input>.scale [K]   rtlynx.<input>.permutation
+///
+/// each where there is one; a transform once for all layers of its input. Metadata: format,
+/// format_version, pattern, method, transform, recipe, rank, alpha (= rank; a reader multiplies
+/// `up` by alpha / rank), base_model, base_revision, and targets, a JSON object
+/// {"<layer>": {"norm": bool, "input": "<input>"}}.
+///
+/// It is no style LoRA, and no key says "lora", which diffusers' loaders look for.
+void write_compensation(const std::filesystem::path& path, const ModelCompensation& compensation);
+
+/// Reads such a file; tensors stay bf16. Throws Error that says what was required for anything
+/// else: another format, a newer version, another pattern, a tensor that no target asks for, of
+/// another type or rank, or with values that are not finite, and unknown metadata.
+ModelCompensation read_compensation(const std::filesystem::path& path);
+
+/// Sets the layers of `model` to it: those of `compensation` to `compensated`, all others to
+/// `dense`. Throws Error, before anything is changed, if it was made for other weights, or names
+/// layers or has shapes that the model does not have. `where` begins the message.
+void apply_compensation(torch::nn::Module& model, const ModelCompensation& compensation,
+                        const std::string& where);
+
+}  // namespace rtlynx
