@@ -3,9 +3,9 @@
 
 #include <iterator>
 
-#include "benchmark/bar_chart.h"
 #include "benchmark/report.h"
 #include "benchmark/summary.h"
+#include "plot/bar_chart.h"
 
 namespace rtlynx::benchmark {
 namespace {

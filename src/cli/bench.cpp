@@ -6,12 +6,12 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
-#include "benchmark/bar_chart.h"
 #include "benchmark/command.h"
 #include "benchmark/run.h"
 #include "cli/commands.h"
 #include "cli/output.h"
 #include "io/file.h"
+#include "plot/bar_chart.h"
 #include "study/cpu_timing.h"
 
 namespace rtlynx::cli {
@@ -45,8 +45,8 @@ nlohmann::ordered_json describe(const std::vector<CpuTiming>& timings) {
   return {{"device", "cpu"}, {"threads", torch::get_num_threads()}, {"shapes", rows}};
 }
 
-benchmark::BarChart chart_of(const std::vector<CpuTiming>& timings) {
-  benchmark::BarChart chart{
+BarChart chart_of(const std::vector<CpuTiming>& timings) {
+  BarChart chart{
       .title = "rtlynx over a dense Linear on the CPU",
       .subtitle = "fp32; a CPU has no sparse units: the operators are there for their results",
       .axis = "speed-up",
@@ -75,7 +75,7 @@ void bench_on_cpu(const benchmark::Options& options) {
     write_file_atomically(options.json, describe(timings).dump(2) + "\n");
   }
   if (!options.plot.empty()) {
-    write_file_atomically(options.plot, benchmark::to_svg(chart_of(timings)));
+    write_file_atomically(options.plot, to_svg(chart_of(timings)));
   }
 }
 

@@ -5,7 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "benchmark/synthetic_run.h"
-#include "benchmark/xml_test_util.h"
+#include "xml_reader.h"
 
 namespace rtlynx::benchmark {
 namespace {
@@ -85,7 +85,7 @@ TEST(ReportTest, PlotIsWellFormed) {
   RunResult run = synthetic_run(shapes_of("bench"));
   take_out(run.shapes[0], "linear", "cublaslt");
   const std::string svg = to_svg(run);
-  EXPECT_EQ(testing::XmlReader(svg).complaint(), "");
+  EXPECT_EQ(test::XmlReader(svg).complaint(), "");
   EXPECT_THAT(svg, HasSubstr("FLUX.1-dev qkv: GEMM, burst 1.500"));
   EXPECT_THAT(svg, HasSubstr("GPU &lt;1&gt;"));
 }

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-namespace rtlynx::benchmark {
+namespace rtlynx {
 
 /// Groups of bars beside each other, with a line at 1.
 struct BarChart {
@@ -22,4 +22,4 @@ struct BarChart {
 
 std::string to_svg(const BarChart& chart);
 
-}  // namespace rtlynx::benchmark
+}  // namespace rtlynx

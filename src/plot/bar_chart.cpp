@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "benchmark/bar_chart.h"
+#include "plot/bar_chart.h"
 
 #include <fmt/format.h>
 
@@ -10,7 +10,7 @@
 
 #include "base/error.h"
 
-namespace rtlynx::benchmark {
+namespace rtlynx {
 namespace {
 
 constexpr const char* kColours[] = {"#1f5f8b", "#7fb2d6", "#b8571b", "#eaa873"};
@@ -148,4 +148,4 @@ std::string to_svg(const BarChart& chart) {
   return Drawing(chart).svg();
 }
 
-}  // namespace rtlynx::benchmark
+}  // namespace rtlynx

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "benchmark/bar_chart.h"
+#include "plot/bar_chart.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "base/error.h"
-#include "benchmark/xml_test_util.h"
+#include "xml_reader.h"
 
-namespace rtlynx::benchmark {
+namespace rtlynx {
 namespace {
 
-using testing::XmlReader;
+using test::XmlReader;
 
 std::size_t count_of(std::string_view text, std::string_view part) {
   std::size_t count = 0;
@@ -58,4 +58,4 @@ TEST(BarChartTest, WrongNumbersOfValuesAreRefused) {
 }
 
 }  // namespace
-}  // namespace rtlynx::benchmark
+}  // namespace rtlynx

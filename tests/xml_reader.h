@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-namespace rtlynx::benchmark::testing {
+namespace rtlynx::test {
 
 /// Why `xml` (elements, attributes and text; no comments or declarations) is not well-formed, or an
 /// empty string.
@@ -118,4 +118,4 @@ class XmlReader {
   int roots_ = 0;
 };
 
-}  // namespace rtlynx::benchmark::testing
+}  // namespace rtlynx::test
