@@ -7,7 +7,7 @@
 
 namespace rtlynx {
 
-/// Groups of bars beside each other, with a line at 1.
+/// Groups of bars beside each other.
 struct BarChart {
   struct Group {
     std::string label;
@@ -16,8 +16,10 @@ struct BarChart {
   std::string title;
   std::string subtitle;
   std::string axis;
-  std::vector<std::string> series;  // at most four
+  std::vector<std::string> series;  // at most six
   std::vector<Group> groups;
+  std::optional<double> reference = 1;  // a dashed line
+  double bar_width = 14;                // pixels
 };
 
 std::string to_svg(const BarChart& chart);

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "plot/line_chart.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "xml_reader.h"
+
+namespace rtlynx {
+namespace {
+
+TEST(LineChart, DrawsAPointPerValue) {
+  const std::string svg = to_svg(LineChart{.title = "a < b",
+                                           .subtitle = "&",
+                                           .x_axis = "time",
+                                           .y_axis = "error",
+                                           .x = {0, 1, 4},
+                                           .series = {{"one", {0.0, 0.5, 1.0}}}});
+  EXPECT_EQ(test::XmlReader(svg).complaint(), "");
+  EXPECT_THAT(svg, testing::HasSubstr("points=\"90.0,376.0 230.0,236.0 650.0,96.0 \""));
+}
+
+TEST(LineChart, WithoutDataItIsStillAPicture) {
+  EXPECT_EQ(test::XmlReader(to_svg(LineChart{})).complaint(), "");
+  EXPECT_EQ(test::XmlReader(to_svg(LineChart{.x = {3}, .series = {{"one", {0}}}})).complaint(), "");
+}
+
+TEST(LineChart, WrongNumbersOfValuesAreRefused) {
+  EXPECT_THROW(to_svg(LineChart{.x = {1, 2}, .series = {{"one", {1}}}}), Error);
+  EXPECT_THROW(to_svg(LineChart{.series = std::vector<LineChart::Series>(7)}), Error);
+}
+
+}  // namespace
+}  // namespace rtlynx
