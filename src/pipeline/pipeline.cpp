@@ -64,8 +64,21 @@ FluxInputs make_flux_inputs(const torch::Tensor& tokens, const torch::Tensor& si
           .txt_ids = torch::zeros({text.tokens.size(1), img_ids.size(1)}, position_options)};
 }
 
-torch::Tensor Pipeline::generate_pixels(const GenerateRequest& request,
-                                        const StepCallback& on_step) {
+std::vector<GenerateRequest> split_request(const GenerateRequest& request, int batch) {
+  require(batch >= 1, "generate", "a batch of at least 1", std::to_string(batch));
+  const std::size_t count = request.prompts.size(), width = static_cast<std::size_t>(batch);
+  std::vector<GenerateRequest> parts;
+  for (std::size_t first = 0; first < count; first += width) {
+    const std::size_t last = std::min(count, first + width);
+    GenerateRequest& part = parts.emplace_back(request);
+    part.prompts.assign(request.prompts.begin() + first, request.prompts.begin() + last);
+    part.seeds.assign(request.seeds.begin() + first, request.seeds.begin() + last);
+  }
+  return parts;
+}
+
+torch::Tensor Pipeline::generate_pixels(const GenerateRequest& request, const StepCallback& on_step,
+                                        const VelocityCallback& on_velocity) {
   check_request(request, patch);
   const torch::InferenceMode inference;
   const auto batch = static_cast<std::int64_t>(request.prompts.size());
@@ -86,8 +99,9 @@ torch::Tensor Pipeline::generate_pixels(const GenerateRequest& request,
     if (guided) input = torch::cat({input, input});
     const torch::Tensor time = torch::full(
         {input.size(0)}, schedule.sigmas[static_cast<std::size_t>(step)], sample.options());
-    torch::Tensor velocity =
-        transformer(make_flux_inputs(input, time, text, rows, columns)).to(torch::kFloat32);
+    const FluxInputs inputs = make_flux_inputs(input, time, text, rows, columns);
+    torch::Tensor velocity = transformer(inputs).to(torch::kFloat32);
+    if (on_velocity) on_velocity(step, inputs, velocity);
     if (guided) {
       const auto halves = velocity.split(batch);
       velocity = halves[0] + request.guidance * (halves[1] - halves[0]);
@@ -106,20 +120,18 @@ void Pipeline::generate_in_batches(
     const GenerateRequest& request, int batch,
     const std::function<void(std::size_t first, std::vector<Image>)>& on_images,
     const StepCallback& on_step) {
-  require(batch >= 1, "generate", "a batch of at least 1", std::to_string(batch));
   check_request(request, patch);
   text_encoder->encode(request.prompts);  // refuses an unknown word before anything is drawn
-  const std::size_t count = request.prompts.size(), width = static_cast<std::size_t>(batch);
-  const int batches = static_cast<int>((count + width - 1) / width);
-  for (std::size_t first = 0; first < count; first += width) {
-    const std::size_t last = std::min(count, first + width);
-    GenerateRequest part = request;
-    part.prompts.assign(request.prompts.begin() + first, request.prompts.begin() + last);
-    part.seeds.assign(request.seeds.begin() + first, request.seeds.begin() + last);
-    const int before = static_cast<int>(first / width) * request.steps;
+  const std::vector<GenerateRequest> parts = split_request(request, batch);
+  const int all_steps = static_cast<int>(parts.size()) * request.steps;
+  std::size_t first = 0;
+  int before = 0;
+  for (const GenerateRequest& part : parts) {
     on_images(first, generate(part, [&](int finished, int) {
-                if (on_step) on_step(before + finished, batches * request.steps);
+                if (on_step) on_step(before + finished, all_steps);
               }));
+    first += part.prompts.size();
+    before += request.steps;
   }
 }
 

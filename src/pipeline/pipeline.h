@@ -27,6 +27,11 @@ struct GenerateRequest {
 /// Called before the first step with 0 and after each with the number of finished steps.
 using StepCallback = std::function<void(int finished, int steps)>;
 
+/// Called at every step with what the transformer read and its velocity [B, I, C] before guidance;
+/// with guidance the first half of the batch is the empty prompt's.
+using VelocityCallback =
+    std::function<void(int step, const FluxInputs& inputs, const torch::Tensor& velocity)>;
+
 /// A text-to-image model with all it needs, from a folder in diffusers' layout.
 struct Pipeline {
   std::string name;        ///< the folder's name
@@ -58,8 +63,12 @@ struct Pipeline {
   std::int64_t parameter_count() const;
 
   /// The denoised pictures before rounding: fp32 [B, 3, H, W] on the CPU, about [-1, 1].
-  torch::Tensor generate_pixels(const GenerateRequest& request, const StepCallback& on_step = {});
+  torch::Tensor generate_pixels(const GenerateRequest& request, const StepCallback& on_step = {},
+                                const VelocityCallback& on_velocity = {});
 };
+
+/// The request in parts of at most `batch` prompts, in order.
+std::vector<GenerateRequest> split_request(const GenerateRequest& request, int batch);
 
 /// Reads model_index.json, transformer/, text_encoder/ and scheduler/ in `folder`; the weights are
 /// converted to the dtype and device of `options`.

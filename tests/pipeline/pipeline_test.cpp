@@ -8,20 +8,13 @@
 
 #include "base/error.h"
 #include "models/recipe.h"
-#include "study/lynx_mini.h"
+#include "pipeline/small_pipeline.h"
 #include "temp_dir.h"
 
 namespace rtlynx {
 namespace {
 
-// lynx-mini at its smallest, with a final projection that is not zero, so that prompts matter.
-Pipeline small_pipeline() {
-  Pipeline pipeline = make_lynx_mini({.heads = 1, .double_blocks = 1, .single_blocks = 1}, 3);
-  const torch::NoGradGuard no_grad;
-  for (auto& item : named_linears(*pipeline.transformer)) item.linear->weight.normal_(0, 0.1);
-  pipeline.transformer->eval();
-  return pipeline;
-}
+using test::small_pipeline;
 
 GenerateRequest request(std::vector<std::string> prompts, std::vector<std::uint64_t> seeds) {
   return {.prompts = std::move(prompts),
@@ -87,6 +80,22 @@ TEST(Generate, ReportsEveryStep) {
     finished.push_back(done);
   });
   EXPECT_EQ(finished, (std::vector<int>{0, 1, 2, 3}));
+}
+
+TEST(Generate, ShowsWhatTheTransformerReadAndSaid) {
+  Pipeline pipeline = small_pipeline();
+  int steps = 0;
+  pipeline.generate_pixels(
+      request({"a red circle", "a blue ring"}, {5, 6}), {},
+      [&](int step, const FluxInputs& inputs, const torch::Tensor& velocity) {
+        EXPECT_EQ(step, steps++);
+        const torch::InferenceMode inference;
+        EXPECT_EQ(velocity.sizes(), (torch::IntArrayRef{4, 8 * 4, 48}));
+        EXPECT_TRUE(pipeline.transformer(inputs).equal(velocity));
+        EXPECT_TRUE(inputs.hidden_states[0].equal(inputs.hidden_states[2]));
+        EXPECT_FALSE(velocity[0].equal(velocity[2]));  // without and with its prompt
+      });
+  EXPECT_EQ(steps, 3);
 }
 
 TEST(Generate, RefusesWhatCannotBe) {
