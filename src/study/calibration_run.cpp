@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "study/calibration_run.h"
+
+#include "base/error.h"
+#include "data/caption.h"
+#include "data/scene.h"
+#include "models/recipe.h"
+
+namespace rtlynx {
+namespace {
+
+// Evaluations draw picture i from seed i.
+constexpr std::uint64_t kFirstNoiseSeed = 1'000'000'000;
+
+/// Observers on some layers of a model while this lives.
+class ObserverScope {
+ public:
+  ObserverScope(const torch::nn::Module& model,
+                const std::function<bool(const std::string&)>& wanted,
+                const InputCallback& on_input) {
+    for (auto& item : named_linears(model)) {
+      if (!wanted(item.name)) continue;
+      item.linear->set_observer(
+          [&on_input, name = item.name](const torch::Tensor& x) { on_input(name, x); });
+      observed_.push_back(item.linear);
+    }
+  }
+  ~ObserverScope() {
+    for (auto& linear : observed_) linear->set_observer({});
+  }
+  ObserverScope(const ObserverScope&) = delete;
+  ObserverScope& operator=(const ObserverScope&) = delete;
+
+ private:
+  std::vector<SparseLinear> observed_;
+};
+
+}  // namespace
+
+GenerateRequest calibration_request(const CalibrationRun& run) {
+  if (run.prompts < 1) {
+    throw UsageError("calibration: required at least one prompt, got " +
+                     std::to_string(run.prompts));
+  }
+  GenerateRequest request{.prompts = {}, .seeds = {}, .steps = run.steps, .guidance = run.guidance};
+  Rng rng(run.seed);
+  for (int i = 0; i < run.prompts; ++i) {
+    request.prompts.push_back(caption(sample_scene(rng, Split::train)));
+    request.seeds.push_back(kFirstNoiseSeed + static_cast<std::uint64_t>(i));
+  }
+  return request;
+}
+
+void observe_inputs(Pipeline& pipeline, const CalibrationRun& run,
+                    const std::function<bool(const std::string& layer)>& wanted,
+                    const InputCallback& on_input, const StepCallback& on_step) {
+  GenerateRequest request = calibration_request(run);
+  request.width = request.height = pipeline.trained_size;
+  apply_paper_flux_recipe(*pipeline.transformer, LinearMode::dense);
+  const ObserverScope scope(*pipeline.transformer, wanted, on_input);
+  pipeline.generate_in_batches(
+      request, run.batch, [](std::size_t, const std::vector<Image>&) {}, on_step);
+}
+
+}  // namespace rtlynx
