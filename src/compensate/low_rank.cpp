@@ -18,6 +18,12 @@ LowRank closest_low_rank(const torch::Tensor& matrix, const torch::Tensor& secon
     fail("closest_low_rank", "a rank from 1 to " + std::to_string(most), std::to_string(rank));
   }
   const torch::Tensor wide = matrix.detach().to(torch::kFloat64);
+  if (outputs > wide.size(1)) {
+    // M = Q R with orthonormal Q: the leading eigenvectors of M C M^T are Q times those of R C R^T.
+    const auto [q, r] = torch::linalg_qr(wide);
+    const LowRank core = closest_low_rank(r, second_moment, rank);
+    return {.down = core.down, .up = q.matmul(core.up)};
+  }
   const SymmetricOperator gram{
       .size = outputs, .device = wide.device(), .apply = [&](const torch::Tensor& q) {
         return wide.matmul(second_moment.matmul(wide.t().matmul(q)));
