@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
 #include <optional>
 
 #include "cli/commands.h"
@@ -10,6 +11,8 @@
 #include "cli/output.h"
 #include "cli/progress.h"
 #include "io/file.h"
+#include "io/png.h"
+#include "study/methods.h"
 
 namespace rtlynx::cli {
 namespace {
@@ -18,28 +21,58 @@ struct EvaluateArguments {
   ModelOptions model;
   EvaluateOptions evaluate;
   std::string output;
+  std::string pictures;
+  int kept_pictures = 8;  // per method
   bool json = false;
 };
 
+std::string number(const nlohmann::ordered_json& entry, const char* key, int decimals,
+                   double factor = 1) {
+  if (!entry.contains(key) || entry[key].is_null()) return "-";
+  return fmt::format("{:.{}f}", factor * entry[key].get<double>(), decimals);
+}
+
 void print_table(const nlohmann::ordered_json& report) {
-  for (const auto& [name, entry] : report["modes"].items()) {
-    fmt::print("{}\n", name);
-    for (const auto& [key, value] : entry.items()) {
-      if (value.is_number()) fmt::print("  {:22} {:8.3f}\n", key, value.get<double>());
-    }
+  fmt::print("{:16} {:14} {:>5} {:>9} {:>6} {:>6} {:>7} {:>8} {:>9}\n", "method", "kind", "cost",
+             "velocity", "PSNR", "SSIM", "detail", "Frechet", "captions");
+  for (const auto& entry : report["methods"]) {
+    fmt::print("{:16} {:14} {:>5} {:>9} {:>6} {:>6} {:>7} {:>8} {:>7} %\n",
+               entry["name"].get<std::string>(), entry["kind"].get<std::string>(),
+               number(entry, "relative_cost", 2), number(entry, "velocity_error", 4),
+               number(entry, "psnr", 2), number(entry, "ssim", 3),
+               number(entry, "high_frequency_error", 3), number(entry, "frechet_distance", 4),
+               number(entry, "caption_accuracy", 1, 100));
   }
+}
+
+std::vector<std::string> method_names() {
+  std::vector<std::string> names;
+  for (const Method& method : all_methods()) names.push_back(method.name);
+  return names;
 }
 
 void evaluate(const EvaluateArguments& arguments) {
   if (!arguments.output.empty()) check_output_folder("--output", arguments.output);
+  if (!arguments.pictures.empty()) check_output_folder("--pictures", arguments.pictures);
   Pipeline pipeline = arguments.model.load();
-  std::string mode_at_work;
+  if (!arguments.pictures.empty()) std::filesystem::create_directories(arguments.pictures);
+  std::string stage_at_work;
   std::optional<ProgressBar> bar;
-  const nlohmann::ordered_json report =
-      evaluate_modes(pipeline, arguments.evaluate, [&](const std::string& mode, int finished) {
-        if (mode != mode_at_work) bar.emplace(mode, arguments.evaluate.prompts);
-        mode_at_work = mode;
+  const nlohmann::ordered_json report = evaluate_methods(
+      pipeline, arguments.evaluate,
+      [&](const std::string& stage, std::int64_t finished, std::int64_t all) {
+        if (stage != stage_at_work) bar.emplace(stage, all);
+        stage_at_work = stage;
         bar->update(finished);
+      },
+      [&](const std::string& method, std::size_t index, const Image& picture) {
+        if (arguments.pictures.empty() ||
+            index >= static_cast<std::size_t>(arguments.kept_pictures)) {
+          return;
+        }
+        write_png(
+            std::filesystem::path(arguments.pictures) / fmt::format("{}-{:04}.png", method, index),
+            picture);
       });
   bar.reset();
   if (!arguments.output.empty()) write_file_atomically(arguments.output, report.dump(2) + "\n");
@@ -50,15 +83,29 @@ void evaluate(const EvaluateArguments& arguments) {
   }
 }
 
+void add_calibration_options(CLI::App& command, CalibrationRun& run) {
+  command
+      .add_option("--calibration-prompts", run.prompts, "Training captions that methods learn from")
+      ->check(CLI::Range(1, 1000000))
+      ->capture_default_str();
+  command.add_option("--calibration-seed", run.seed, "Seed of those captions")
+      ->capture_default_str();
+}
+
 }  // namespace
 
 void add_evaluate(CLI::App& app) {
   auto arguments = std::make_shared<EvaluateArguments>();
   EvaluateOptions& options = arguments->evaluate;
   CLI::App* command = app.add_subcommand(
-      "evaluate", "Draw held-out captions in several modes and check the pictures");
+      "evaluate", "Draw held-out captions by several methods and measure what they cost");
   command->add_option("--prompts", options.prompts, "Number of held-out captions")
       ->check(CLI::Range(1, 100000))
+      ->capture_default_str();
+  command
+      ->add_option("--velocity-prompts", options.velocity_prompts,
+                   "How many of them also show the velocity's error; 0 is none")
+      ->check(CLI::Range(0, 100000))
       ->capture_default_str();
   command->add_option("--seed", options.seed, "Seed of the list of captions")
       ->capture_default_str();
@@ -71,19 +118,38 @@ void add_evaluate(CLI::App& app) {
   command->add_option("--batch", options.batch, "Images drawn at once")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
-  command->add_option("--modes", options.modes, "Modes to draw; dense is the reference")
+  command
+      ->add_option("--methods,--modes", options.methods,
+                   "Methods to compare; dense, the reference, always is among them")
       ->delimiter(',')
-      ->check(CLI::IsMember({"dense", "naive", "norm"}))
+      ->check(CLI::IsMember(method_names()))
       ->capture_default_str();
+  add_calibration_options(*command, options.calibration);
   command->add_option("-o,--output", arguments->output, "Write the report as JSON to this file");
+  command->add_option("--pictures", arguments->pictures,
+                      "Write the first pictures of every method to this folder, for `report`");
+  command
+      ->add_option("--keep", arguments->kept_pictures, "How many pictures of every method to write")
+      ->check(CLI::Range(1, 100000))
+      ->capture_default_str();
   command->add_flag("--json", arguments->json, "Print the report as JSON");
   arguments->model.add_to(*command);
   command->footer(
       "Example:\n"
-      "  rtlynx evaluate --prompts 100 --modes dense,norm -o metrics.json\n"
-      "An image counts for caption_accuracy_* if all its items are there with their shape (or\n"
-      "word), colour and position, and nothing else is.");
-  command->callback([arguments] { evaluate(*arguments); });
+      "  rtlynx evaluate --prompts 100 --methods norm,wanda,sparsegpt+lora -o metrics.json\n"
+      "velocity: relative error of the transformer's output along the dense model's steps; PSNR,\n"
+      "SSIM and detail (error of the Laplacian) compare with the dense pictures of the same "
+      "noise,\n"
+      "Frechet with drawn scenes. An image counts for captions if all its items are there with\n"
+      "their shape (or word), colour and position, and nothing else is.");
+  command->callback([arguments] {
+    // Calibration follows the pictures that are evaluated.
+    EvaluateArguments& all = *arguments;
+    all.evaluate.calibration.steps = all.evaluate.steps;
+    all.evaluate.calibration.guidance = all.evaluate.guidance;
+    all.evaluate.calibration.batch = all.evaluate.batch;
+    evaluate(all);
+  });
 }
 
 }  // namespace rtlynx::cli

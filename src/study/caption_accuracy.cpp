@@ -4,7 +4,6 @@
 #include <ATen/Parallel.h>
 
 #include <iterator>
-#include <mutex>
 #include <numeric>
 
 #include "base/error.h"
@@ -13,18 +12,16 @@
 namespace rtlynx {
 namespace {
 
-CaptionScore read_and_score(const std::vector<Scene>& scenes, const std::vector<Image>& images) {
-  CaptionScore total;
-  std::mutex mutex;
+std::vector<CaptionScore> read_and_score(const std::vector<Scene>& scenes,
+                                         const std::vector<Image>& images) {
+  std::vector<CaptionScore> scores(images.size());
   at::parallel_for(0, static_cast<std::int64_t>(images.size()), /*grain_size=*/1,
                    [&](std::int64_t begin, std::int64_t end) {
                      for (std::int64_t i = begin; i < end; ++i) {
-                       const CaptionScore one = score(scenes[i], read_scene(images[i]));
-                       const std::lock_guard lock(mutex);
-                       total += one;
+                       scores[i] = score(scenes[i], read_scene(images[i]));
                      }
                    });
-  return total;
+  return scores;
 }
 
 }  // namespace
@@ -54,7 +51,8 @@ AccuracyRun measure_caption_accuracy(Pipeline& pipeline, const CaptionSuite& sui
     std::move(images.begin(), images.end(), std::back_inserter(run.images));
     if (on_image) on_image(static_cast<int>(run.images.size()));
   });
-  run.score = read_and_score(suite.scenes, run.images);
+  run.scores = read_and_score(suite.scenes, run.images);
+  for (const CaptionScore& one : run.scores) run.score += one;
   return run;
 }
 

@@ -23,8 +23,9 @@ struct CaptionSuite {
 CaptionSuite make_caption_suite(int count, std::uint64_t seed);
 
 struct AccuracyRun {
-  CaptionScore score;         ///< summed over the captions
-  std::vector<Image> images;  ///< one per caption
+  CaptionScore score;                ///< summed over the captions
+  std::vector<CaptionScore> scores;  ///< one per caption
+  std::vector<Image> images;         ///< one per caption
 };
 
 /// Draws every caption of the suite (image i with seed i) and reads the pictures back.

@@ -2,73 +2,167 @@
 #include "study/evaluate.h"
 
 #include <algorithm>
-#include <cmath>
-#include <numeric>
+#include <optional>
 
-#include "metrics/psnr.h"
-#include "metrics/ssim.h"
-#include "models/recipe.h"
+#include "base/error.h"
+#include "compensate/second_moment.h"
 #include "rtlynx/version.h"
-#include "study/caption_accuracy.h"
+#include "study/input_moments.h"
+#include "study/method_scores.h"
+#include "study/methods.h"
+#include "study/picture_features.h"
 
 namespace rtlynx {
 namespace {
 
-double mean(const std::vector<double>& values) {
-  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+using Json = nlohmann::ordered_json;
+
+// Dense first, each once.
+std::vector<const Method*> choose_methods(const std::vector<std::string>& names) {
+  std::vector<const Method*> methods = {&find_method("dense")};
+  for (const std::string& name : names) {
+    const Method* method = &find_method(name);
+    if (std::find(methods.begin(), methods.end(), method) == methods.end()) {
+      methods.push_back(method);
+    }
+  }
+  return methods;
 }
 
-void add_paired_metrics(nlohmann::ordered_json& entry, const std::vector<Image>& dense,
-                        const std::vector<Image>& images) {
-  std::vector<double> decibels, similarities;
-  for (std::size_t i = 0; i < images.size(); ++i) {
-    const double value = psnr(dense[i], images[i]);
-    if (std::isfinite(value)) decibels.push_back(value);
-    similarities.push_back(ssim(dense[i], images[i]));
-  }
-  entry["psnr_to_dense"] =
-      decibels.empty() ? nlohmann::ordered_json() : nlohmann::ordered_json(mean(decibels));
-  entry["ssim_to_dense"] = mean(similarities);
+Json describe(const Pipeline& pipeline, const EvaluateOptions& options) {
+  return {{"model", pipeline.name},
+          {"rtlynx", version()},
+          {"parameters", pipeline.parameter_count()},
+          {"prompts", options.prompts},
+          {"velocity_prompts", std::min(options.velocity_prompts, options.prompts)},
+          {"prompt_seed", options.seed},
+          {"steps", options.steps},
+          {"guidance", options.guidance},
+          {"device", pipeline.device_name()},
+          {"dtype", pipeline.dtype_name()},
+          {"frechet_features", kPictureFeatures}};
 }
+
+Json describe(const CalibrationRun& run) {
+  return {{"prompts", run.prompts},
+          {"seed", run.seed},
+          {"steps", run.steps},
+          {"guidance", run.guidance}};
+}
+
+Json describe(const GroupMoments& moments) {
+  Json inputs = Json::array();
+  for (const auto& [name, sums] : moments) {
+    const torch::Tensor mean = sums.second_moment();
+    inputs.push_back({{"name", name},
+                      {"channels", sums.channels()},
+                      {"tokens", sums.tokens},
+                      {"effective_rank", effective_rank(mean)},
+                      {"participation_ratio", participation_ratio(mean)}});
+  }
+  return inputs;
+}
+
+/// One evaluation: what all methods share, then method after method.
+class Evaluation {
+ public:
+  Evaluation(Pipeline& pipeline, const EvaluateOptions& options, EvaluateCallback on_progress,
+             PictureCallback on_picture)
+      : pipeline_(pipeline),
+        options_(options),
+        on_progress_(std::move(on_progress)),
+        on_picture_(std::move(on_picture)),
+        suite_(make_caption_suite(options.prompts, options.seed)),
+        request_{.prompts = {}, .seeds = {}, .steps = options.steps, .guidance = options.guidance},
+        inputs_{.run = options.calibration, .moments = {}} {}
+
+  Json run() {
+    const auto methods = choose_methods(options_.methods);
+    Json report = describe(pipeline_, options_);
+    restore_dense(pipeline_);
+    if (std::any_of(methods.begin(), methods.end(),
+                    [](const Method* method) { return method->reads_moments; })) {
+      inputs_.moments = collect_input_moments(pipeline_, inputs_.run, [&](int finished, int steps) {
+        progress("calibrate", finished, steps);
+      });
+      report["calibration"] = describe(inputs_.run);
+      report["inputs"] = describe(inputs_.moments);
+    }
+    record_dense();
+    report["methods"] = Json::array();
+    for (const Method* method : methods) report["methods"].push_back(measure(*method));
+    return report;
+  }
+
+ private:
+  void progress(const std::string& stage, std::int64_t finished, std::int64_t all) const {
+    if (on_progress_) on_progress_(stage, finished, all);
+  }
+
+  void record_dense() {
+    std::vector<Image> scenes;
+    for (const Scene& scene : suite_.scenes) scenes.push_back(render(scene));
+    references_.scene_features = picture_features(scenes);
+    const int count = std::min(options_.velocity_prompts, options_.prompts);
+    if (count == 0) return;
+    GenerateRequest request = request_;
+    request.width = request.height = pipeline_.trained_size;
+    for (int i = 0; i < count; ++i) {
+      request.prompts.push_back(suite_.captions[static_cast<std::size_t>(i)]);
+      request.seeds.push_back(static_cast<std::uint64_t>(i));
+    }
+    trajectory_ = record_trajectory(
+        pipeline_, request, options_.batch,
+        [&](int finished, int steps) { progress("dense trajectory", finished, steps); });
+  }
+
+  Json measure(const Method& method) {
+    progress(method.name + ": prepare", 0, 1);
+    Json entry = {{"name", method.name},
+                  {"kind", to_string(method.kind)},
+                  {"description", method.description},
+                  {"relative_cost", method.prepare(pipeline_, inputs_)}};
+    if (trajectory_) {
+      const auto records = static_cast<std::int64_t>(trajectory_->records.size());
+      const VelocityError error =
+          measure_velocity_error(pipeline_, *trajectory_, [&](std::size_t finished) {
+            progress(method.name + ": velocity", static_cast<std::int64_t>(finished), records);
+          });
+      entry.update(to_json(error));
+    }
+    const AccuracyRun run = measure_caption_accuracy(
+        pipeline_, suite_, request_, options_.batch,
+        [&](int finished) { progress(method.name + ": pictures", finished, options_.prompts); });
+    restore_dense(pipeline_);
+    if (references_.dense.empty()) references_.dense = run.images;
+    entry.update(score_pictures(run, references_));
+    if (on_picture_) {
+      for (std::size_t i = 0; i < run.images.size(); ++i)
+        on_picture_(method.name, i, run.images[i]);
+    }
+    return entry;
+  }
+
+  Pipeline& pipeline_;
+  const EvaluateOptions& options_;
+  EvaluateCallback on_progress_;
+  PictureCallback on_picture_;
+  CaptionSuite suite_;
+  GenerateRequest request_;
+  MethodInputs inputs_;
+  PictureReferences references_;
+  std::optional<DenseTrajectory> trajectory_;
+};
 
 }  // namespace
 
-nlohmann::ordered_json evaluate_modes(Pipeline& pipeline, const EvaluateOptions& options,
-                                      const EvaluateCallback& on_image) {
-  const CaptionSuite suite = make_caption_suite(options.prompts, options.seed);
-  const GenerateRequest request{
-      .prompts = {}, .seeds = {}, .steps = options.steps, .guidance = options.guidance};
-  nlohmann::ordered_json report = {{"model", pipeline.name},
-                                   {"rtlynx", version()},
-                                   {"parameters", pipeline.parameter_count()},
-                                   {"prompts", options.prompts},
-                                   {"prompt_seed", options.seed},
-                                   {"steps", options.steps},
-                                   {"guidance", options.guidance},
-                                   {"device", pipeline.device_name()},
-                                   {"dtype", pipeline.dtype_name()}};
-  std::vector<std::string> order = options.modes;
-  std::stable_partition(order.begin(), order.end(),
-                        [](const std::string& mode) { return mode == "dense"; });
-  nlohmann::ordered_json modes;
-  std::vector<Image> dense;
-  for (const auto& name : order) {
-    apply_paper_flux_recipe(*pipeline.transformer, linear_mode_from_string(name));
-    const AccuracyRun run =
-        measure_caption_accuracy(pipeline, suite, request, options.batch, [&](int finished) {
-          if (on_image) on_image(name, finished);
-        });
-    nlohmann::ordered_json entry = to_json(run.score);
-    report["caption_accuracy_" + name] = entry["shape_color_position"];
-    if (name == "dense") {
-      dense = run.images;
-    } else if (!dense.empty()) {
-      add_paired_metrics(entry, dense, run.images);
-    }
-    modes[name] = std::move(entry);
+Json evaluate_methods(Pipeline& pipeline, const EvaluateOptions& options,
+                      const EvaluateCallback& on_progress, const PictureCallback& on_picture) {
+  if (options.prompts < 1) {
+    throw UsageError("evaluate: required at least one prompt, got " +
+                     std::to_string(options.prompts));
   }
-  report["modes"] = std::move(modes);
-  return report;
+  return Evaluation(pipeline, options, on_progress, on_picture).run();
 }
 
 }  // namespace rtlynx

@@ -33,6 +33,8 @@ TEST(CaptionAccuracy, NoiseScoresNothing) {
       pipeline, suite, {.prompts = {}, .seeds = {}, .steps = 1}, 4, [&](int n) { finished = n; });
   EXPECT_EQ(finished, 10);
   EXPECT_EQ(run.images.size(), 10U);
+  EXPECT_EQ(run.scores.size(), 10U);
+  EXPECT_EQ(run.scores[3].shape_color_position.total, 1);
   EXPECT_EQ(run.score.shape_color_position.total, 10);
   EXPECT_EQ(run.score.shape_color_position.right, 0);
   EXPECT_EQ(to_json(run.score)["shape_color_position"], 0.0);

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "study/method_scores.h"
+
+#include <cmath>
+#include <numeric>
+#include <string>
+
+#include "base/error.h"
+#include "metrics/bootstrap.h"
+#include "metrics/high_frequency_error.h"
+#include "metrics/psnr.h"
+#include "metrics/ssim.h"
+#include "study/frechet_distance.h"
+#include "study/picture_features.h"
+
+namespace rtlynx {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json as_json(const Interval& interval) { return Json::array({interval.low, interval.high}); }
+
+// Mean and interval of the finite values; null without any.
+void add_mean(Json& scores, const std::string& name, std::vector<double> values) {
+  std::erase_if(values, [](double value) { return !std::isfinite(value); });
+  if (values.empty()) {
+    scores[name] = nullptr;
+    scores[name + "_interval"] = nullptr;
+    return;
+  }
+  scores[name] =
+      std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+  scores[name + "_interval"] = as_json(bootstrap_mean(values));
+}
+
+}  // namespace
+
+Json to_json(const VelocityError& error) {
+  Json by_step = Json::array();
+  for (const SquaredError& step : error.by_step) by_step.push_back(step.relative());
+  const Interval interval =
+      bootstrap_interval(error.by_prompt.size(),
+                         [&](std::span<const std::size_t> drawn) { return error.relative(drawn); });
+  return {{"velocity_error", error.relative()},
+          {"velocity_error_interval", as_json(interval)},
+          {"velocity_error_by_step", std::move(by_step)}};
+}
+
+Json score_pictures(const AccuracyRun& run, const PictureReferences& references) {
+  require(run.images.size() == references.dense.size(), "score_pictures",
+          std::to_string(references.dense.size()) + " pictures, as of the dense model",
+          std::to_string(run.images.size()));
+  std::vector<double> right, decibels, similarities, detail;
+  for (std::size_t i = 0; i < run.images.size(); ++i) {
+    right.push_back(run.scores[i].shape_color_position.rate());
+    decibels.push_back(psnr(references.dense[i], run.images[i]));
+    similarities.push_back(ssim(references.dense[i], run.images[i]));
+    detail.push_back(high_frequency_error(references.dense[i], run.images[i]));
+  }
+  Json scores;
+  add_mean(scores, "psnr", decibels);
+  add_mean(scores, "ssim", similarities);
+  add_mean(scores, "high_frequency_error", detail);
+  scores["frechet_distance"] = nullptr;
+  if (run.images.size() >= 2) {
+    scores["frechet_distance"] =
+        frechet_distance(references.scene_features, picture_features(run.images));
+  }
+  add_mean(scores, "caption_accuracy", right);
+  scores["captions"] = to_json(run.score);
+  return scores;
+}
+
+}  // namespace rtlynx

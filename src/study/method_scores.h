@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include "study/caption_accuracy.h"
+#include "study/velocity_error.h"
+
+namespace rtlynx {
+
+/// What the pictures of a method are held against: those of the dense model from the same noise,
+/// and the scenes that the captions describe, as the drawing program draws them.
+struct PictureReferences {
+  std::vector<Image> dense;
+  torch::Tensor scene_features;  // picture_features [n, F] of the scenes
+};
+
+/// {"velocity_error": ..., "velocity_error_interval": [low, high], "velocity_error_by_step":
+/// [...]}: the interval is a bootstrap over prompts.
+nlohmann::ordered_json to_json(const VelocityError& error);
+
+/// caption_accuracy (shape, colour and position right, nothing else there), psnr (dB, over pictures
+/// that differ), ssim and high_frequency_error to the dense pictures, each a mean over pictures
+/// with its "_interval" (95 %, bootstrap over pictures); frechet_distance to the scenes; and
+/// captions, the shares right of every attribute. What cannot be had, such as the PSNR of equal
+/// pictures, is null.
+nlohmann::ordered_json score_pictures(const AccuracyRun& run, const PictureReferences& references);
+
+}  // namespace rtlynx

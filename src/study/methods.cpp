@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "study/methods.h"
+
+#include <algorithm>
+#include <map>
+
+#include "base/error.h"
+#include "compensate/fixed_choice.h"
+#include "compensate/weight24.h"
+#include "models/input_group.h"
+#include "models/recipe.h"
+
+namespace rtlynx {
+namespace {
+
+// 2 % of the hidden size, rounded up to a multiple of 16.
+std::int64_t default_rank(std::int64_t hidden_dim) { return (hidden_dim + 799) / 800 * 16; }
+
+/// What becomes of one layer: a dense weight with the same outputs, and what it would cost.
+struct Rival {
+  torch::Tensor weight;  // [N, K]
+  double relative_flops = 1;
+};
+
+/// From a weight [N, K], the second moment [K, K] of its inputs, and the rank that low ranks get.
+using MakeRival = std::function<Rival(const torch::Tensor& weight, const torch::Tensor& moment,
+                                      std::int64_t rank)>;
+
+Rival as_rival(const PrunedWeight& pruned) {
+  return {.weight = pruned.effective(), .relative_flops = pruned.relative_flops()};
+}
+
+Rival as_rival(const FixedChoice& fixed) {
+  return {.weight = fixed.weight, .relative_flops = fixed.relative_flops};
+}
+
+/// Second moments of the layers' inputs, each computed once.
+class MomentsByLayer {
+ public:
+  explicit MomentsByLayer(const GroupMoments& moments) : moments_(moments) {}
+
+  const torch::Tensor& of(const std::string& layer) {
+    torch::Tensor& known = means_[input_group(layer)];
+    if (!known.defined()) known = find(layer).second_moment();
+    return known;
+  }
+  double tokens(const std::string& layer) const { return static_cast<double>(find(layer).tokens); }
+
+ private:
+  const InputMoments& find(const std::string& layer) const {
+    const auto found = moments_.find(input_group(layer));
+    if (found == moments_.end()) fail("method", "second moments of " + input_group(layer), "none");
+    return found->second;
+  }
+
+  const GroupMoments& moments_;
+  std::map<std::string, torch::Tensor> means_;
+};
+
+double replace_layers(Pipeline& pipeline, const MethodInputs& inputs, const MakeRival& make) {
+  const torch::NoGradGuard no_grad;
+  MomentsByLayer moments(inputs.moments);
+  const std::int64_t rank = default_rank(pipeline.transformer->config().hidden_dim());
+  double spent = 0, whole = 0;
+  for (auto& [name, linear] : named_linears(*pipeline.transformer)) {
+    if (!in_paper_flux_recipe(name)) continue;
+    const Rival rival = make(linear->weight, moments.of(name), rank);
+    linear->set_replacement(rival.weight);
+    linear->set_mode(LinearMode::replaced);
+    const double products = static_cast<double>(linear->weight.numel()) * moments.tokens(name);
+    spent += rival.relative_flops * products;
+    whole += products;
+  }
+  return spent / whole;
+}
+
+Method plain(LinearMode mode, Method::Kind kind, double cost, std::string description) {
+  return {.name = std::string(to_string(mode)),
+          .kind = kind,
+          .description = std::move(description),
+          .prepare = [mode, cost](Pipeline& pipeline, const MethodInputs&) {
+            apply_paper_flux_recipe(*pipeline.transformer, mode);
+            return cost;
+          }};
+}
+
+Method rival(std::string name, Method::Kind kind, std::string description, MakeRival make) {
+  return {.name = std::move(name),
+          .kind = kind,
+          .description = std::move(description),
+          .reads_moments = true,
+          .prepare = [make = std::move(make)](Pipeline& pipeline, const MethodInputs& inputs) {
+            return replace_layers(pipeline, inputs, make);
+          }};
+}
+
+using torch::Tensor;
+
+std::vector<Method> weight_methods() {
+  constexpr auto kKind = Method::Kind::weight24;
+  std::vector<Method> methods;
+  const auto add = [&](std::string name, std::string description, MakeRival make) {
+    methods.push_back(rival(std::move(name), kKind, std::move(description), std::move(make)));
+  };
+  add("magnitude", "largest weights",
+      [](const Tensor& w, const Tensor&, auto) { return as_rival(prune_by_magnitude(w)); });
+  add("wanda", "weights times input norms",
+      [](const Tensor& w, const Tensor& c, auto) { return as_rival(prune_by_wanda(w, c)); });
+  add("ria", "weights relative to row and column, times input norms to 1/2",
+      [](const Tensor& w, const Tensor& c, auto) { return as_rival(prune_by_ria(w, c)); });
+  add("ria-permuted", "RIA with channels dealt out to groups; permutes inputs at run time",
+      [](const Tensor& w, const Tensor& c, auto) {
+        return as_rival(prune_by_ria(w, c, ChannelOrder::snake));
+      });
+  add("bawa-style", "our reconstruction of BaWA, whose code is not public",
+      [](const Tensor& w, const Tensor& c, auto) {
+        return as_rival(prune_bawa_style(w, c, search_bawa_exponents(w, c)));
+      });
+  add("sparsegpt", "kept weights make up for those that go",
+      [](const Tensor& w, const Tensor& c, auto) { return as_rival(prune_by_sparse_gpt(w, c)); });
+  add("slim", "Wanda and a low rank of a tenth of d, its saliency form",
+      [](const Tensor& w, const Tensor& c, auto) { return as_rival(prune_by_slim(w, c)); });
+  add("wanda+lora", "Wanda and the closest low rank to what it lost",
+      [](const Tensor& w, const Tensor& c, std::int64_t rank) {
+        return as_rival(with_low_rank(prune_by_wanda(w, c), w, c, rank));
+      });
+  add("sparsegpt+lora", "SparseGPT and the closest low rank to what it lost",
+      [](const Tensor& w, const Tensor& c, std::int64_t rank) {
+        return as_rival(with_low_rank(prune_by_sparse_gpt(w, c), w, c, rank));
+      });
+  return methods;
+}
+
+std::vector<Method> fixed_methods() {
+  constexpr auto kKind = Method::Kind::fixed_choice;
+  return {
+      rival("fixed-low-rank", kKind, "closest low rank with half of the multiplications",
+            [](const Tensor& w, const Tensor& c, auto) { return as_rival(fix_low_rank(w, c)); }),
+      rival(
+          "fixed-half", kKind, "the stronger half of the axes of each block of 64, refitted",
+          [](const Tensor& w, const Tensor& c, auto) { return as_rival(fix_half_of_axes(w, c)); })};
+}
+
+std::vector<Method> make_methods() {
+  std::vector<Method> methods = {
+      plain(LinearMode::dense, Method::Kind::dense, 1.0, "the model as it is"),
+      plain(LinearMode::naive, Method::Kind::activation24, 0.5,
+            "the two largest of every four channels of each token"),
+      plain(LinearMode::norm, Method::Kind::activation24, 0.5,
+            "the same, scaled to each token's norm")};
+  for (auto more : {weight_methods(), fixed_methods()}) {
+    std::move(more.begin(), more.end(), std::back_inserter(methods));
+  }
+  return methods;
+}
+
+}  // namespace
+
+std::string_view to_string(Method::Kind kind) {
+  switch (kind) {
+    case Method::Kind::dense:
+      return "dense";
+    case Method::Kind::activation24:
+      return "activation 2:4";
+    case Method::Kind::weight24:
+      return "weight 2:4";
+    case Method::Kind::fixed_choice:
+      return "fixed choice";
+  }
+  fail("Method::Kind", "one of the enumerators", std::to_string(static_cast<int>(kind)));
+}
+
+std::span<const Method> all_methods() {
+  static const std::vector<Method> methods = make_methods();
+  return methods;
+}
+
+const Method& find_method(std::string_view name) {
+  const auto methods = all_methods();
+  const auto found = std::find_if(methods.begin(), methods.end(),
+                                  [&](const Method& method) { return method.name == name; });
+  if (found != methods.end()) return *found;
+  std::string names;
+  for (const Method& method : methods) names += (names.empty() ? "" : ", ") + method.name;
+  throw UsageError("method: required one of " + names + ", got " + std::string(name));
+}
+
+void restore_dense(Pipeline& pipeline) {
+  apply_paper_flux_recipe(*pipeline.transformer, LinearMode::dense);
+}
+
+}  // namespace rtlynx

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <functional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "compensate/moments.h"
+#include "study/calibration_run.h"
+
+namespace rtlynx {
+
+/// What a method may learn from: the training split, never the captions that it is judged by.
+struct MethodInputs {
+  CalibrationRun run;
+  GroupMoments
+      moments;  ///< of the dense model's inputs over the run; empty if no method reads them
+};
+
+/// One way to make the recipe's layers cheaper, as evaluations list it.
+struct Method {
+  enum class Kind { dense, activation24, weight24, fixed_choice };
+
+  std::string name;  ///< as options and reports spell it
+  Kind kind = Kind::dense;
+  std::string description;
+  bool reads_moments = false;
+  /// Makes a model with dense layers work by this method. Returns the multiplications of the
+  /// recipe's layers relative to dense ones; choosing, permuting and scaling are not counted.
+  std::function<double(Pipeline& pipeline, const MethodInputs& inputs)> prepare;
+};
+
+/// "dense", "activation 2:4", "weight 2:4" or "fixed choice".
+std::string_view to_string(Method::Kind kind);
+
+/// All methods, dense first.
+std::span<const Method> all_methods();
+
+/// Throws UsageError that lists the names for one that is not among them.
+const Method& find_method(std::string_view name);
+
+/// Makes every layer dense again, with the model's own weights.
+void restore_dense(Pipeline& pipeline);
+
+}  // namespace rtlynx
