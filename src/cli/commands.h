@@ -10,6 +10,7 @@ namespace rtlynx::cli {
 /// Each adds one subcommand to `app`; the work runs in the subcommand's callback and reports
 /// failure by throwing UsageError (exit code 2) or Error (exit code 1).
 void add_generate(CLI::App& app);
+void add_analyze(CLI::App& app);
 void add_evaluate(CLI::App& app);
 void add_train_mini(CLI::App& app);
 void add_bench(CLI::App& app);

@@ -26,6 +26,7 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   app.footer("Example:\n  rtlynx generate --compare --prompt \"a large red circle top left\"");
   rtlynx::cli::add_generate(app);
+  rtlynx::cli::add_analyze(app);
   rtlynx::cli::add_evaluate(app);
   rtlynx::cli::add_train_mini(app);
   rtlynx::cli::add_bench(app);

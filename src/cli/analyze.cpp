@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "study/analyze.h"
+
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <optional>
+
+#include "cli/commands.h"
+#include "cli/model_options.h"
+#include "cli/output.h"
+#include "cli/progress.h"
+#include "io/file.h"
+#include "study/analysis_charts.h"
+
+namespace rtlynx::cli {
+namespace {
+
+struct AnalyzeArguments {
+  ModelOptions model;
+  AnalyzeOptions analyze;
+  std::string output;
+  std::string plots;
+  bool json = false;
+};
+
+void print_inputs(const nlohmann::ordered_json& report) {
+  fmt::print("{:44} {:>6} {:>8} {:>9} {:>6} {:>6}\n", "input", "width", "kurtosis", "near zero",
+             "kept", "rank");
+  for (const auto& input : report["inputs"]) {
+    const auto& spread = input["distribution"];
+    fmt::print("{:44} {:6} {:8.2f} {:9.3f} {:6.3f} {:6.1f}\n", input["name"].get<std::string>(),
+               input["channels"].get<int>(), spread["kurtosis"].get<double>(),
+               spread["near_zero"].get<double>(), spread["kept_energy"].get<double>(),
+               input["effective_rank"].get<double>());
+  }
+}
+
+void print_layers(const nlohmann::ordered_json& report) {
+  fmt::print("{:44} {:>6} {:>9} {:>7} {:>7} {:>7}\n", "layer", "kept", "magnitude", "Wanda",
+             "naive", "norm");
+  for (const auto& layer : report["layers"]) {
+    const auto error = [&](const char* treatment) {
+      return layer["errors"][treatment]["total"].get<double>();
+    };
+    fmt::print("{:44} {:6.3f} {:9.3f} {:7.3f} {:7.3f} {:7.3f}\n", layer["name"].get<std::string>(),
+               layer["distribution"]["kept_energy"].get<double>(), error("weight_magnitude"),
+               error("weight_wanda"), error("activation_naive"), error("activation_norm"));
+  }
+}
+
+void analyze_model(const AnalyzeArguments& arguments) {
+  if (!arguments.output.empty()) check_output_folder("--output", arguments.output);
+  if (!arguments.plots.empty()) check_output_folder("--plots", arguments.plots);
+  Pipeline pipeline = arguments.model.load();
+  nlohmann::ordered_json report;
+  {
+    std::optional<ProgressBar> bar;
+    report = analyze(pipeline, arguments.analyze, [&](int finished, int steps) {
+      if (!bar) bar.emplace("analyze", steps);
+      bar->update(finished);
+    });
+  }
+  if (!arguments.output.empty()) write_file_atomically(arguments.output, report.dump(2) + "\n");
+  if (!arguments.plots.empty()) {
+    std::filesystem::create_directories(arguments.plots);
+    for (const NamedChart& chart : analysis_charts(report, "analyze")) {
+      write_file_atomically(std::filesystem::path(arguments.plots) / (chart.name + ".svg"),
+                            chart.svg);
+    }
+  }
+  if (arguments.json) {
+    fmt::print("{}\n", report.dump(2));
+    return;
+  }
+  print_inputs(report);
+  fmt::print("\n");
+  print_layers(report);
+}
+
+}  // namespace
+
+void add_analyze(CLI::App& app) {
+  auto arguments = std::make_shared<AnalyzeArguments>();
+  AnalyzeOptions& options = arguments->analyze;
+  CLI::App* command = app.add_subcommand(
+      "analyze", "Show how far a model's weights and activations lend themselves to 2:4");
+  command->add_option("--prompts", options.run.prompts, "Training captions to draw")
+      ->check(CLI::Range(1, 100000))
+      ->capture_default_str();
+  command->add_option("--seed", options.run.seed, "Seed of the list of captions")
+      ->capture_default_str();
+  command->add_option("--steps", options.run.steps, "Denoising steps")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  command->add_option("--guidance", options.run.guidance, "Classifier-free guidance; 1 is off")
+      ->check(CLI::Range(0.0, 100.0))
+      ->capture_default_str();
+  command->add_option("--batch", options.run.batch, "Images drawn at once")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  command
+      ->add_option("--rows", options.rows, "Tokens of each input, batch and step that errors use")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  command->add_option("-o,--output", arguments->output, "Write the report as JSON to this file");
+  command->add_option("--plots", arguments->plots, "Write the charts as SVG to this folder");
+  command->add_flag("--json", arguments->json, "Print the report as JSON");
+  arguments->model.add_to(*command);
+  command->footer(
+      "Example:\n"
+      "  rtlynx analyze --prompts 16 -o analysis.json --plots analysis\n"
+      "kept: share of the energy that the 2 largest of every 4 values hold, 0.867 for a Gaussian;\n"
+      "near zero: share below a tenth of the root mean square; rank: directions that an input\n"
+      "uses. Errors are relative, of one layer's output: weights pruned by magnitude and Wanda,\n"
+      "activations naive and with norm, without any compensation.");
+  command->callback([arguments] { analyze_model(*arguments); });
+}
+
+}  // namespace rtlynx::cli

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "study/analyze.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <map>
+#include <string_view>
+
+#include "base/error.h"
+#include "compensate/second_moment.h"
+#include "compensate/weight24.h"
+#include "models/input_group.h"
+#include "models/recipe.h"
+#include "ops/ops.h"
+#include "rtlynx/version.h"
+#include "study/distribution.h"
+#include "study/input_moments.h"
+#include "study/velocity_error.h"
+
+namespace rtlynx {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr std::array<std::string_view, 4> kTreatments = {"weight_magnitude", "weight_wanda",
+                                                         "activation_naive", "activation_norm"};
+
+/// The squared errors of one layer under every treatment, by step.
+class LayerErrors {
+ public:
+  LayerErrors(const SparseLinear& linear, const torch::Tensor& moment, int steps)
+      : linear_(linear),
+        magnitude_(pruned(prune_by_magnitude(linear->weight))),
+        wanda_(pruned(prune_by_wanda(linear->weight, moment))) {
+    for (auto& by_step : errors_) by_step.resize(static_cast<std::size_t>(steps));
+  }
+
+  /// x [n, K].
+  void add(const torch::Tensor& x, int step) {
+    const torch::Tensor output = x.matmul(linear_->weight.t());
+    const double whole = output.square().sum(torch::kFloat64).item<double>();
+    const auto [kept, scale] = ops::sparsify24(x, /*norm=*/true);
+    const torch::Tensor selected = kept.matmul(linear_->weight.t());
+    const std::array<torch::Tensor, kTreatments.size()> outputs = {
+        x.matmul(magnitude_.t()), x.matmul(wanda_.t()), selected,
+        selected * scale.unsqueeze(1).to(selected.scalar_type())};
+    for (std::size_t i = 0; i < outputs.size(); ++i) {
+      errors_[i][static_cast<std::size_t>(step)] +=
+          SquaredError{.wrong = (outputs[i] - output).square().sum(torch::kFloat64).item<double>(),
+                       .whole = whole};
+    }
+  }
+
+  SquaredError at(std::size_t treatment, std::size_t step) const {
+    return errors_[treatment][step];
+  }
+
+  Json to_json() const {
+    Json report;
+    for (std::size_t i = 0; i < kTreatments.size(); ++i) {
+      SquaredError total;
+      Json by_step = Json::array();
+      for (const SquaredError& step : errors_[i]) {
+        total += step;
+        by_step.push_back(step.relative());
+      }
+      report[std::string(kTreatments[i])] = {{"total", total.relative()},
+                                             {"by_step", std::move(by_step)}};
+    }
+    return report;
+  }
+
+ private:
+  torch::Tensor pruned(const PrunedWeight& weight) const {
+    return weight.effective().to(linear_->weight.scalar_type());
+  }
+
+  SparseLinear linear_;
+  torch::Tensor magnitude_, wanda_;  // [N, K]
+  std::array<std::vector<SquaredError>, kTreatments.size()> errors_;
+};
+
+// At most `rows` of the tokens of x [..., K], evenly spaced -> [n, K].
+torch::Tensor some_rows(const torch::Tensor& x, std::int64_t rows) {
+  const torch::Tensor all = x.reshape({-1, x.size(-1)});
+  const std::int64_t stride = std::max<std::int64_t>(1, (all.size(0) + rows - 1) / rows);
+  return all.slice(/*dim=*/0, /*start=*/0, /*end=*/all.size(0), stride);
+}
+
+class Analysis {
+ public:
+  Analysis(Pipeline& pipeline, const AnalyzeOptions& options, const StepCallback& on_step)
+      : pipeline_(pipeline), options_(options), on_step_(on_step) {}
+
+  Json run() {
+    const torch::NoGradGuard no_grad;
+    // Two passes over the same pictures: Wanda has to know all inputs before its errors are taken.
+    moments_ = collect_input_moments(pipeline_, options_.run,
+                                     [&](int finished, int steps) { report(finished, 2 * steps); });
+    for (const auto& [name, linear] : named_linears(*pipeline_.transformer)) {
+      if (!in_paper_flux_recipe(name)) continue;
+      const torch::Tensor moment = moments_.at(input_group(name)).second_moment();
+      layers_.emplace_back(name, LayerErrors(linear, moment, options_.run.steps));
+      index_[name] = layers_.size() - 1;
+      weights_.emplace_back().add(linear->weight);
+    }
+    observe();
+    return describe();
+  }
+
+ private:
+  void report(int finished, int steps) const {
+    if (on_step_) on_step_(finished, steps);
+  }
+
+  void observe() {
+    int step = 0;
+    std::map<std::string, std::string> first_of;  // the layer by which a group is seen
+    for (const auto& [name, errors] : layers_) first_of.emplace(input_group(name), name);
+    observe_inputs(
+        pipeline_, options_.run, [&](const std::string& layer) { return index_.contains(layer); },
+        [&](const std::string& layer, const torch::Tensor& x) {
+          const torch::Tensor rows = some_rows(x, options_.rows);
+          layers_[index_.at(layer)].second.add(rows, step);
+          const std::string group = input_group(layer);
+          if (first_of.at(group) == layer) inputs_[group].add(rows);
+        },
+        [&](int finished, int steps) {
+          step = finished % options_.run.steps;
+          report(steps + finished, 2 * steps);
+        });
+  }
+
+  Json describe() const {
+    const CalibrationRun& run = options_.run;
+    Json analysis = {{"model", pipeline_.name},
+                     {"rtlynx", version()},
+                     {"prompts", run.prompts},
+                     {"prompt_seed", run.seed},
+                     {"steps", run.steps},
+                     {"guidance", run.guidance},
+                     {"device", pipeline_.device_name()},
+                     {"dtype", pipeline_.dtype_name()},
+                     {"gaussian_kept_energy", kGaussianKeptEnergy},
+                     {"edges", Distribution::edges()}};
+    analysis["inputs"] = Json::array();
+    for (const auto& [name, distribution] : inputs_) {
+      const torch::Tensor moment = moments_.at(name).second_moment();
+      analysis["inputs"].push_back({{"name", name},
+                                    {"channels", moment.size(0)},
+                                    {"tokens", moments_.at(name).tokens},
+                                    {"effective_rank", effective_rank(moment)},
+                                    {"participation_ratio", participation_ratio(moment)},
+                                    {"distribution", distribution.to_json()}});
+    }
+    analysis["layers"] = Json::array();
+    for (std::size_t i = 0; i < layers_.size(); ++i) {
+      analysis["layers"].push_back({{"name", layers_[i].first},
+                                    {"input", input_group(layers_[i].first)},
+                                    {"distribution", weights_[i].to_json()},
+                                    {"errors", layers_[i].second.to_json()}});
+    }
+    for (std::size_t i = 0; i < kTreatments.size(); ++i) {
+      analysis["errors_by_step"][std::string(kTreatments[i])] = errors_by_step(i);
+    }
+    return analysis;
+  }
+
+  // Root mean square over layers.
+  std::vector<double> errors_by_step(std::size_t treatment) const {
+    std::vector<double> errors;
+    for (std::size_t step = 0; step < static_cast<std::size_t>(options_.run.steps); ++step) {
+      double sum = 0;
+      for (const auto& [name, layer] : layers_) {
+        const double error = layer.at(treatment, step).relative();
+        sum += error * error;
+      }
+      errors.push_back(std::sqrt(sum / static_cast<double>(layers_.size())));
+    }
+    return errors;
+  }
+
+  Pipeline& pipeline_;
+  const AnalyzeOptions& options_;
+  const StepCallback& on_step_;
+  GroupMoments moments_;
+  std::vector<std::pair<std::string, LayerErrors>> layers_;
+  std::vector<Distribution> weights_;         // of layers_
+  std::map<std::string, std::size_t> index_;  // into layers_
+  std::map<std::string, Distribution> inputs_;
+};
+
+}  // namespace
+
+Json analyze(Pipeline& pipeline, const AnalyzeOptions& options, const StepCallback& on_step) {
+  require(options.rows >= 1, "analyze", "at least one token of each input",
+          std::to_string(options.rows));
+  return Analysis(pipeline, options, on_step).run();
+}
+
+}  // namespace rtlynx
