@@ -28,6 +28,7 @@ int main(int argc, char** argv) {
   rtlynx::cli::add_generate(app);
   rtlynx::cli::add_analyze(app);
   rtlynx::cli::add_evaluate(app);
+  rtlynx::cli::add_report(app);
   rtlynx::cli::add_train_mini(app);
   rtlynx::cli::add_bench(app);
   rtlynx::cli::add_info(app);

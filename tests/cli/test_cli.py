@@ -57,7 +57,7 @@ class CliTest(unittest.TestCase):
 
 class HelpTest(CliTest):
     def test_every_command_has_help_with_an_example(self):
-        for command in ("generate", "evaluate", "train-mini", "bench", "info"):
+        for command in ("generate", "analyze", "evaluate", "report", "train-mini", "bench", "info"):
             result = run(command, "--help")
             self.assertEqual(result.returncode, 0)
             self.assertIn(f"rtlynx {command}", result.stdout)
@@ -281,6 +281,44 @@ class EvaluateTest(CliTest):
 
     def test_unknown_methods_are_refused(self):
         self.assert_refused(run("evaluate", "--methods", "sorcery"), 2, "sorcery", "sparsegpt")
+
+
+class StudyTest(CliTest):
+    """A tiny model of its own: what matters here is that the commands fit together."""
+
+    def test_evaluate_analyze_and_report(self):
+        model, pictures = self.folder / "mini", self.folder / "pictures"
+        run("train-mini", *TrainTest.TINY, "-o", model)
+        common = ["--model", model, "--device", "cpu", "--steps", 2]
+        result = run("evaluate", *common, "--prompts", 2, "--calibration-prompts", 1, "--methods",
+                     "norm,wanda", "-o", self.folder / "metrics.json", "--pictures", pictures,
+                     "--keep", 1)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(sorted(path.name for path in pictures.iterdir()),
+                         ["dense-0000.png", "norm-0000.png", "wanda-0000.png"])
+        result = run("analyze", *common, "--prompts", 1, "-o", self.folder / "analysis.json",
+                     "--plots", self.folder / "plots")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertRegex(result.stdout, r"transformer_blocks\.0\.attn\.to_qkv +64 ")
+        self.assertEqual(sorted(path.name for path in (self.folder / "plots").iterdir()),
+                         ["distribution.svg", "error-by-layer.svg", "error-by-step.svg",
+                          "kept-energy.svg"])
+        result = run("report", self.folder / "metrics.json", "--analysis",
+                     self.folder / "analysis.json", "--pictures", pictures, "-o",
+                     self.folder / "report.html")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        page = (self.folder / "report.html").read_text()
+        self.assertEqual(page.count("data:image/png;base64,"), 3)
+        self.assertEqual(page.count("<svg"), 6)
+        for part in ("<!DOCTYPE html>", "wanda", "2 largest of every 4 keep", "Gaussian"):
+            self.assertIn(part, page)
+
+    def test_reports_need_an_evaluation(self):
+        (self.folder / "other.json").write_text("{}")
+        result = run("report", self.folder / "other.json", "-o", self.folder / "report.html")
+        self.assert_refused(result, 1, "other.json", "rtlynx evaluate")
+        self.assert_refused(run("report", self.folder / "none.json"), 1, "none.json")
+        self.assertEqual(self.files(), ["other.json"])
 
 
 class TrainTest(CliTest):

@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "study/report.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <string_view>
+
+#include "base/error.h"
+#include "io/base64.h"
+#include "io/png.h"
+#include "plot/bar_chart.h"
+#include "plot/line_chart.h"
+#include "plot/svg.h"
+#include "study/analysis_charts.h"
+#include "study/caption_accuracy.h"
+
+namespace rtlynx {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr std::string_view kStyle =
+    "body{font-family:sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:#222}"
+    "table{border-collapse:collapse;margin:1em 0}"
+    "th,td{padding:4px 10px;border-bottom:1px solid #ddd;text-align:right}"
+    "th:first-child,td:first-child,.left{text-align:left}"
+    "small{color:#666}dt{font-weight:bold}dd{margin:0 0 .6em 1.2em}"
+    ".wide{overflow-x:auto}img{image-rendering:pixelated;width:128px;height:128px;display:block}"
+    ".grid td,.grid th{padding:3px;border:0;text-align:center;vertical-align:top;max-width:128px}";
+
+/// A column of the table of methods.
+struct Column {
+  const char* key;
+  const char* title;
+  int decimals;
+  double factor;
+};
+constexpr Column kColumns[] = {{"relative_cost", "cost", 2, 1},
+                               {"velocity_error", "velocity error", 4, 1},
+                               {"psnr", "PSNR, dB", 2, 1},
+                               {"ssim", "SSIM", 3, 1},
+                               {"high_frequency_error", "detail error", 3, 1},
+                               {"frechet_distance", "Frechet", 4, 1},
+                               {"caption_accuracy", "captions, %", 1, 100}};
+
+std::string text_of(const Json& value) { return escape_markup(value.get<std::string>()); }
+
+std::string element(std::string_view tag, std::string_view content) {
+  return fmt::format("<{0}>{1}</{0}>\n", tag, content);
+}
+
+// "0.1234" and, in small print, its interval; a dash for what is missing or null.
+std::string cell(const Json& method, const Column& column) {
+  if (!method.contains(column.key) || method.at(column.key).is_null()) return "<td>-</td>";
+  const auto number = [&](const Json& value) {
+    return fmt::format("{:.{}f}", column.factor * value.get<double>(), column.decimals);
+  };
+  std::string content = number(method.at(column.key));
+  const std::string interval = std::string(column.key) + "_interval";
+  if (method.contains(interval) && !method.at(interval).is_null()) {
+    content += fmt::format(" <small>{} to {}</small>", number(method.at(interval).at(0)),
+                           number(method.at(interval).at(1)));
+  }
+  return "<td>" + content + "</td>";
+}
+
+std::string facts(const Json& evaluation) {
+  std::string rows;
+  const auto add = [&](std::string_view name, const std::string& value) {
+    rows += fmt::format("<tr><td>{}</td><td class=\"left\">{}</td></tr>\n", name, value);
+  };
+  add("model", fmt::format("{}, {} parameters", text_of(evaluation.at("model")),
+                           evaluation.at("parameters").get<std::int64_t>()));
+  add("pictures",
+      fmt::format("{} held-out captions (seed {}), {} steps, guidance {:g}",
+                  evaluation.at("prompts").get<int>(),
+                  evaluation.at("prompt_seed").get<std::uint64_t>(),
+                  evaluation.at("steps").get<int>(), evaluation.at("guidance").get<double>()));
+  add("velocity error",
+      fmt::format("over the first {} of them", evaluation.at("velocity_prompts").get<int>()));
+  if (evaluation.contains("calibration")) {
+    add("calibration",
+        fmt::format("{} training captions", evaluation.at("calibration").at("prompts").get<int>()));
+  }
+  add("computed by",
+      fmt::format("rtlynx {}, {}, {}", text_of(evaluation.at("rtlynx")),
+                  text_of(evaluation.at("device")), text_of(evaluation.at("dtype"))));
+  return element("table", rows);
+}
+
+std::string method_table(const Json& evaluation) {
+  std::string head = "<th>method</th><th class=\"left\">kind</th>";
+  for (const Column& column : kColumns) head += fmt::format("<th>{}</th>", column.title);
+  std::string rows = element("tr", head);
+  for (const Json& method : evaluation.at("methods")) {
+    std::string row = fmt::format("<td title=\"{}\">{}</td><td class=\"left\">{}</td>",
+                                  text_of(method.at("description")), text_of(method.at("name")),
+                                  text_of(method.at("kind")));
+    for (const Column& column : kColumns) row += cell(method, column);
+    rows += element("tr", row);
+  }
+  return "<div class=\"wide\">" + element("table", rows) + "</div>\n";
+}
+
+std::string how_to_read(const Json& evaluation) {
+  std::string list;
+  const auto add = [&](std::string_view term, const std::string& meaning) {
+    list += fmt::format("<dt>{}</dt><dd>{}</dd>\n", term, meaning);
+  };
+  add("cost",
+      "Multiplications of the sparsified layers relative to dense ones, on paper. Choosing, "
+      "permuting and scaling are not counted, and no time was measured.");
+  add("velocity error",
+      "Relative L2 error of the transformer's output, before guidance, on the inputs that the "
+      "dense model met from noise to picture.");
+  add("PSNR, SSIM, detail error",
+      "Against the dense model's picture from the same noise; detail error is the relative error "
+      "of the Laplacian. PSNR is the mean over pictures that differ.");
+  add("Frechet",
+      fmt::format("Distance of all pictures from the drawn scenes of the same captions, in the "
+                  "features of {}: ours, not Inception's. It cannot be compared with a published "
+                  "FID, and it falls with the number of pictures.",
+                  text_of(evaluation.at("frechet_features"))));
+  add("captions",
+      "Pictures in which every item has its shape (or word), colour and position, and nothing "
+      "else is drawn.");
+  add("small print", "95 % intervals, bootstrapped over prompts.");
+  std::string methods;
+  for (const Json& method : evaluation.at("methods")) {
+    methods += fmt::format("<dt>{}</dt><dd>{}: {}</dd>\n", text_of(method.at("name")),
+                           text_of(method.at("kind")), text_of(method.at("description")));
+  }
+  return element("dl", list) + element("h3", "Methods") + element("dl", methods);
+}
+
+std::vector<const Json*> methods_with_velocity(const Json& evaluation) {
+  std::vector<const Json*> methods;
+  for (const Json& method : evaluation.at("methods")) {
+    if (method.contains("velocity_error") && method.at("kind") != "dense") {
+      methods.push_back(&method);
+    }
+  }
+  return methods;
+}
+
+std::string velocity_charts(const Json& evaluation) {
+  std::vector<const Json*> methods = methods_with_velocity(evaluation);
+  if (methods.empty()) return {};
+  BarChart bars{.title = "Velocity error",
+                .subtitle = "relative to the dense model; less is better",
+                .axis = "relative error",
+                .series = {"velocity error"},
+                .reference = {},
+                .bar_width = 22};
+  for (const Json* method : methods) {
+    bars.groups.push_back(
+        {method->at("name").get<std::string>(), {method->at("velocity_error").get<double>()}});
+  }
+  std::stable_sort(methods.begin(), methods.end(), [](const Json* a, const Json* b) {
+    return a->at("velocity_error").get<double>() < b->at("velocity_error").get<double>();
+  });
+  constexpr std::size_t kCurves = 4;
+  methods.resize(std::min(methods.size(), kCurves));
+  LineChart curves{.title = "Velocity error over the steps",
+                   .subtitle = "of the methods with the least error",
+                   .x_axis = "step, from noise to picture",
+                   .y_axis = "relative error"};
+  for (int i = 0; i < evaluation.at("steps").get<int>(); ++i) curves.x.push_back(i + 1);
+  for (const Json* method : methods) {
+    curves.series.push_back({method->at("name").get<std::string>(),
+                             method->at("velocity_error_by_step").get<std::vector<double>>()});
+  }
+  return element("h2", "Velocity error") + element("div", to_svg(bars)) +
+         element("div", to_svg(curves));
+}
+
+std::string picture_grid(const ReportParts& parts) {
+  std::size_t columns = 0;
+  for (const auto& [method, pictures] : parts.pictures) {
+    columns = std::max(columns, pictures.size());
+  }
+  if (columns == 0) return {};
+  const CaptionSuite suite = make_caption_suite(
+      static_cast<int>(columns), parts.evaluation.at("prompt_seed").get<std::uint64_t>());
+  std::string head = "<th></th>";
+  for (const std::string& caption : suite.captions) {
+    head += fmt::format("<th><small>{}</small></th>", escape_markup(caption));
+  }
+  std::string rows = element("tr", head);
+  for (const Json& method : parts.evaluation.at("methods")) {
+    const auto found = parts.pictures.find(method.at("name").get<std::string>());
+    if (found == parts.pictures.end()) continue;
+    std::string row = element("th", text_of(method.at("name")));
+    for (std::size_t i = 0; i < found->second.size(); ++i) {
+      row += fmt::format("<td><img alt=\"{}: {}\" src=\"data:image/png;base64,{}\"/></td>",
+                         text_of(method.at("name")), escape_markup(suite.captions[i]),
+                         to_base64(encode_png(found->second[i])));
+    }
+    rows += element("tr", row);
+  }
+  return element("h2", "Pictures") +
+         element("p", "One row per method, one column per caption, all from the same noise.") +
+         "<div class=\"wide\"><table class=\"grid\">" + rows + "</table></div>\n";
+}
+
+std::string input_table(const Json& evaluation) {
+  if (!evaluation.contains("inputs")) return {};
+  std::string rows = element("tr",
+                             "<th>input</th><th>channels</th><th>effective rank</th>"
+                             "<th>participation ratio</th>");
+  for (const Json& input : evaluation.at("inputs")) {
+    rows += element("tr",
+                    fmt::format("<td>{}</td><td>{}</td><td>{:.1f}</td><td>{:.1f}</td>",
+                                text_of(input.at("name")), input.at("channels").get<std::int64_t>(),
+                                input.at("effective_rank").get<double>(),
+                                input.at("participation_ratio").get<double>()));
+  }
+  return element("h2", "How many directions the inputs use") +
+         element("p",
+                 "Where an input uses few of its channels' directions, a fixed choice of them does "
+                 "well: what holds for such a model need not hold for a wide one.") +
+         element("table", rows);
+}
+
+std::string analysis_section(const Json& analysis, const std::string& where) {
+  if (analysis.is_null()) return {};
+  std::string section = element("h2", "Weights and activations");
+  for (const NamedChart& chart : analysis_charts(analysis, where)) {
+    section += "<div class=\"wide\">" + chart.svg + "</div>\n";
+  }
+  return section;
+}
+
+std::string page(const ReportParts& parts, const std::string& where) {
+  const Json& evaluation = parts.evaluation;
+  const std::string title = "rtlynx on " + text_of(evaluation.at("model"));
+  const std::string body = element("h1", title) + facts(evaluation) + element("h2", "Methods") +
+                           method_table(evaluation) + picture_grid(parts) +
+                           velocity_charts(evaluation) + element("h2", "How to read this") +
+                           how_to_read(evaluation) + input_table(evaluation) +
+                           analysis_section(parts.analysis, where);
+  return "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n" +
+         element("title", title) + element("style", kStyle) + "</head>\n" + element("body", body) +
+         "</html>\n";
+}
+
+[[noreturn]] void refuse(const std::string& where, const Json::exception& error) {
+  fail(where, "a report of rtlynx evaluate", error.what());
+}
+
+}  // namespace
+
+std::vector<std::string> reported_methods(const Json& evaluation, const std::string& where) {
+  try {
+    std::vector<std::string> names;
+    for (const Json& method : evaluation.at("methods")) names.push_back(method.at("name"));
+    return names;
+  } catch (const Json::exception& error) {
+    refuse(where, error);
+  }
+}
+
+std::string make_report(const ReportParts& parts, const std::string& where) {
+  try {
+    return page(parts, where);
+  } catch (const Json::exception& error) {
+    refuse(where, error);
+  }
+}
+
+}  // namespace rtlynx

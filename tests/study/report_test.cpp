@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "study/report.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "xml_reader.h"
+
+namespace rtlynx {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+
+nlohmann::json method(const char* name, const char* kind, double error) {
+  return {{"name", name},
+          {"kind", kind},
+          {"description", "a \"way\" <of> doing & more"},
+          {"relative_cost", 0.5},
+          {"velocity_error", error},
+          {"velocity_error_interval", {error / 2, 2 * error}},
+          {"velocity_error_by_step", {error, error / 2}},
+          {"psnr", nullptr},
+          {"ssim", 0.9},
+          {"caption_accuracy", 0.975}};
+}
+
+ReportParts parts() {
+  return {.evaluation = {{"model", "lynx<script>"},
+                         {"rtlynx", "1.2.3"},
+                         {"parameters", 7},
+                         {"prompts", 3},
+                         {"velocity_prompts", 2},
+                         {"prompt_seed", 5},
+                         {"steps", 2},
+                         {"guidance", 4.0},
+                         {"device", "cpu"},
+                         {"dtype", "fp32"},
+                         {"frechet_features", "net-1"},
+                         {"inputs",
+                          {{{"name", "in&put"},
+                            {"channels", 8},
+                            {"effective_rank", 3.25},
+                            {"participation_ratio", 2.5}}}},
+                         {"methods",
+                          {method("dense", "dense", 0), method("wanda", "weight 2:4", 0.125)}}},
+          .analysis = nullptr,
+          .pictures = {{"wanda", {Image(4, 4), Image(4, 4)}}}};
+}
+
+// The page without its first line, which is no element.
+std::string elements(const std::string& page) { return page.substr(page.find('\n') + 1); }
+
+TEST(Report, IsOneWellFormedPage) {
+  const std::string page = make_report(parts(), "test");
+  EXPECT_TRUE(page.starts_with("<!DOCTYPE html>\n"));
+  EXPECT_EQ(test::XmlReader(elements(page)).complaint(), "");
+}
+
+TEST(Report, ShowsEveryMethodWithItsNumbers) {
+  const std::string page = make_report(parts(), "test");
+  EXPECT_THAT(page, HasSubstr(">wanda</td><td class=\"left\">weight 2:4</td>"));
+  EXPECT_THAT(page, HasSubstr("<td>0.1250 <small>0.0625 to 0.2500</small></td><td>-</td>"));
+  EXPECT_THAT(page, HasSubstr("<td>97.5</td>"));
+  EXPECT_THAT(page, HasSubstr("wanda: velocity error 0.125"));  // the bar's tip
+  EXPECT_THAT(page, HasSubstr("<td>in&amp;put</td><td>8</td><td>3.2</td>"));
+}
+
+TEST(Report, EscapesWhatItIsGiven) {
+  const std::string page = make_report(parts(), "test");
+  EXPECT_THAT(page, HasSubstr("lynx&lt;script&gt;"));
+  EXPECT_THAT(page, Not(HasSubstr("<script")));
+  EXPECT_THAT(page, HasSubstr("title=\"a &quot;way&quot; &lt;of&gt; doing &amp; more\""));
+}
+
+TEST(Report, NeedsNoNetwork) {
+  const std::string page = make_report(parts(), "test");
+  for (const char* load : {"src=\"http", "href=", "url(", "@import", "<link", "<iframe"}) {
+    EXPECT_THAT(page, Not(HasSubstr(load)));
+  }
+  EXPECT_THAT(page, HasSubstr("src=\"data:image/png;base64,iVBORw0KGgo"));
+}
+
+TEST(Report, LeavesOutWhatWasNotMeasured) {
+  ReportParts few = parts();
+  few.pictures.clear();
+  few.evaluation.erase("inputs");
+  for (auto& entry : few.evaluation["methods"]) {
+    for (const char* key :
+         {"velocity_error", "velocity_error_interval", "velocity_error_by_step"}) {
+      entry.erase(key);
+    }
+  }
+  const std::string page = make_report(few, "test");
+  EXPECT_EQ(test::XmlReader(elements(page)).complaint(), "");
+  EXPECT_THAT(page, Not(HasSubstr("<img")));
+  EXPECT_THAT(page, Not(HasSubstr("<svg")));
+}
+
+TEST(Report, RefusesOtherFiles) {
+  ReportParts wrong = parts();
+  wrong.evaluation.erase("methods");
+  for (const auto& act : std::vector<std::function<void()>>{
+           [&] { make_report(wrong, "x.json"); },
+           [&] { reported_methods(wrong.evaluation, "x.json"); },
+           [&] { make_report({.evaluation = nlohmann::json::array()}, "x.json"); }}) {
+    try {
+      act();
+      FAIL() << "accepted";
+    } catch (const Error& error) {
+      EXPECT_THAT(error.what(),
+                  testing::StartsWith("x.json: required a report of rtlynx evaluate, got"));
+    }
+  }
+  EXPECT_EQ(reported_methods(parts().evaluation, ""), (std::vector<std::string>{"dense", "wanda"}));
+}
+
+}  // namespace
+}  // namespace rtlynx
