@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "base/error.h"
@@ -13,9 +14,8 @@ namespace rtlynx {
 namespace {
 
 constexpr double kLeft = 90, kTop = 96, kRight = 24, kBottom = 64;
-constexpr double kWidth = 560, kHeight = 280;
+constexpr double kWidth = 640, kHeight = 280;
 constexpr double kAxisTitle = 36;  // x of the title of the vertical axis
-constexpr int kXTicks = 7;
 
 class Drawing {
  public:
@@ -50,9 +50,10 @@ class Drawing {
       svg_.line(kLeft, y, kLeft + kWidth, y, i == 0 ? "stroke=\"#333\"" : "stroke=\"#ddd\"");
       svg_.text(kLeft - 8, y + 4, "end", fmt::format("{:.4g}", i * axis_.step));
     }
-    for (int i = 0; i < kXTicks; ++i) {
-      const double value = first_ + range_ * i / (kXTicks - 1);
-      svg_.text(x_of(value), kTop + kHeight + 18, "middle", fmt::format("{:.3g}", value));
+    const double step = round_axis(range_).step;
+    for (double tick = std::ceil(first_ / step); tick * step <= first_ + range_; ++tick) {
+      svg_.text(x_of(tick * step), kTop + kHeight + 18, "middle",
+                fmt::format("{:.4g}", tick * step));
     }
     svg_.text(kLeft + kWidth / 2, kTop + kHeight + 42, "middle", chart_.x_axis);
     const double middle = kTop + kHeight / 2;

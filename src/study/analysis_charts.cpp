@@ -56,7 +56,7 @@ std::vector<double> mean_density(const Json& entries) {
 }
 
 LineChart distribution_chart(const Json& analysis) {
-  LineChart chart{.title = "How values are spread within a token, and within a weight's row",
+  LineChart chart{.title = "Values within a token, and within a row of a weight",
                   .subtitle = subtitle(analysis) + "; mean over layers",
                   .x_axis = "value relative to the root mean square",
                   .y_axis = "density"};

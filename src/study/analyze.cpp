@@ -5,6 +5,7 @@
 #include <array>
 #include <cmath>
 #include <map>
+#include <set>
 #include <string_view>
 
 #include "base/error.h"
@@ -145,14 +146,17 @@ class Analysis {
                      {"gaussian_kept_energy", kGaussianKeptEnergy},
                      {"edges", Distribution::edges()}};
     analysis["inputs"] = Json::array();
-    for (const auto& [name, distribution] : inputs_) {
+    std::set<std::string> seen;
+    for (const auto& [layer, errors] : layers_) {
+      const std::string name = input_group(layer);
+      if (!seen.insert(name).second) continue;
       const torch::Tensor moment = moments_.at(name).second_moment();
       analysis["inputs"].push_back({{"name", name},
                                     {"channels", moment.size(0)},
                                     {"tokens", moments_.at(name).tokens},
                                     {"effective_rank", effective_rank(moment)},
                                     {"participation_ratio", participation_ratio(moment)},
-                                    {"distribution", distribution.to_json()}});
+                                    {"distribution", inputs_.at(name).to_json()}});
     }
     analysis["layers"] = Json::array();
     for (std::size_t i = 0; i < layers_.size(); ++i) {

@@ -25,7 +25,8 @@ constexpr std::string_view kStyle =
     "table{border-collapse:collapse;margin:1em 0}"
     "th,td{padding:4px 10px;border-bottom:1px solid #ddd;text-align:right}"
     "th:first-child,td:first-child,.left{text-align:left}"
-    "small{color:#666}dt{font-weight:bold}dd{margin:0 0 .6em 1.2em}"
+    "small{color:#666}td small{display:block;white-space:nowrap}dt{font-weight:bold}dd{margin:0 0 "
+    ".6em 1.2em}"
     ".wide{overflow-x:auto}img{image-rendering:pixelated;width:128px;height:128px;display:block}"
     ".grid td,.grid th{padding:3px;border:0;text-align:center;vertical-align:top;max-width:128px}";
 
@@ -50,17 +51,17 @@ std::string element(std::string_view tag, std::string_view content) {
   return fmt::format("<{0}>{1}</{0}>\n", tag, content);
 }
 
-// "0.1234" and, in small print, its interval; a dash for what is missing or null.
+// "0.1234" and, in small print, its interval if it has a width; a dash for what is missing or null.
 std::string cell(const Json& method, const Column& column) {
   if (!method.contains(column.key) || method.at(column.key).is_null()) return "<td>-</td>";
   const auto number = [&](const Json& value) {
     return fmt::format("{:.{}f}", column.factor * value.get<double>(), column.decimals);
   };
   std::string content = number(method.at(column.key));
-  const std::string interval = std::string(column.key) + "_interval";
-  if (method.contains(interval) && !method.at(interval).is_null()) {
-    content += fmt::format(" <small>{} to {}</small>", number(method.at(interval).at(0)),
-                           number(method.at(interval).at(1)));
+  const Json interval = method.value(std::string(column.key) + "_interval", Json());
+  if (!interval.is_null() && interval.at(0) != interval.at(1)) {
+    content +=
+        fmt::format(" <small>{} to {}</small>", number(interval.at(0)), number(interval.at(1)));
   }
   return "<td>" + content + "</td>";
 }

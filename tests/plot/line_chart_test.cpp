@@ -18,7 +18,14 @@ TEST(LineChart, DrawsAPointPerValue) {
                                            .x = {0, 1, 4},
                                            .series = {{"one", {0.0, 0.5, 1.0}}}});
   EXPECT_EQ(test::XmlReader(svg).complaint(), "");
-  EXPECT_THAT(svg, testing::HasSubstr("points=\"90.0,376.0 230.0,236.0 650.0,96.0 \""));
+  EXPECT_THAT(svg, testing::HasSubstr("points=\"90.0,376.0 250.0,236.0 730.0,96.0 \""));
+}
+
+TEST(LineChart, TicksAreRoundWhateverTheRange) {
+  const std::string svg = to_svg(LineChart{.x = {-3.9, 0, 3.9}, .series = {{"one", {0, 1, 0}}}});
+  EXPECT_THAT(svg, testing::HasSubstr("text-anchor=\"middle\">-3</text>"));
+  EXPECT_THAT(svg, testing::HasSubstr("text-anchor=\"middle\">3</text>"));
+  EXPECT_THAT(svg, testing::Not(testing::HasSubstr(">4</text>")));
 }
 
 TEST(LineChart, WithoutDataItIsStillAPicture) {

@@ -36,6 +36,8 @@ nlohmann::ordered_json Analyze::report_;
 TEST_F(Analyze, ListsTheRecipesLayersAndTheirInputs) {
   EXPECT_EQ(report_["layers"].size(), 14U);  // 10 of a double block, 4 of a single block
   EXPECT_EQ(report_["inputs"].size(), 7U);   // q, k, v share theirs, and so does proj_mlp
+  EXPECT_EQ(report_["inputs"][0]["name"], "transformer_blocks.0.attn.to_qkv");
+  EXPECT_EQ(report_["inputs"][6]["name"], "single_transformer_blocks.0.to_qkv_mlp");
   for (const auto& input : report_["inputs"]) {
     EXPECT_GT(input["effective_rank"], 1.0) << input;
     EXPECT_LE(input["effective_rank"], input["channels"]) << input;
