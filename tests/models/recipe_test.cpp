@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "base/error.h"
 #include "models/flux.h"
 #include "models/small_flux.h"
 
@@ -31,6 +32,22 @@ TEST(PaperRecipe, LeavesOutputProjectionsDense) {
   EXPECT_FALSE(in_paper_flux_recipe("transformer_blocks.0.attn.to_out.0"));
   EXPECT_FALSE(in_paper_flux_recipe("transformer_blocks.0.norm1.linear"));
   EXPECT_FALSE(in_paper_flux_recipe("proj_out"));
+}
+
+TEST(PaperRecipe, HasANameForEachModelOfThePaper) {
+  EXPECT_TRUE(recipe_from_string("paper-flux")("transformer_blocks.0.attn.to_q"));
+  const LayerFilter z_image = recipe_from_string("paper-z-image");
+  EXPECT_TRUE(z_image("layers.7.attention.to_v"));
+  EXPECT_TRUE(z_image("layers.7.feed_forward.w2"));
+  EXPECT_FALSE(z_image("layers.7.feed_forward.w3"));
+  EXPECT_FALSE(z_image("layers.7.attention.to_out.0"));
+  EXPECT_FALSE(z_image("noise_refiner.0.attention.to_q"));
+  const LayerFilter qwen = recipe_from_string("paper-qwen-image");
+  EXPECT_TRUE(qwen("transformer_blocks.59.txt_mlp.net.2"));
+  EXPECT_TRUE(qwen("transformer_blocks.0.attn.add_k_proj"));
+  EXPECT_FALSE(qwen("transformer_blocks.0.attn.to_out.0"));
+  EXPECT_FALSE(qwen("transformer_blocks.0.img_mod.1"));
+  EXPECT_THROW(recipe_from_string("mine"), UsageError);
 }
 
 TEST(PaperRecipe, DenseUndoesIt) {
