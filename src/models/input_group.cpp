@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "models/input_group.h"
 
+#include <algorithm>
 #include <array>
 #include <string_view>
 
@@ -35,6 +36,25 @@ std::string input_group(const std::string& layer) {
     }
   }
   return layer;
+}
+
+bool input_order_is_free(const std::string& layer) { return layer.ends_with(".net.2"); }
+
+std::vector<InputGroup> input_groups(const torch::nn::Module& model,
+                                     const std::function<bool(const std::string& layer)>& wanted) {
+  std::vector<InputGroup> groups;
+  for (const NamedLinear& item : named_linears(model)) {
+    if (!wanted(item.name)) continue;
+    const std::string name = input_group(item.name);
+    const auto known = std::find_if(groups.begin(), groups.end(),
+                                    [&](const InputGroup& group) { return group.name == name; });
+    if (known != groups.end()) {
+      known->layers.push_back(item);
+    } else {
+      groups.push_back({.name = name, .layers = {item}});
+    }
+  }
+  return groups;
 }
 
 }  // namespace rtlynx

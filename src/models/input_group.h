@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <functional>
 #include <string>
+#include <vector>
+
+#include "models/recipe.h"
 
 namespace rtlynx {
 
@@ -11,5 +15,21 @@ namespace rtlynx {
 /// projections); in a single block proj_mlp reads it too
 /// ("single_transformer_blocks.0.to_qkv_mlp"). Every other layer reads its own, by its own name.
 std::string input_group(const std::string& layer);
+
+/// True if the channels of this layer's input can change places at no cost: an MLP's down
+/// projection, whose input is made, channel by channel, by the rows of the up projection.
+bool input_order_is_free(const std::string& layer);
+
+/// The layers that read one input.
+struct InputGroup {
+  std::string name;
+  std::vector<NamedLinear> layers;
+
+  std::int64_t channels() const { return layers.front().linear->in_features(); }
+};
+
+/// The layers of `model` that are `wanted`, by input, in the order of registration.
+std::vector<InputGroup> input_groups(const torch::nn::Module& model,
+                                     const std::function<bool(const std::string& layer)>& wanted);
 
 }  // namespace rtlynx

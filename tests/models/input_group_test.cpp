@@ -29,6 +29,27 @@ TEST(InputGroup, OtherLayersReadTheirOwn) {
   }
 }
 
+TEST(InputGroup, ListsTheWantedLayersByInput) {
+  const FluxTransformer model(test::small_flux_config());
+  const auto groups = input_groups(*model, in_paper_flux_recipe);
+  ASSERT_EQ(groups.size(), 7U);
+  std::size_t layers = 0;
+  for (const InputGroup& group : groups) {
+    layers += group.layers.size();
+    for (const NamedLinear& layer : group.layers) {
+      EXPECT_EQ(input_group(layer.name), group.name);
+      EXPECT_EQ(layer.linear->in_features(), group.channels());
+    }
+  }
+  EXPECT_EQ(layers, 14U);
+}
+
+TEST(InputGroup, OnlyTheMlpMayReorderItsInput) {
+  EXPECT_TRUE(input_order_is_free("transformer_blocks.0.ff_context.net.2"));
+  EXPECT_FALSE(input_order_is_free("transformer_blocks.0.ff.net.0.proj"));
+  EXPECT_FALSE(input_order_is_free("single_transformer_blocks.0.proj_out"));
+}
+
 // The model itself is the judge: layers of one group get the same tensor, others get another.
 TEST(InputGroup, IsWhatTheModelDoes) {
   FluxTransformer model(test::small_flux_config());
