@@ -69,11 +69,10 @@ double relative_output_error(const InputMoments& moments, const torch::Tensor& w
   const double whole = output_energy(w, moments.xx);
   if (!(whole > 0)) return 0;
   // What is left to the product that reads S.
-  const torch::Tensor rest = fit.low_rank.defined() ? w - fit.low_rank.product().to(w) : w;
-  const torch::Tensor sparse = fit.weight.to(w);
-  const double cross = (rest.mm(moments.xs) * sparse).sum().item<double>();
+  const torch::Tensor rest = fit.low_rank.defined() ? w - fit.low_rank.product() : w;
+  const double cross = (rest.mm(moments.xs) * fit.weight).sum().item<double>();
   const double lost =
-      output_energy(rest, moments.xx) - 2 * cross + output_energy(sparse, moments.ss);
+      output_energy(rest, moments.xx) - 2 * cross + output_energy(fit.weight, moments.ss);
   return std::sqrt(std::max(lost, 0.0) / whole);
 }
 

@@ -19,7 +19,7 @@ namespace rtlynx {
 /// the fit is held back in directions that hardly occur.
 inline constexpr double kDamping = 0.01;
 
-/// What multiplies S, and X.
+/// What multiplies S, and X, in fp64.
 struct LayerFit {
   torch::Tensor weight;  // W' [N, K]
   LowRank low_rank;      // L_down [r, K], L_up [N, r] with orthonormal columns, or none
