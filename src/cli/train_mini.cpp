@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
-#include <atomic>
-#include <csignal>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
+#include "cli/interrupt.h"
 #include "cli/model_options.h"
 #include "cli/progress.h"
 #include "study/train.h"
@@ -25,27 +24,6 @@ struct TrainMiniOptions {
 
 // Shards that version control and mail take without complaint.
 constexpr std::size_t kMaxShardBytes = std::size_t{15} << 20;
-
-std::atomic<bool> interrupted{false};
-
-/// Ctrl-C and SIGTERM end the run after the current step while this lives; a second one kills.
-class InterruptScope {
- public:
-  InterruptScope() {
-    for (const int number : {SIGINT, SIGTERM}) std::signal(number, on_signal);
-  }
-  ~InterruptScope() {
-    for (const int number : {SIGINT, SIGTERM}) std::signal(number, SIG_DFL);
-  }
-  InterruptScope(const InterruptScope&) = delete;
-  InterruptScope& operator=(const InterruptScope&) = delete;
-
- private:
-  static void on_signal(int number) {
-    interrupted = true;
-    std::signal(number, SIG_DFL);
-  }
-};
 
 void train_mini(TrainMiniOptions options) {
   if (options.threads > 0) torch::set_num_threads(options.threads);
@@ -66,7 +44,7 @@ void train_mini(TrainMiniOptions options) {
     result = train_lynx_mini(options.train, [&](const TrainProgress& progress) {
       bar.update(progress.step, loss_text(progress.loss));
       ++here;
-      return !interrupted && (options.stop_after == 0 || here < options.stop_after);
+      return !scope.interrupted() && (options.stop_after == 0 || here < options.stop_after);
     });
   }
   save_pipeline(result.pipeline, options.output, kMaxShardBytes);
