@@ -1,16 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "study/train.h"
+#include <filesystem>
+
+#include "io/safetensors.h"
+#include "study/adamw.h"
 
 namespace rtlynx {
 
-/// Writes the optimizer's state and the options that make a run what it is, as one safetensors
-/// file, under its name only when complete.
-void save_checkpoint(const TrainOptions& options, const AdamW& optimizer);
+/// Writes the optimizer's state and the description of the run that it belongs to (everything that
+/// decides which weights come out), as one safetensors file, under its name only when complete.
+void save_checkpoint(const std::filesystem::path& path, const SafetensorsMetadata& description,
+                     const AdamW& optimizer);
 
-/// Restores the state saved by save_checkpoint, if options.checkpoint exists. Throws Error when the
-/// file belongs to a run with other options, naming the first that differs.
-void load_checkpoint(const TrainOptions& options, AdamW& optimizer);
+/// Restores the state saved by save_checkpoint, if the file exists. Throws Error when it belongs to
+/// a run of another description, naming the first difference.
+void load_checkpoint(const std::filesystem::path& path, const SafetensorsMetadata& description,
+                     AdamW& optimizer);
 
 }  // namespace rtlynx

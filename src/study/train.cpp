@@ -1,70 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "study/train.h"
 
-#include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Context.h>
-#include <ATen/Parallel.h>
 #include <ATen/autocast_mode.h>
 
 #include <algorithm>
 #include <cmath>
 #include <future>
+#include <iomanip>
+#include <limits>
 #include <numbers>
+#include <sstream>
 
-#include "data/caption.h"
-#include "pipeline/pixels.h"
 #include "study/checkpoint.h"
+#include "study/scene_batch.h"
 
 namespace rtlynx {
 namespace {
 
 constexpr std::int64_t kLossInterval = 20;  // steps between two readings of the loss
-
-/// Scenes of one step, on the CPU.
-struct SceneBatch {
-  torch::Tensor bytes;  // [B, side, side, 3] uint8
-  torch::Tensor ids;    // [B, L] int64, zeros where the caption is dropped
-  torch::Tensor noise;  // [B, 3, side, side] fp32
-  torch::Tensor time;   // [B] fp32 in (0, 1)
-};
-
-// A well-mixed seed for item `index` of a run (the finaliser of splitmix64).
-std::uint64_t mixed_seed(std::uint64_t seed, std::uint64_t index) {
-  std::uint64_t z = seed * 0x9E3779B97F4A7C15ULL + index + 1;
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ULL;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EBULL;
-  return z ^ (z >> 31);
-}
-
-SceneBatch draw_batch(const TrainOptions& options, const Vocabulary& vocabulary,
-                      std::int64_t step) {
-  const std::int64_t batch = options.batch;
-  SceneBatch out{.bytes = torch::empty({batch, kSceneSide, kSceneSide, 3}, torch::kUInt8),
-                 .ids = torch::zeros({batch, kMaxTokens}, torch::kInt64),
-                 .noise = {},
-                 .time = {}};
-  auto* bytes = out.bytes.mutable_data_ptr<std::uint8_t>();
-  auto* ids = out.ids.mutable_data_ptr<std::int64_t>();
-  constexpr std::size_t kBytes = std::size_t{kSceneSide} * kSceneSide * 3;
-
-  at::parallel_for(0, batch, /*grain_size=*/8, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      Rng rng(mixed_seed(options.seed, static_cast<std::uint64_t>(step * batch + i)));
-      const Scene scene = sample_scene(rng, Split::train);
-      render(scene, kSceneSide, {bytes + static_cast<std::size_t>(i) * kBytes, kBytes});
-      if (rng.chance(static_cast<float>(options.caption_dropout))) continue;
-      const auto words = vocabulary.encode(caption(scene, rng, CaptionDropout{}));
-      std::copy(words.begin(), words.end(), ids + i * kMaxTokens);
-    }
-  });
-
-  auto generator =
-      at::detail::createCPUGenerator(mixed_seed(~options.seed, static_cast<std::uint64_t>(step)));
-  out.noise = torch::randn({batch, 3, kSceneSide, kSceneSide}, generator, torch::kFloat32);
-  out.time =
-      torch::sigmoid(options.time_spread * torch::randn({batch}, generator, torch::kFloat32));
-  return out;
-}
 
 /// bf16 arithmetic in matrix products while it lives, on a GPU only.
 class AutocastScope {
@@ -86,25 +40,39 @@ class AutocastScope {
   bool active_;
 };
 
-// Flow matching (arXiv 2210.02747): x_t = (1 - t) x + t noise, velocity = noise - x.
 torch::Tensor flow_matching_loss(Pipeline& pipeline, const SceneBatch& batch,
                                  torch::Device device) {
-  const auto there = [&](const torch::Tensor& tensor) {
-    return tensor.to(device, /*non_blocking=*/true);
-  };
-  const torch::Tensor clean =
-      tokens_from_pixels(pixels_from_bytes(there(batch.bytes)), pipeline.patch);
-  const torch::Tensor noise = tokens_from_pixels(there(batch.noise), pipeline.patch);
-  const torch::Tensor time = there(batch.time);
-  const torch::Tensor mix = time.view({-1, 1, 1});
-  const torch::Tensor noisy = (1 - mix) * clean + mix * noise;
-
   const AutocastScope autocast(device);
-  const TextEmbedding text = pipeline.text_encoder(there(batch.ids));
-  const std::int64_t side = kSceneSide / pipeline.patch;
-  const torch::Tensor velocity =
-      pipeline.transformer(make_flux_inputs(noisy, time, text, side, side));
-  return torch::mse_loss(velocity.to(torch::kFloat32), noise - clean);
+  const FlowMatchingSample sample = flow_matching_sample(pipeline, batch, device);
+  const torch::Tensor velocity = pipeline.transformer(sample.inputs);
+  return torch::mse_loss(velocity.to(torch::kFloat32), sample.velocity);
+}
+
+// Everything that decides which weights come out; the device and the file's own name do not.
+SafetensorsMetadata describe(const TrainOptions& options) {
+  const auto text = [](auto value) {
+    std::ostringstream stream;
+    stream << std::setprecision(std::numeric_limits<double>::max_digits10) << value;
+    return stream.str();
+  };
+  return {{"format", "rtlynx training checkpoint 1"},
+          {"heads", text(options.shape.heads)},
+          {"double_blocks", text(options.shape.double_blocks)},
+          {"single_blocks", text(options.shape.single_blocks)},
+          {"seed", text(options.seed)},
+          {"steps", text(options.steps)},
+          {"batch", text(options.batch)},
+          {"learning_rate", text(options.learning_rate)},
+          {"warm_up", text(options.warm_up)},
+          {"decay_share", text(options.decay_share)},
+          {"caption_dropout", text(options.caption_dropout)},
+          {"time_spread", text(options.time_spread)},
+          {"beta1", text(options.adamw.beta1)},
+          {"beta2", text(options.adamw.beta2)},
+          {"weight_decay", text(options.adamw.weight_decay)},
+          {"epsilon", text(options.adamw.epsilon)},
+          {"max_gradient_norm", text(options.adamw.max_gradient_norm)},
+          {"ema_decay", text(options.adamw.ema_decay)}};
 }
 
 std::vector<std::pair<std::string, torch::Tensor>> named_weights(const Pipeline& pipeline) {
@@ -142,12 +110,17 @@ TrainResult train_lynx_mini(const TrainOptions& options, const TrainCallback& on
   at::globalContext().setSDPUseCuDNN(false);
 
   AdamW optimizer(named_weights(pipeline), options.adamw);
-  if (!options.checkpoint.empty()) load_checkpoint(options, optimizer);
+  if (!options.checkpoint.empty())
+    load_checkpoint(options.checkpoint, describe(options), optimizer);
 
   const Vocabulary& vocabulary = pipeline.text_encoder->vocabulary();
+  const SceneBatchOptions batches{.seed = options.seed,
+                                  .batch = options.batch,
+                                  .caption_dropout = options.caption_dropout,
+                                  .time_spread = options.time_spread};
   const auto draw = [&](std::int64_t step) {
     return std::async(std::launch::async,
-                      [&, step] { return draw_batch(options, vocabulary, step); });
+                      [&, step] { return draw_scene_batch(batches, vocabulary, step); });
   };
   TrainProgress progress{.step = optimizer.finished_steps(), .steps = options.steps};
   torch::Tensor loss_sum = torch::zeros({}, torch::TensorOptions().device(options.device));
@@ -177,7 +150,7 @@ TrainResult train_lynx_mini(const TrainOptions& options, const TrainCallback& on
     if (on_step) go_on = on_step(progress);
     const bool due = progress.step % options.checkpoint_interval == 0;
     if (!options.checkpoint.empty() && (due || !go_on || progress.step == options.steps)) {
-      save_checkpoint(options, optimizer);
+      save_checkpoint(options.checkpoint, describe(options), optimizer);
     }
   }
   read_loss();

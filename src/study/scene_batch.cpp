@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "study/scene_batch.h"
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+
+#include "data/caption.h"
+#include "pipeline/pixels.h"
+
+namespace rtlynx {
+namespace {
+
+// A well-mixed seed for item `index` of a run (the finaliser of splitmix64).
+std::uint64_t mixed_seed(std::uint64_t seed, std::uint64_t index) {
+  std::uint64_t z = seed * 0x9E3779B97F4A7C15ULL + index + 1;
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ULL;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBULL;
+  return z ^ (z >> 31);
+}
+
+}  // namespace
+
+SceneBatch draw_scene_batch(const SceneBatchOptions& options, const Vocabulary& vocabulary,
+                            std::int64_t step) {
+  const std::int64_t batch = options.batch;
+  SceneBatch out{.bytes = torch::empty({batch, kSceneSide, kSceneSide, 3}, torch::kUInt8),
+                 .ids = torch::zeros({batch, kMaxTokens}, torch::kInt64),
+                 .noise = {},
+                 .time = {}};
+  auto* bytes = out.bytes.mutable_data_ptr<std::uint8_t>();
+  auto* ids = out.ids.mutable_data_ptr<std::int64_t>();
+  constexpr std::size_t kBytes = std::size_t{kSceneSide} * kSceneSide * 3;
+
+  at::parallel_for(0, batch, /*grain_size=*/8, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      Rng rng(mixed_seed(options.seed, static_cast<std::uint64_t>(step * batch + i)));
+      const Scene scene = sample_scene(rng, Split::train);
+      render(scene, kSceneSide, {bytes + static_cast<std::size_t>(i) * kBytes, kBytes});
+      if (rng.chance(static_cast<float>(options.caption_dropout))) continue;
+      const auto words = vocabulary.encode(caption(scene, rng, CaptionDropout{}));
+      std::copy(words.begin(), words.end(), ids + i * kMaxTokens);
+    }
+  });
+
+  auto generator =
+      at::detail::createCPUGenerator(mixed_seed(~options.seed, static_cast<std::uint64_t>(step)));
+  out.noise = torch::randn({batch, 3, kSceneSide, kSceneSide}, generator, torch::kFloat32);
+  out.time =
+      torch::sigmoid(options.time_spread * torch::randn({batch}, generator, torch::kFloat32));
+  return out;
+}
+
+FlowMatchingSample flow_matching_sample(Pipeline& pipeline, const SceneBatch& batch,
+                                        torch::Device device) {
+  const auto there = [&](const torch::Tensor& tensor) {
+    return tensor.to(device, /*non_blocking=*/true);
+  };
+  const torch::Tensor clean =
+      tokens_from_pixels(pixels_from_bytes(there(batch.bytes)), pipeline.patch);
+  const torch::Tensor noise = tokens_from_pixels(there(batch.noise), pipeline.patch);
+  const torch::Tensor time = there(batch.time);
+  const torch::Tensor mix = time.view({-1, 1, 1});
+  const torch::Tensor noisy = (1 - mix) * clean + mix * noise;
+  const TextEmbedding text = pipeline.text_encoder(there(batch.ids));
+  const std::int64_t side = kSceneSide / pipeline.patch;
+  return {.inputs = make_flux_inputs(noisy, time, text, side, side), .velocity = noise - clean};
+}
+
+}  // namespace rtlynx
