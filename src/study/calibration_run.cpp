@@ -51,6 +51,14 @@ GenerateRequest calibration_request(const CalibrationRun& run) {
   return request;
 }
 
+void observe_inputs(Pipeline& pipeline, const GenerateRequest& request,
+                    const std::function<bool(const std::string& layer)>& wanted,
+                    const InputCallback& on_input, const StepCallback& on_step) {
+  apply_paper_flux_recipe(*pipeline.transformer, LinearMode::dense);
+  const ObserverScope scope(*pipeline.transformer, wanted, on_input);
+  pipeline.generate_pixels(request, on_step);
+}
+
 void observe_inputs(Pipeline& pipeline, const CalibrationRun& run,
                     const std::function<bool(const std::string& layer)>& wanted,
                     const InputCallback& on_input, const StepCallback& on_step) {

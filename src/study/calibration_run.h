@@ -25,8 +25,13 @@ GenerateRequest calibration_request(const CalibrationRun& run);
 /// `group` is the layer's name; `x` [..., K] is read-only and valid during the call.
 using InputCallback = std::function<void(const std::string& layer, const torch::Tensor& x)>;
 
-/// Draws the run with every layer dense and shows `on_input` each input of the layers that `wanted`
-/// names. `on_step` gets the finished and all steps, of all batches.
+/// Draws the request with every layer dense and shows `on_input` each input of the layers that
+/// `wanted` names. `on_step` gets the finished and all steps.
+void observe_inputs(Pipeline& pipeline, const GenerateRequest& request,
+                    const std::function<bool(const std::string& layer)>& wanted,
+                    const InputCallback& on_input, const StepCallback& on_step = {});
+
+/// The same for a run, `run.batch` pictures at a time; `on_step` counts the steps of all batches.
 void observe_inputs(Pipeline& pipeline, const CalibrationRun& run,
                     const std::function<bool(const std::string& layer)>& wanted,
                     const InputCallback& on_input, const StepCallback& on_step = {});
