@@ -124,6 +124,10 @@ void add_evaluate(CLI::App& app) {
       ->delimiter(',')
       ->check(CLI::IsMember(method_names()))
       ->capture_default_str();
+  command
+      ->add_option("--compensation", options.compensations,
+                   "A file of rtlynx calibrate to compare as well; may be given several times")
+      ->allow_extra_args(false);
   add_calibration_options(*command, options.calibration);
   command->add_option("-o,--output", arguments->output, "Write the report as JSON to this file");
   command->add_option("--pictures", arguments->pictures,

@@ -18,13 +18,22 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 // Dense first, each once.
-std::vector<const Method*> choose_methods(const std::vector<std::string>& names) {
-  std::vector<const Method*> methods = {&find_method("dense")};
-  for (const std::string& name : names) {
-    const Method* method = &find_method(name);
-    if (std::find(methods.begin(), methods.end(), method) == methods.end()) {
-      methods.push_back(method);
+std::vector<Method> choose_methods(Pipeline& pipeline, const EvaluateOptions& options) {
+  std::vector<Method> methods = {find_method("dense")};
+  const auto is_known = [&](const std::string& name) {
+    return std::any_of(methods.begin(), methods.end(),
+                       [&](const Method& known) { return known.name == name; });
+  };
+  for (const std::string& name : options.methods) {
+    if (!is_known(name)) methods.push_back(find_method(name));
+  }
+  for (const auto& file : options.compensations) {
+    Method method = method_from_file(pipeline, file);
+    if (is_known(method.name)) {
+      throw UsageError("compensation: required files with names of their own, got " + method.name +
+                       " twice");
     }
+    methods.push_back(std::move(method));
   }
   return methods;
 }
@@ -77,11 +86,11 @@ class Evaluation {
         inputs_{.run = options.calibration, .moments = {}} {}
 
   Json run() {
-    const auto methods = choose_methods(options_.methods);
+    const std::vector<Method> methods = choose_methods(pipeline_, options_);
     Json report = describe(pipeline_, options_);
     restore_dense(pipeline_);
     if (std::any_of(methods.begin(), methods.end(),
-                    [](const Method* method) { return method->reads_moments; })) {
+                    [](const Method& method) { return method.reads_moments; })) {
       inputs_.moments = collect_input_moments(pipeline_, inputs_.run, [&](int finished, int steps) {
         progress("calibrate", finished, steps);
       });
@@ -90,7 +99,7 @@ class Evaluation {
     }
     record_dense();
     report["methods"] = Json::array();
-    for (const Method* method : methods) report["methods"].push_back(measure(*method));
+    for (const Method& method : methods) report["methods"].push_back(measure(method));
     return report;
   }
 

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -22,6 +23,7 @@ struct EvaluateOptions {
   double guidance = 4.0;
   int batch = 32;
   std::vector<std::string> methods = {"dense", "naive", "norm"};  ///< study/methods.h
+  std::vector<std::filesystem::path> compensations;  ///< files of rtlynx calibrate, after these
   CalibrationRun calibration;  ///< what those methods learn from that learn at all
 };
 
@@ -38,7 +40,8 @@ using PictureCallback =
 /// object: what was run, `methods`, a list of objects with name, kind, description, relative_cost
 /// and the scores, and, if a method learns, `inputs`: how many directions each layer's input uses
 /// (compensate/second_moment.h), which decides how far one may conclude from a small model to a
-/// large one. Leaves the model dense. Throws UsageError for an unknown method before any work.
+/// large one. Leaves the model dense. Throws UsageError for an unknown method and Error for a
+/// compensation that does not fit before any work.
 nlohmann::ordered_json evaluate_methods(Pipeline& pipeline, const EvaluateOptions& options,
                                         const EvaluateCallback& on_progress = {},
                                         const PictureCallback& on_picture = {});

@@ -9,12 +9,10 @@
 #include "compensate/weight24.h"
 #include "models/input_group.h"
 #include "models/recipe.h"
+#include "study/choose_layers.h"
 
 namespace rtlynx {
 namespace {
-
-// 2 % of the hidden size, rounded up to a multiple of 16.
-std::int64_t default_rank(std::int64_t hidden_dim) { return (hidden_dim + 799) / 800 * 16; }
 
 /// What becomes of one layer: a dense weight with the same outputs, and what it would cost.
 struct Rival {
@@ -141,6 +139,64 @@ std::vector<Method> fixed_methods() {
           [](const Tensor& w, const Tensor& c, auto) { return as_rival(fix_half_of_axes(w, c)); })};
 }
 
+/// Multiplications of the recipe's layers under a compensation, relative to dense ones.
+double cost_of(const Pipeline& pipeline, const ModelCompensation& compensation,
+               const GroupMoments& moments) {
+  double spent = 0, whole = 0;
+  for (const InputGroup& group : input_groups(*pipeline.transformer, in_paper_flux_recipe)) {
+    const double share = 1.0 / static_cast<double>(group.layers.size());
+    for (const auto& [name, linear] : group.layers) {
+      const double products = static_cast<double>(linear->weight.numel()) *
+                              static_cast<double>(moments.at(group.name).tokens);
+      const auto layer = compensation.layers.find(name);
+      spent += layer == compensation.layers.end()
+                   ? products
+                   : products * relative_flops(layer->second.values, linear->in_features(),
+                                               linear->out_features(), share);
+      whole += products;
+    }
+  }
+  return spent / whole;
+}
+
+/// Sparse activations with what rtlynx calibrate makes of the run.
+Method compensated(std::string name, std::string description, SolveOptions solve,
+                   const char* transform) {
+  const auto prepare = [solve, choice = transform_choice_from_string(transform)](
+                           Pipeline& pipeline, const MethodInputs& inputs) {
+    CalibrateOptions options{.run = inputs.run, .transform = choice, .solve = solve};
+    options.solve.rank = default_rank(pipeline.transformer->config().hidden_dim());
+    const std::string key = to_string(choice) + (uses_norm(solve) ? " norm" : "");
+    if (!inputs.sums->contains(key)) {
+      inputs.sums->emplace(key, collect_sums(pipeline, options).value());
+    }
+    const ModelCompensation made =
+        solve_layers(pipeline, inputs.sums->at(key), options).compensation;
+    apply_compensation(*pipeline.transformer, made, "compensation");
+    return cost_of(pipeline, made, inputs.moments);
+  };
+  return {.name = std::move(name),
+          .kind = Method::Kind::activation24,
+          .description = std::move(description),
+          .reads_moments = true,
+          .prepare = prepare};
+}
+
+std::vector<Method> compensated_methods() {
+  using M = CompensationMethod;
+  return {
+      compensated("norm+lora", "norm and a low rank in closed form: the paper's recipe",
+                  {.method = M::low_rank, .norm = true}, "none"),
+      compensated("refit", "new weights by least squares", {.method = M::refit}, "none"),
+      compensated("joint", "new weights and a low rank at once", {.method = M::joint}, "none"),
+      compensated("columns+joint", "chosen by column norms, then joint", {.method = M::joint},
+                  "columns"),
+      compensated("block64", "blocks of 64 channels transformed before the choice",
+                  {.method = M::naive}, "64"),
+      compensated("block64+joint", "the same, then joint", {.method = M::joint}, "64"),
+  };
+}
+
 std::vector<Method> make_methods() {
   std::vector<Method> methods = {
       plain(LinearMode::dense, Method::Kind::dense, 1.0, "the model as it is"),
@@ -148,7 +204,7 @@ std::vector<Method> make_methods() {
             "the two largest of every four channels of each token"),
       plain(LinearMode::norm, Method::Kind::activation24, 0.5,
             "the same, scaled to each token's norm")};
-  for (auto more : {weight_methods(), fixed_methods()}) {
+  for (auto more : {compensated_methods(), weight_methods(), fixed_methods()}) {
     std::move(more.begin(), more.end(), std::back_inserter(methods));
   }
   return methods;
@@ -183,6 +239,21 @@ const Method& find_method(std::string_view name) {
   std::string names;
   for (const Method& method : methods) names += (names.empty() ? "" : ", ") + method.name;
   throw UsageError("method: required one of " + names + ", got " + std::string(name));
+}
+
+Method method_from_file(Pipeline& pipeline, const std::filesystem::path& path) {
+  const ModelCompensation compensation = read_compensation(path);
+  apply_compensation(*pipeline.transformer, compensation, path.string());
+  restore_dense(pipeline);
+  return {.name = path.stem().string(),
+          .kind = Method::Kind::activation24,
+          .description = compensation.method + ", transform " + compensation.transform + ", rank " +
+                         std::to_string(compensation.rank),
+          .reads_moments = true,
+          .prepare = [compensation, path](Pipeline& of, const MethodInputs& inputs) {
+            apply_compensation(*of.transformer, compensation, path.string());
+            return cost_of(of, compensation, inputs.moments);
+          }};
 }
 
 void restore_dense(Pipeline& pipeline) {

@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <filesystem>
 #include <functional>
+#include <map>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "compensate/moments.h"
+#include "study/calibrate.h"
 #include "study/calibration_run.h"
 
 namespace rtlynx {
@@ -17,6 +21,9 @@ struct MethodInputs {
   CalibrationRun run;
   GroupMoments
       moments;  ///< of the dense model's inputs over the run; empty if no method reads them
+  /// Of the compensated methods, by transform and norm: made by the first that needs them.
+  std::shared_ptr<std::map<std::string, CalibrationSums>> sums =
+      std::make_shared<std::map<std::string, CalibrationSums>>();
 };
 
 /// One way to make the recipe's layers cheaper, as evaluations list it.
@@ -40,6 +47,10 @@ std::span<const Method> all_methods();
 
 /// Throws UsageError that lists the names for one that is not among them.
 const Method& find_method(std::string_view name);
+
+/// A file of rtlynx calibrate as a method by the file's name. Throws Error, as apply_compensation
+/// does, if it is not for this pipeline.
+Method method_from_file(Pipeline& pipeline, const std::filesystem::path& path);
 
 /// Makes every layer dense again, with the model's own weights.
 void restore_dense(Pipeline& pipeline);

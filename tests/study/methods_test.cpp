@@ -43,7 +43,7 @@ TEST_F(Methods, EachChangesTheModelAndIsUndone) {
       continue;
     }
     EXPECT_GT(cost, 0.4) << method.name;
-    EXPECT_LT(cost, 1.1) << method.name;
+    EXPECT_LT(cost, 1.5) << method.name;  // at d = 64 rank 16 and blocks cost what they save
     EXPECT_GT(error, 1e-4) << method.name;
     EXPECT_LT(error, 1) << method.name;
   }
