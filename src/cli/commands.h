@@ -13,6 +13,7 @@ void add_generate(CLI::App& app);
 void add_analyze(CLI::App& app);
 void add_evaluate(CLI::App& app);
 void add_report(CLI::App& app);
+void add_calibrate(CLI::App& app);
 void add_train_mini(CLI::App& app);
 void add_bench(CLI::App& app);
 void add_info(CLI::App& app);

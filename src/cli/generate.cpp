@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -12,6 +13,7 @@
 #include "cli/model_options.h"
 #include "cli/output.h"
 #include "cli/progress.h"
+#include "compensate/compensation_file.h"
 #include "io/file.h"
 #include "io/png.h"
 #include "metrics/psnr.h"
@@ -35,6 +37,7 @@ struct GenerateOptions {
   int batch = 8;
   int scale = 0;
   std::string mode = "norm";
+  std::string compensation;
   bool fast = false;
   bool compare = false;
   bool json = false;
@@ -47,6 +50,34 @@ struct Job {
   std::uint64_t seed;
   std::filesystem::path path;
 };
+
+/// What is drawn beside dense: a mode of the recipe's layers, or a compensation file.
+struct Treatment {
+  std::string name;
+  std::function<void(Pipeline&)> apply;
+};
+
+Treatment of_mode(LinearMode mode) {
+  return {.name = std::string(to_string(mode)), .apply = [mode](Pipeline& pipeline) {
+            apply_paper_flux_recipe(*pipeline.transformer, mode);
+          }};
+}
+
+Treatment choose_treatment(const GenerateOptions& options) {
+  if (options.compensation.empty()) {
+    const LinearMode mode = linear_mode_from_string(options.mode);
+    if (options.compare && mode == LinearMode::dense) {
+      throw UsageError("--compare: required a sparse --mode to set beside dense, got dense");
+    }
+    return of_mode(mode);
+  }
+  const ModelCompensation compensation = read_compensation(options.compensation);
+  const std::string name = fmt::format("{} (transform {}, rank {})", compensation.method,
+                                       compensation.transform, compensation.rank);
+  return {.name = name, .apply = [compensation, file = options.compensation](Pipeline& pipeline) {
+            apply_compensation(*pipeline.transformer, compensation, file);
+          }};
+}
 
 std::vector<std::string> all_prompts(const GenerateOptions& options) {
   std::vector<std::string> prompts = options.prompts;
@@ -109,10 +140,11 @@ GenerateRequest make_request(const GenerateOptions& options, const std::vector<J
 }
 
 std::vector<PngText> png_texts(const GenerateOptions& options, const GenerateRequest& request,
-                               const Pipeline& pipeline, const Job& job) {
+                               const Pipeline& pipeline, const Treatment& treatment,
+                               const Job& job) {
   const std::string settings = fmt::format(
       "model {}, mode {}{}{}, steps {}, guidance {}, size {}x{}, batch {}, device {}, dtype {}",
-      pipeline.name, options.compare ? "dense and " : "", options.mode,
+      pipeline.name, options.compare ? "dense and " : "", treatment.name,
       options.fast ? " (fast)" : "", request.steps, request.guidance, request.width, request.height,
       options.batch, pipeline.device_name(), pipeline.dtype_name());
   return {{"prompt", job.prompt},
@@ -164,12 +196,13 @@ void print_line(const nlohmann::ordered_json& entry, const std::string& mode) {
   std::fflush(stdout);
 }
 
-/// Draws all jobs in one mode and hands over each batch; returns the seconds per step.
-double draw(Pipeline& pipeline, const GenerateRequest& request, int batch, LinearMode mode,
+/// Draws all jobs in one way and hands over each batch; returns the seconds per step.
+double draw(Pipeline& pipeline, const GenerateRequest& request, int batch,
+            const Treatment& treatment,
             const std::function<void(std::size_t, std::vector<Image>)>& on_images) {
-  apply_paper_flux_recipe(*pipeline.transformer, mode);
+  treatment.apply(pipeline);
   const auto batches = static_cast<int>((request.prompts.size() + batch - 1) / batch);
-  ProgressBar bar(std::string(to_string(mode)), std::int64_t{batches} * request.steps);
+  ProgressBar bar(treatment.name, std::int64_t{batches} * request.steps);
   const auto start = std::chrono::steady_clock::now();
   pipeline.generate_in_batches(request, batch, on_images,
                                [&](int finished, int) { bar.update(finished); });
@@ -178,10 +211,7 @@ double draw(Pipeline& pipeline, const GenerateRequest& request, int batch, Linea
 }
 
 void generate(const GenerateOptions& options) {
-  const LinearMode mode = linear_mode_from_string(options.mode);
-  if (options.compare && mode == LinearMode::dense) {
-    throw UsageError("--compare: required a sparse --mode to set beside dense, got dense");
-  }
+  const Treatment treatment = choose_treatment(options);
   const std::vector<Job> jobs = plan_jobs(options);
   Pipeline pipeline = options.model.load();
   for (auto& [name, linear] : named_linears(*pipeline.transformer)) {
@@ -191,31 +221,34 @@ void generate(const GenerateOptions& options) {
   const int scale = options.scale > 0 ? options.scale : (options.compare ? 4 : 1);
 
   check_picture_size(request, options.compare, scale);
+  treatment.apply(pipeline);  // what does not fit is refused before dense is drawn
 
   std::vector<Image> dense;
   nlohmann::ordered_json report = {
-      {"model", pipeline.name},       {"mode", options.mode},
+      {"model", pipeline.name},       {"mode", treatment.name},
       {"fast", options.fast},         {"steps", request.steps},
       {"guidance", request.guidance}, {"images", nlohmann::ordered_json::array()}};
   if (options.compare) {
     report["seconds_per_step_dense"] =
-        draw(pipeline, request, options.batch, LinearMode::dense,
+        draw(pipeline, request, options.batch, of_mode(LinearMode::dense),
              [&](std::size_t, std::vector<Image> images) {
                std::move(images.begin(), images.end(), std::back_inserter(dense));
              });
   }
   // Written as soon as they are drawn: an interrupted run keeps what it has.
-  report["seconds_per_step"] = draw(
-      pipeline, request, options.batch, mode, [&](std::size_t first, std::vector<Image> images) {
-        for (std::size_t i = 0; i < images.size(); ++i) {
-          const Job& job = jobs[first + i];
-          Result result =
-              finish(job, images[i], options.compare ? &dense[first + i] : nullptr, scale);
-          write_png(job.path, result.picture, png_texts(options, request, pipeline, job));
-          if (!options.json) print_line(result.entry, options.mode);
-          report["images"].push_back(std::move(result.entry));
-        }
-      });
+  report["seconds_per_step"] =
+      draw(pipeline, request, options.batch, treatment,
+           [&](std::size_t first, std::vector<Image> images) {
+             for (std::size_t i = 0; i < images.size(); ++i) {
+               const Job& job = jobs[first + i];
+               Result result =
+                   finish(job, images[i], options.compare ? &dense[first + i] : nullptr, scale);
+               write_png(job.path, result.picture,
+                         png_texts(options, request, pipeline, treatment, job));
+               if (!options.json) print_line(result.entry, treatment.name);
+               report["images"].push_back(std::move(result.entry));
+             }
+           });
   if (options.json) fmt::print("{}\n", report.dump(2));
 }
 
@@ -242,9 +275,14 @@ void add_generate(CLI::App& app) {
   command->add_option("--batch", options->batch, "Images drawn at once")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
-  command->add_option("--mode", options->mode, "What the recipe's Linear layers do")
-      ->check(CLI::IsMember({"dense", "naive", "norm"}))
-      ->capture_default_str();
+  CLI::Option* mode =
+      command->add_option("--mode", options->mode, "What the recipe's Linear layers do")
+          ->check(CLI::IsMember({"dense", "naive", "norm"}))
+          ->capture_default_str();
+  command
+      ->add_option("--compensation", options->compensation,
+                   "A file that rtlynx calibrate made for this model: its layers, and what they do")
+      ->excludes(mode);
   command->add_flag("--fast", options->fast, "Where a dense GEMM is faster on this GPU, run it");
   command->add_flag("--compare", options->compare,
                     "Draw dense and sparse: one picture with dense, sparse, |difference| x 4");
@@ -262,6 +300,7 @@ void add_generate(CLI::App& app) {
       "Examples:\n"
       "  rtlynx generate -p \"a large red circle top left\" -o circle.png\n"
       "  rtlynx generate --compare -p \"two small blue rings bottom right\" -n 4 --json\n"
+      "  rtlynx generate --compensation best.safetensors -p \"the word cat in white top right\"\n"
       "The same command on the same device with the same threads writes the same pictures.");
   command->callback([options] { generate(*options); });
 }

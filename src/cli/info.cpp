@@ -3,10 +3,12 @@
 #include <torch/version.h>
 
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "cli/commands.h"
 #include "cli/model_options.h"
 #include "cli/product_choice.h"
+#include "compensate/compensation_file.h"
 #include "models/recipe.h"
 #include "rtlynx/version.h"
 
@@ -16,6 +18,7 @@ namespace {
 struct InfoOptions {
   ModelOptions model;
   ProductOptions products;
+  std::string compensation;
   bool layers = false;
   bool vocabulary = false;
   bool json = false;
@@ -30,14 +33,42 @@ nlohmann::ordered_json describe_build() {
           {"device_by_default", choose_device("auto").str()}};
 }
 
-nlohmann::ordered_json describe_model(const InfoOptions& options) {
+std::string describe_layer(const LayerCompensation& layer) {
+  const Compensation24& values = layer.values;
+  const InputTransform& transform = values.transform;
+  std::string text = values.norm ? "norm" : "no norm";
+  if (values.weight.defined()) text += ", own weight";
+  if (values.rank() > 0) text += fmt::format(", rank {}", values.rank());
+  if (transform.blocks.defined()) text += fmt::format(", blocks of {}", transform.blocks.size(1));
+  if (transform.scale.defined()) text += ", column norms";
+  if (transform.permutation.defined()) text += ", permuted";
+  return text;
+}
+
+nlohmann::ordered_json describe_compensation(const std::string& file,
+                                             const ModelCompensation& compensation) {
+  return {{"file", file},
+          {"method", compensation.method},
+          {"transform", compensation.transform},
+          {"recipe", compensation.recipe},
+          {"rank", compensation.rank},
+          {"made_for", compensation.base_model},
+          {"revision", compensation.base_revision}};
+}
+
+nlohmann::ordered_json describe_model(const InfoOptions& options,
+                                      const std::optional<ModelCompensation>& compensation) {
   const auto folder = options.model.model_folder();
-  const Pipeline pipeline = options.model.load();
+  Pipeline pipeline = options.model.load();
+  if (compensation) {
+    apply_compensation(*pipeline.transformer, *compensation, options.compensation);
+  }
   const FluxConfig& config = pipeline.transformer->config();
   std::int64_t sparse_weights = 0, linear_weights = 0, sparse_layers = 0;
   nlohmann::ordered_json layers = nlohmann::ordered_json::array();
   for (const auto& [name, linear] : named_linears(*pipeline.transformer)) {
-    const bool sparse = in_paper_flux_recipe(name);
+    const bool sparse =
+        compensation ? compensation->layers.contains(name) : in_paper_flux_recipe(name);
     linear_weights += linear->weight.numel();
     sparse_weights += sparse ? linear->weight.numel() : 0;
     sparse_layers += sparse ? 1 : 0;
@@ -45,6 +76,9 @@ nlohmann::ordered_json describe_model(const InfoOptions& options) {
                       {"in", linear->in_features()},
                       {"out", linear->out_features()},
                       {"sparse", sparse}});
+    if (compensation && sparse) {
+      layers.back()["compensation"] = describe_layer(compensation->layers.at(name));
+    }
   }
   nlohmann::ordered_json model = {
       {"folder", folder.string()},
@@ -67,9 +101,10 @@ void print_section(const std::string& title, const nlohmann::ordered_json& secti
   for (const auto& [key, value] : section.items()) {
     if (key == "layers") {
       for (const auto& layer : value) {
-        fmt::print("  {:6} {:5} -> {:5}  {}\n", layer["sparse"].get<bool>() ? "2:4" : "dense",
+        const std::string does = layer.value("compensation", std::string());
+        fmt::print("  {:6} {:5} -> {:5}  {}{}{}\n", layer["sparse"].get<bool>() ? "2:4" : "dense",
                    layer["in"].get<int>(), layer["out"].get<int>(),
-                   layer["name"].get<std::string>());
+                   layer["name"].get<std::string>(), does.empty() ? "" : "  ", does);
       }
     } else {
       fmt::print("  {:24} {}\n", key, value.is_string() ? value.get<std::string>() : value.dump());
@@ -103,12 +138,18 @@ void info(const InfoOptions& options) {
   // The build is shown even where the model cannot be read: that is when one asks.
   const nlohmann::ordered_json build = describe_build();
   if (!options.json) print_section("build", build);
-  const nlohmann::ordered_json model = describe_model(options);
+  std::optional<ModelCompensation> compensation;
+  if (!options.compensation.empty()) compensation = read_compensation(options.compensation);
+  const nlohmann::ordered_json model = describe_model(options, compensation);
+  nlohmann::ordered_json report = {{"build", build}, {"model", model}};
+  if (compensation) {
+    report["compensation"] = describe_compensation(options.compensation, *compensation);
+  }
   if (!options.json) {
     print_section("model", model);
+    if (compensation) print_section("compensation", report["compensation"]);
     return;
   }
-  const nlohmann::ordered_json report = {{"build", build}, {"model", model}};
   fmt::print("{}\n", report.dump(2));
 }
 
@@ -119,6 +160,8 @@ void add_info(CLI::App& app) {
   CLI::App* command =
       app.add_subcommand("info", "Show the build, the default device and the model");
   command->add_flag("--layers", options->layers, "List every Linear layer and what it does");
+  command->add_option("--compensation", options->compensation,
+                      "A file of rtlynx calibrate: what it is, and with --layers what it does");
   command->add_flag("--vocabulary", options->vocabulary, "List the words that prompts may use");
   command->add_flag("--json", options->json, "Print JSON");
   options->model.add_to(*command);
@@ -126,7 +169,8 @@ void add_info(CLI::App& app) {
   command->remove_option(command->get_option("--dtype"));
   options->products.add_to(*command);
   command->footer(
-      "Example:\n  rtlynx info --layers\n  rtlynx info --shape 4608,12288,3072 --rank 64");
+      "Example:\n  rtlynx info --layers\n  rtlynx info --layers --compensation best.safetensors\n"
+      "  rtlynx info --shape 4608,12288,3072 --rank 64");
   command->callback([options] { info(*options); });
 }
 

@@ -29,6 +29,7 @@ int main(int argc, char** argv) {
   rtlynx::cli::add_analyze(app);
   rtlynx::cli::add_evaluate(app);
   rtlynx::cli::add_report(app);
+  rtlynx::cli::add_calibrate(app);
   rtlynx::cli::add_train_mini(app);
   rtlynx::cli::add_bench(app);
   rtlynx::cli::add_info(app);

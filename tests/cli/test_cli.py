@@ -57,7 +57,8 @@ class CliTest(unittest.TestCase):
 
 class HelpTest(CliTest):
     def test_every_command_has_help_with_an_example(self):
-        for command in ("generate", "analyze", "evaluate", "report", "train-mini", "bench", "info"):
+        for command in ("generate", "calibrate", "analyze", "evaluate", "report", "train-mini",
+                        "bench", "info"):
             result = run(command, "--help")
             self.assertEqual(result.returncode, 0)
             self.assertIn(f"rtlynx {command}", result.stdout)
@@ -319,6 +320,114 @@ class StudyTest(CliTest):
         self.assert_refused(result, 1, "other.json", "rtlynx evaluate")
         self.assert_refused(run("report", self.folder / "none.json"), 1, "none.json")
         self.assertEqual(self.files(), ["other.json"])
+
+
+class CalibrateTest(CliTest):
+    RUN = ["--prompts", 2, "--batch", 1, "--steps", 2, "--rows", 64, "--device", "cpu"]
+
+    @classmethod
+    def setUpClass(cls):
+        holder = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(holder.cleanup)
+        cls.model = pathlib.Path(holder.name) / "mini"
+        made = run("train-mini", *TrainTest.TINY, "-o", cls.model)
+        assert made.returncode == 0, made.stderr
+
+    def calibrate(self, *arguments):
+        return run("calibrate", "--model", self.model, *self.RUN, *arguments)
+
+    def made(self, *arguments):
+        path = self.folder / "c.safetensors"
+        result = self.calibrate(*arguments, "-o", path)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return path, result
+
+    def test_a_model_is_drawn_with_its_compensation(self):
+        path, result = self.made("--transform", "64", "--json")
+        report = json.loads(result.stdout)
+        self.assertEqual((report["method"], report["transform"], report["rank"]),
+                         ("joint", "block 64", 16))
+        self.assertEqual(len(report["layers"]), 14)
+        self.assertEqual(self.files(), ["c.safetensors"])  # nothing partial is left
+        drawn = run("generate", *PROMPT, *QUICK, "--model", self.model, "--compensation", path,
+                    "--compare", "--json", "-o", self.folder / "a.png")
+        self.assertEqual(drawn.returncode, 0, drawn.stderr)
+        self.assertEqual(json.loads(drawn.stdout)["mode"], "joint (transform block 64, rank 16)")
+        self.assertIn("dense and joint", png_texts(self.folder / "a.png")["settings"])
+        shown = run("info", "--model", self.model, "--compensation", path, "--layers", "--json")
+        shown = json.loads(shown.stdout)
+        self.assertEqual(shown["compensation"]["transform"], "block 64")
+        layers = {layer["name"]: layer for layer in shown["model"]["layers"]}
+        self.assertEqual(layers["single_transformer_blocks.0.proj_mlp"]["compensation"],
+                         "no norm, own weight, rank 16, blocks of 64")
+        self.assertNotIn("compensation", layers["proj_out"])
+
+    def test_the_same_command_makes_the_same_file(self):
+        path, _ = self.made("--method", "low-rank")
+        first = path.read_bytes()
+        self.made("--method", "low-rank")
+        self.assertEqual(path.read_bytes(), first)
+
+    def test_kept_statistics_serve_another_method(self):
+        sums = self.folder / "sums"
+        self.made("--moments", sums, "--method", "refit")
+        _, result = self.made("--moments", sums)
+        self.assertIn("method joint", result.stdout)
+        self.assertEqual(self.files(), ["c.safetensors", "sums"])
+        self.assert_refused(self.calibrate("--moments", sums, "--seed", 8, "-o",
+                                           self.folder / "d"), 1, "seed = 8", "got 7")
+
+    def test_another_model_is_refused_before_anything_is_drawn(self):
+        path, _ = self.made("--method", "norm")
+        picture = self.folder / "a.png"
+        result = run("generate", *PROMPT, *QUICK, "--compensation", path, "-o", picture)
+        self.assert_refused(result, 1, "the weights that it was made for", "of mini")
+        path.write_bytes(path.read_bytes()[:-1])
+        result = run("generate", *PROMPT, "--model", self.model, "--compensation", path, "-o",
+                     picture)
+        self.assert_refused(result, 1, "c.safetensors")
+        self.assertFalse(picture.exists())
+        self.assert_refused(run("generate", *PROMPT, "--mode", "norm", "--compensation", path), 2,
+                            "--compensation", "--mode")
+
+    def test_an_interrupt_keeps_the_statistics(self):
+        output = self.folder / "c.safetensors"
+        command = [BINARY, "calibrate", "--model", self.model, "--prompts", 100000, "--batch", 1,
+                   "--steps", 2, "--device", "cpu", "-o", output]
+        with subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True) as process:
+            time.sleep(5)
+            process.send_signal(signal.SIGINT)
+            _, message = process.communicate(timeout=120)
+        self.assertEqual(process.returncode, 1)
+        self.assertIn("the same command goes on from", message)
+        self.assertEqual(self.files(), ["c.safetensors.partial"])
+
+    def test_low_ranks_are_trained(self):
+        training = ["--train-steps", 3, "--train-batch", 1, "--json"]
+        path, result = self.made("--method", "sgd", *training)
+        self.assertGreater(json.loads(result.stdout)["loss"], 0)
+        polished = self.folder / "p.safetensors"
+        result = self.calibrate("--method", "distill", "--start", path, *training, "-o", polished)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(json.loads(result.stdout)["method"], "sgd, then distill")
+        self.assertEqual(self.files(), ["c.safetensors", "p.safetensors"])
+
+    def test_layers_are_chosen_within_a_budget(self):
+        _, result = self.made("--method", "refit", "--choose", "speed", "--budget", 0.85,
+                              "--json")
+        choice = json.loads(result.stdout)["choice"]
+        self.assertLessEqual(choice["relative_flops"], 0.85)
+        self.assertTrue(0 < sum(layer["chosen"] for layer in choice["layers"]) < 14)
+
+    def test_impossible_requests(self):
+        for arguments in (["--transform", "32"], ["--method", "magic"], ["--rank", 65],
+                          ["--recipe", "paper-z-image"], ["--budget", 0.1],
+                          ["--method", "sgd", "--transform", "64"], ["--start", "x"],
+                          ["--method", "distill", "--choose", "error"]):
+            result = self.calibrate(*arguments, "-o", self.folder / "c.safetensors")
+            self.assertEqual(result.returncode, 2, (arguments, result.stderr))
+        self.assert_refused(self.calibrate("-o", self.folder / "no" / "c"), 2, "existing folder")
+        self.assertEqual(self.files(), [])
 
 
 class TrainTest(CliTest):
