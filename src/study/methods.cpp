@@ -193,7 +193,7 @@ std::vector<Method> compensated_methods() {
                   "columns"),
       compensated("block64", "blocks of 64 channels transformed before the choice",
                   {.method = M::naive}, "64"),
-      compensated("block64+joint", "the same, then joint", {.method = M::joint}, "64"),
+      compensated("block64+joint", "block64, then joint", {.method = M::joint}, "64"),
   };
 }
 
@@ -203,7 +203,7 @@ std::vector<Method> make_methods() {
       plain(LinearMode::naive, Method::Kind::activation24, 0.5,
             "the two largest of every four channels of each token"),
       plain(LinearMode::norm, Method::Kind::activation24, 0.5,
-            "the same, scaled to each token's norm")};
+            "the two largest of every four, scaled to the norm of the token")};
   for (auto more : {compensated_methods(), weight_methods(), fixed_methods()}) {
     std::move(more.begin(), more.end(), std::back_inserter(methods));
   }
