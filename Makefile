@@ -1,4 +1,4 @@
-# Verbs: setup, demo, test, bench, sanitize, format. Each does its own set-up.
+# Verbs: setup, demo, test, bench, quality, sanitize, format. Each does its own set-up.
 # PRESET is cuda where a usable nvcc is found and cpu elsewhere; PRESET=cpu leaves the GPU kernels out.
 SHELL := /bin/bash
 .SHELLFLAGS := -eo pipefail -c
@@ -8,15 +8,17 @@ RTLYNX := $(BUILD)/bin/rtlynx
 SOURCES = git ls-files -co --exclude-standard -- '*.cpp' '*.h' '*.cu' '*.cuh'
 CLANG_FORMAT := .venv/bin/clang-format
 FUZZ_SECONDS ?= 60
+PROMPTS ?= 32
 FUZZ_TARGETS := safetensors json png_texts
 
-.PHONY: help setup configure build demo test bench sanitize fuzz format format-check
+.PHONY: help setup configure build demo test bench quality sanitize fuzz format format-check
 
 help:
 	@echo "make setup     install what is missing: system packages, .venv with torch"
 	@echo "make demo      draw prompts dense and 2:4 sparse, side by side, into out/"
 	@echo "make test      build everything and run the tests"
 	@echo "make bench     time the sparse kernels against dense ones: figures and a plot into out/"
+	@echo "make quality   compare all methods on PROMPTS captions: table and page in out/quality"
 	@echo "make sanitize  all CPU tests under ASan and UBSan, then the fuzzers for a minute each"
 	@echo "make format    format the sources; format-check only looks"
 
@@ -45,6 +47,10 @@ bench: configure
 	@cmake --build --preset $(PRESET) --target rtlynx
 	@mkdir -p out
 	$(RTLYNX) bench --json out/bench.json --plot out/bench.svg
+
+quality: configure
+	@cmake --build --preset $(PRESET) --target rtlynx
+	@tools/quality.sh $(RTLYNX) out/quality $(PROMPTS)
 
 sanitize: setup
 	@cmake --preset asan --log-level=WARNING -Wno-dev

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <optional>
 
@@ -45,9 +46,17 @@ void print_table(const nlohmann::ordered_json& report) {
   }
 }
 
+constexpr const char* kAll = "all";
+
 std::vector<std::string> method_names() {
   std::vector<std::string> names;
   for (const Method& method : all_methods()) names.push_back(method.name);
+  return names;
+}
+
+std::vector<std::string> names_and_all() {
+  std::vector<std::string> names = method_names();
+  names.emplace_back(kAll);
   return names;
 }
 
@@ -120,9 +129,9 @@ void add_evaluate(CLI::App& app) {
       ->capture_default_str();
   command
       ->add_option("--methods,--modes", options.methods,
-                   "Methods to compare; dense, the reference, always is among them")
+                   "Methods to compare, or all; dense, the reference, always is among them")
       ->delimiter(',')
-      ->check(CLI::IsMember(method_names()))
+      ->check(CLI::IsMember(names_and_all()))
       ->capture_default_str();
   command
       ->add_option("--compensation", options.compensations,
@@ -149,6 +158,8 @@ void add_evaluate(CLI::App& app) {
   command->callback([arguments] {
     // Calibration follows the pictures that are evaluated.
     EvaluateArguments& all = *arguments;
+    auto& methods = all.evaluate.methods;
+    if (std::find(methods.begin(), methods.end(), kAll) != methods.end()) methods = method_names();
     all.evaluate.calibration.steps = all.evaluate.steps;
     all.evaluate.calibration.guidance = all.evaluate.guidance;
     all.evaluate.calibration.batch = all.evaluate.batch;

@@ -273,7 +273,7 @@ class EvaluateTest(CliTest):
         self.assertEqual(result.returncode, 0, result.stderr)
         report = json.loads(path.read_text())
         dense, norm = report["methods"]
-        # 99.6 % of 500 in models/lynx-mini/metrics.json: two misses of six would be a broken model.
+        # 99.7 % of 1,000 in models/lynx-mini/metrics.json: two misses of six would be a broken model.
         self.assertGreaterEqual(dense["caption_accuracy"], 5 / 6)
         self.assertGreater(norm["ssim"], 0.5)
         self.assertLess(norm["velocity_error"], 0.5)
