@@ -18,12 +18,11 @@ cudaError_t describe_tensors(const gpu::Gemm24& problem, Params& params) {
   const gpu::Gemm24Shape& shape = problem.shape;
   const auto describe = [&](const void* data, std::int64_t rows, std::int64_t columns, int box_rows,
                             int box_columns, CUtensorMap& map) {
-    return device::make_tensor_map(
-        {.data = data,
-         .dtype = shape.dtype,
-         .axes = {{.size = columns, .box = box_columns},
-                  {.size = rows, .stride = columns, .box = box_rows}}},
-        map);
+    return device::make_tensor_map({.data = data,
+                                    .dtype = shape.dtype,
+                                    .axes = {{.size = columns, .box = box_columns},
+                                             {.size = rows, .stride = columns, .box = box_rows}}},
+                                   map);
   };
   cudaError_t status = describe(problem.weight, shape.outputs, shape.channels, T::kTileOutputs,
                                 T::kStepChannels, params.weight);
