@@ -292,11 +292,15 @@ class StudyTest(CliTest):
         run("train-mini", *TrainTest.TINY, "-o", model)
         common = ["--model", model, "--device", "cpu", "--steps", 2]
         result = run("evaluate", *common, "--prompts", 2, "--calibration-prompts", 1, "--methods",
-                     "norm,wanda", "-o", self.folder / "metrics.json", "--pictures", pictures,
+                     "all", "-o", self.folder / "metrics.json", "--pictures", pictures,
                      "--keep", 1)
         self.assertEqual(result.returncode, 0, result.stderr)
-        self.assertEqual(sorted(path.name for path in pictures.iterdir()),
-                         ["dense-0000.png", "norm-0000.png", "wanda-0000.png"])
+        report = json.loads((self.folder / "metrics.json").read_text())
+        methods = [method["name"] for method in report["methods"]]
+        for name in ("dense", "norm", "block64+joint", "wanda", "sparsegpt+lora", "fixed-half"):
+            self.assertIn(name, methods)
+        self.assertEqual({path.name for path in pictures.iterdir()},
+                         {f"{name}-0000.png" for name in methods})
         result = run("analyze", *common, "--prompts", 1, "-o", self.folder / "analysis.json",
                      "--plots", self.folder / "plots")
         self.assertEqual(result.returncode, 0, result.stderr)
@@ -309,7 +313,7 @@ class StudyTest(CliTest):
                      self.folder / "report.html")
         self.assertEqual(result.returncode, 0, result.stderr)
         page = (self.folder / "report.html").read_text()
-        self.assertEqual(page.count("data:image/png;base64,"), 3)
+        self.assertEqual(page.count("data:image/png;base64,"), len(methods))
         self.assertEqual(page.count("<svg"), 6)
         for part in ("<!DOCTYPE html>", "wanda", "2 largest of every 4 keep", "Gaussian"):
             self.assertIn(part, page)
