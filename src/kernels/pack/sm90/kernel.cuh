@@ -21,7 +21,7 @@ __device__ __forceinline__ void load_parts(const Span<T>& span, std::uint32_t ow
   }
 }
 
-/// A consumer thread's part of its CTA's work.
+/// A thread's part of its CTA's work.
 template <typename T>
 class Packer {
  public:
@@ -35,8 +35,8 @@ class Packer {
         packed_(first_tile(params, span)) {
     const int lane = threadIdx.x % 32, row = row_of_thread();
     warpgroup_ = __shfl_sync(0xffffffffu, threadIdx.x / 128, 0);
-    // Chunks 2 t and 2 t + 1 of the row, swizzled.
     stores_ = blockIdx.y == 0 && span.first_token + warpgroup_ * kPackedTileTokens < params.tokens;
+    // Chunks 2 t and 2 t + 1 of the row, swizzled.
     own_chunk_ = block(0) + row * kRowBytes + (lane % 4 * 2 ^ lane / 4) * 16;
   }
 
@@ -237,7 +237,7 @@ class Packer {
   }
 
   /// z = x A of one step, rounded. The rows of the transform's matrices are in the order that
-  /// leaves 16 neighbouring channels of z in a thread (transform_axes() in launch.cuh).
+  /// leaves 16 neighbouring channels of z in a thread (transform_box() in launch.cuh).
   __device__ __forceinline__ void transform(TokenPair (&z)[T::kStepTiles]) const {
     float d[T::kTransform][kPackedTileChannels / 2];
     device::wgmma_fence();

@@ -3,8 +3,6 @@
 
 #include <cuda.h>
 
-#include <type_traits>
-
 #include "kernels/device/wgmma.cuh"
 #include "kernels/pack/params.h"
 #include "rtlynx/operand24.h"
@@ -12,7 +10,8 @@
 /// The pack kernel for Hopper: what its instances differ in, and its shared memory.
 namespace rtlynx::pack::sm90 {
 
-inline constexpr int kAnyProducer = -1;  // any but swiglu, looked at at run time; all norms
+/// GELU with a transform, and the norms: they are told apart at run time.
+inline constexpr int kAnyProducer = -1;
 
 inline constexpr int kWarpgroups = 2;  // each has the 64 tokens of a packed tile
 inline constexpr int kTileTokens = kWarpgroups * kPackedTileTokens;  // of a CTA
@@ -75,7 +74,7 @@ struct Traits {
 
   // At the end the stages hold what the CTAs of a cluster add up: sums [128] of 16 bytes, and H.
   static constexpr int kSumBytes = kTileTokens * 16;
-  static_assert(kStages >= 1 && kSumBytes + kTileTokens * kRank * 4 <= kMomentOffset);
+  static_assert(kStages >= 1);
   static_assert(kStageBytes % 1024 == 0 && 2 * kStepTiles * kModulationBytes <= 1024);
 };
 
