@@ -2,6 +2,8 @@
 #include "compensate/solve.h"
 
 #include <algorithm>
+#include <array>
+#include <utility>
 
 #include "base/error.h"
 #include "compensate/block_transform.h"
