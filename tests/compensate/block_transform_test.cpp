@@ -3,29 +3,19 @@
 
 #include <gtest/gtest.h>
 
-#include <functional>
-
 #include "base/error.h"
 #include "compensate/closed_form.h"
 #include "compensate/moments.h"
 #include "compensate/small_layer.h"
 #include "compensate/weight24.h"
 #include "ops/ops.h"
+#include "refusal.h"
 
 namespace rtlynx {
 namespace {
 
 constexpr std::int64_t kIn = 128;
 constexpr std::int64_t kOut = 32;
-
-std::string refusal(const std::function<void()>& act) {
-  try {
-    act();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "accepted";
-}
 
 class BlockTransform : public testing::Test {
  protected:

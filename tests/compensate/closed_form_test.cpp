@@ -3,11 +3,9 @@
 
 #include <gtest/gtest.h>
 
-#include <functional>
-
-#include "base/error.h"
 #include "compensate/small_layer.h"
 #include "ops/ops.h"
+#include "refusal.h"
 
 namespace rtlynx {
 namespace {
@@ -181,15 +179,6 @@ TEST_P(ClosedForms, TheNumberOfTokensDoesNotMatter) {
 INSTANTIATE_TEST_SUITE_P(Norm, ClosedForms, testing::Bool(), [](const auto& norm) {
   return norm.param ? std::string("with") : std::string("without");
 });
-
-std::string refusal(const std::function<void()>& act) {
-  try {
-    act();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "accepted";
-}
 
 TEST(ClosedFormErrors, NameWhatIsMissing) {
   const torch::Tensor weight = torch::randn({kOut, kIn});

@@ -6,7 +6,6 @@
 #include <fstream>
 #include <functional>
 
-#include "base/error.h"
 #include "io/file.h"
 #include "io/safetensors.h"
 #include "models/flux.h"
@@ -14,6 +13,7 @@
 #include "models/revision.h"
 #include "models/small_flux.h"
 #include "models/tensor_bytes.h"
+#include "refusal.h"
 #include "temp_dir.h"
 
 namespace rtlynx {
@@ -63,15 +63,6 @@ ModelCompensation sample(const FluxTransformer& model) {
   add(kKey, kShared, shared);
   add(kDown, kDown, dealt);
   return all;
-}
-
-std::string refusal(const std::function<void()>& act) {
-  try {
-    act();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "accepted";
 }
 
 using Tensors = std::map<std::string, torch::Tensor>;

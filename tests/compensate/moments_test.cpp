@@ -3,23 +3,12 @@
 
 #include <gtest/gtest.h>
 
-#include <functional>
-
-#include "base/error.h"
+#include "refusal.h"
 
 namespace rtlynx {
 namespace {
 
 constexpr std::int64_t kChannels = 12;
-
-std::string refusal(const std::function<void()>& act) {
-  try {
-    act();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "accepted";
-}
 
 class Moments : public testing::Test {
  protected:

@@ -3,10 +3,8 @@
 
 #include <gtest/gtest.h>
 
-#include <functional>
-
-#include "base/error.h"
 #include "layers/keep_two_of_four.h"
+#include "refusal.h"
 
 namespace rtlynx {
 namespace {
@@ -75,15 +73,6 @@ TEST_F(Transforms, NoneLeavesInputAndWeight) {
   EXPECT_TRUE(none.is_identity());
   EXPECT_TRUE(none.apply(x).is_same(x));
   expect_same_product(none);
-}
-
-std::string refusal(const std::function<void()>& act) {
-  try {
-    act();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "accepted";
 }
 
 TEST_F(Transforms, WhatDoesNotFitIsNamed) {

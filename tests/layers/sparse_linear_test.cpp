@@ -5,8 +5,8 @@
 
 #include <vector>
 
-#include "base/error.h"
 #include "layers/keep_two_of_four.h"
+#include "refusal.h"
 
 namespace rtlynx {
 namespace {
@@ -155,15 +155,6 @@ TEST_F(Modes, GradientsReachWhatIsTrained) {
     ASSERT_TRUE(tensor.grad().defined());
     EXPECT_GT(tensor.grad().norm().item<double>(), 0);
   }
-}
-
-std::string refusal(const std::function<void()>& act) {
-  try {
-    act();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "accepted";
 }
 
 TEST(SparseLinearErrors, SayWhatIsMissing) {
