@@ -12,22 +12,24 @@ constexpr ClusterPlaces kH200{.alone = {0, 132, 66, 39, 30, 22, 17, 15, 15},
 
 TEST(ChooseCluster, FillsTheGpuInOneGo) {
   // 32 blocks (4,096 tokens) of 48 steps: seven CTAs a block fit, eight do not.
-  EXPECT_EQ(choose_cluster(kH200, 32, 48, 1.7), 7);
-  EXPECT_EQ(choose_cluster(kH200, 33, 60, 1.7), 6);
-  EXPECT_EQ(choose_cluster(kH200, 54, 48, 1.7), 4);
+  EXPECT_EQ(choose_cluster(kH200, 32, 48), 7);
+  EXPECT_EQ(choose_cluster(kH200, 33, 60), 6);
+  EXPECT_EQ(choose_cluster(kH200, 54, 48), 4);
 }
 
-TEST(ChooseCluster, TakesFewerWhereCompanyGainsNothing) {
-  // Three CTAs a block, each alone, or six, two on a multiprocessor: the same work for each.
-  EXPECT_EQ(choose_cluster(kH200, 36, 240, 2.0), 3);
-  EXPECT_EQ(choose_cluster(kH200, 36, 240, 1.7), 6);
+TEST(ChooseCluster, KernelsThatAreAloneTakeFewer) {
+  // Three CTAs a block, each alone, or six, two on a multiprocessor where that is possible.
+  ClusterPlaces alone = kH200;
+  alone.at_once = alone.alone;
+  EXPECT_EQ(choose_cluster(alone, 36, 240), 3);
+  EXPECT_EQ(choose_cluster(kH200, 36, 240), 6);
 }
 
-TEST(ChooseCluster, ManyBlocksShareNothing) { EXPECT_EQ(choose_cluster(kH200, 264, 48, 1.7), 1); }
+TEST(ChooseCluster, ManyBlocksShareNothing) { EXPECT_EQ(choose_cluster(kH200, 264, 48), 1); }
 
 TEST(ChooseCluster, ACtaHasThreeStepsAtLeast) {
   for (int steps = 1; steps < 30; ++steps) {
-    const int cluster = choose_cluster(kH200, 1, steps, 1.7);
+    const int cluster = choose_cluster(kH200, 1, steps);
     EXPECT_TRUE(cluster == 1 || steps / cluster >= 3) << steps;
   }
 }
@@ -37,23 +39,23 @@ TEST(ChooseCluster, SizesThatTheGpuCannotRunAreLeftOut) {
   for (int cluster = 5; cluster <= kLargestCluster; ++cluster) {
     places.alone[cluster] = places.at_once[cluster] = 0;
   }
-  for (int blocks : {1, 32, 54}) EXPECT_LE(choose_cluster(places, blocks, 192, 1.7), 4);
+  for (int blocks : {1, 32, 54}) EXPECT_LE(choose_cluster(places, blocks, 192), 4);
 }
 
 TEST(ChooseCluster, NoOtherSizeIsSooner) {
-  const auto load = [](int cluster, int blocks, int steps, double sharing) {
+  const auto load = [](int cluster, int blocks, int steps) {
     const double own = (steps + cluster - 1) / cluster;
     if (blocks <= kH200.alone[cluster]) return own;
     const int rounds = (blocks + kH200.at_once[cluster] - 1) / kH200.at_once[cluster];
-    return rounds * sharing * own;
+    return rounds * 1.7 * own;
   };
   for (int blocks = 1; blocks <= 300; blocks += 7) {
     for (int steps : {1, 5, 16, 48, 60, 192, 240}) {
-      const int chosen = choose_cluster(kH200, blocks, steps, 1.7);
+      const int chosen = choose_cluster(kH200, blocks, steps);
       ASSERT_GE(chosen, 1);
       ASSERT_LE(chosen, kLargestCluster);
       for (int other = 1; other <= kLargestCluster && other * 3 <= steps; ++other) {
-        EXPECT_LE(load(chosen, blocks, steps, 1.7), load(other, blocks, steps, 1.7))
+        EXPECT_LE(load(chosen, blocks, steps), load(other, blocks, steps))
             << blocks << " blocks, " << steps << " steps, " << chosen << " against " << other;
       }
     }

@@ -16,8 +16,7 @@ struct ClusterPlaces {
 };
 
 /// CTAs that share the channels of a block of tokens: the number that is soonest done; of equals
-/// the smaller, which has less to add up. `steps`: of channels. `sharing`: how many times as long a
-/// CTA takes that is not alone on its multiprocessor.
-int choose_cluster(const ClusterPlaces& places, int blocks, int steps, double sharing);
+/// the smaller, which has less to add up. `steps`: of channels.
+int choose_cluster(const ClusterPlaces& places, int blocks, int steps);
 
 }  // namespace rtlynx::pack

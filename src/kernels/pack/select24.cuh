@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "kernels/pack/token_scale.cuh"
+
 /// Selection of 2 of 4 for two tokens at once, and the metadata it gives, in registers. A register
 /// holds two 16-bit elements.
 namespace rtlynx::pack {
@@ -24,6 +26,7 @@ struct Selected {
   std::uint32_t lower[4];
   std::uint32_t metadata;
   std::uint32_t largest;  // magnitude of each token, as bits, NaN above all; upper in the low half
+  bool usual;             // the largest of all of the warp's tokens are in the middle range
 };
 
 __device__ __forceinline__ __half2 as_half2(std::uint32_t bits) {
@@ -75,25 +78,26 @@ __device__ __forceinline__ Outcome compare(const std::uint32_t (&x)[4]) {
           .largest = as_bits(__hmax2_nan(high01, high23))};
 }
 
-/// The same by integers, one half after the other; NaN exceeds everything and equals NaN.
+/// A mask of the halves in which a >= b, both below 2^15: there a + 2^15 - b keeps the highest bit.
+__device__ __forceinline__ std::uint32_t at_least(std::uint32_t a, std::uint32_t b) {
+  constexpr std::uint32_t kHighest = 0x80008000u;
+  return ((((a | kHighest) - b) & kHighest) >> 15) * 0xffffu;
+}
+
+/// The same by integers; NaN exceeds everything and equals NaN.
 template <typename Element>
 __device__ __forceinline__ Outcome compare_exactly(const std::uint32_t (&x)[4]) {
-  Outcome result{};
-#pragma unroll
-  for (int shift = 0; shift < 32; shift += 16) {
-    const auto magnitude = [&](std::uint32_t bits) {
-      return min(bits >> shift & 0x7fffu, std::uint32_t{Element::kInfinity} + 1);
-    };
-    const std::uint32_t k0 = magnitude(x[0]), k1 = magnitude(x[1]);
-    const std::uint32_t k2 = magnitude(x[2]), k3 = magnitude(x[3]);
-    const std::uint32_t mask = 0xffffu << shift;
-    if (k0 >= k1) result.zero_wins |= mask;
-    if (k2 >= k3) result.two_wins |= mask;
-    if (min(k0, k1) >= max(k2, k3)) result.first_pair |= mask;
-    if (min(k2, k3) > max(k0, k1)) result.last_pair |= mask;
-    result.largest |= max(max(k0, k1), max(k2, k3)) << shift;
-  }
-  return result;
+  constexpr std::uint32_t kNan = (Element::kInfinity + 1u) * 0x00010001u;
+  const auto magnitude = [](std::uint32_t bits) { return __vminu2(bits & 0x7fff7fffu, kNan); };
+  const std::uint32_t k0 = magnitude(x[0]), k1 = magnitude(x[1]);
+  const std::uint32_t k2 = magnitude(x[2]), k3 = magnitude(x[3]);
+  const std::uint32_t high01 = __vmaxu2(k0, k1), low01 = __vminu2(k0, k1);
+  const std::uint32_t high23 = __vmaxu2(k2, k3), low23 = __vminu2(k2, k3);
+  return {.zero_wins = at_least(k0, k1),
+          .two_wins = at_least(k2, k3),
+          .first_pair = at_least(low01, high23),
+          .last_pair = ~at_least(high01, low23),
+          .largest = __vmaxu2(high01, high23)};
 }
 
 template <typename Element, bool kExact>
@@ -129,13 +133,23 @@ __device__ __forceinline__ Selected select_by(const TokenPair& z) {
   return result;
 }
 
-/// The specification of rtlynx/pack24.h, bit for bit.
+/// Whether TokenSums::in_middle() holds of both halves; also these bits compare as fp16 numbers do.
+template <typename Element>
+__device__ __forceinline__ bool both_in_middle(std::uint32_t largest) {
+  const auto both = [](std::uint32_t bits) { return as_half2(bits * 0x00010001u); };
+  const bool below = __hblt2(as_half2(largest), both(TokenSums::end_of_middle<Element>()));
+  const std::uint32_t tiny =
+      __hlt2_mask(as_half2(largest), both(TokenSums::begin_of_middle<Element>()));
+  return below && (tiny & largest) == 0;
+}
+
+/// The specification of rtlynx/pack24.h, bit for bit; for whole warps.
 template <typename Element>
 __device__ __forceinline__ Selected select(const TokenPair& z) {
   Selected result = select_by<Element, false>(z);
-  const bool as_half_exceeded =
-      (result.largest & 0xffffu) >= kInfinityAsHalf || result.largest >> 16 >= kInfinityAsHalf;
-  if (as_half_exceeded) result = select_by<Element, true>(z);
+  const bool usual = __all_sync(0xffffffffu, both_in_middle<Element>(result.largest));
+  if (!usual) result = select_by<Element, true>(z);
+  result.usual = usual;
   return result;
 }
 

@@ -5,6 +5,7 @@
 #include "kernels/device/packed_tile.h"
 #include "kernels/pack/params.h"
 #include "kernels/pack/producer.cuh"
+#include "kernels/pack/select24.cuh"
 #include "kernels/pack/token_scale.cuh"
 
 /// What a thread does with the two tokens it holds. A warp has 16 tokens; lane l has tokens l / 4
@@ -74,15 +75,12 @@ class PairSums {
   template <typename Element>
   __device__ __forceinline__ void add(const TokenPair& z, const Selected& selected,
                                       Beyond& beyond) {
-    const std::uint32_t upper = selected.largest & 0xffffu, lower = selected.largest >> 16;
-    const bool middle =
-        TokenSums::in_middle<Element>(upper) && TokenSums::in_middle<Element>(lower);
-    if (__all_sync(0xffffffffu, middle)) {
+    if (selected.usual) {
       add_squares<Element>(all_, z.upper, z.lower);
       add_squares<Element>(kept_, selected.upper, selected.lower);
     } else {
-      add_beyond<Element>(beyond[0], z.upper, selected.upper, upper);
-      add_beyond<Element>(beyond[1], z.lower, selected.lower, lower);
+      add_beyond<Element>(beyond[0], z.upper, selected.upper, selected.largest & 0xffffu);
+      add_beyond<Element>(beyond[1], z.lower, selected.lower, selected.largest >> 16);
     }
   }
 

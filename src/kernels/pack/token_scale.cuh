@@ -26,12 +26,18 @@ class TokenSums {
     add(step);
   }
 
+  /// The magnitudes, as bits, whose squares fp32 adds up as they are: from `begin` and below `end`,
+  /// and 0.
   template <typename Element>
-  static __device__ __forceinline__ bool in_middle(std::uint32_t largest) {
-    return largest == 0 || range_of<Element>(largest) == kMiddle;
+  static __device__ constexpr std::uint32_t begin_of_middle() {
+    return is_f16<Element> ? 1 : (127u - 40u) << 7;  // any but 0; 2^-40
+  }
+  template <typename Element>
+  static __device__ constexpr std::uint32_t end_of_middle() {
+    return is_f16<Element> ? std::uint32_t{F16::kInfinity} : (127u + 50u) << 7;  // infinity; 2^50
   }
 
-  /// Adds sums of elements of which in_middle() holds.
+  /// Adds sums of elements whose largest is in the middle.
   __device__ __forceinline__ void add_middle(float all, float kept) {
     if (all == 0.0f) return;  // of zeros, which have no range
     TokenSums part;
@@ -78,15 +84,19 @@ class TokenSums {
   }
 
  private:
-  // Ranges of a token's largest magnitude: below 2^-40, up to 2^50, above; then NaN or infinity.
+  // Of fp16 all squares fit fp32.
+  template <typename Element>
+  static constexpr bool is_f16 = Element::kInfinity == F16::kInfinity;
+
+  // Ranges of a token's largest magnitude: below the middle, the middle, above; NaN or infinity.
   static constexpr int kTiny = 0, kMiddle = 1, kHuge = 2, kNotFinite = 3;
 
   template <typename Element>
   static __device__ __forceinline__ int range_of(std::uint32_t largest) {
     if (largest >= Element::kInfinity) return kNotFinite;
-    if constexpr (Element::kInfinity == F16::kInfinity) return kMiddle;  // squares fit fp32
-    constexpr std::uint32_t kTwoToMinus40 = (127u - 40u) << 7, kTwoTo50 = (127u + 50u) << 7;
-    return largest < kTwoToMinus40 ? kTiny : largest < kTwoTo50 ? kMiddle : kHuge;
+    return largest < begin_of_middle<Element>() ? kTiny
+           : largest < end_of_middle<Element>() ? kMiddle
+                                                : kHuge;
   }
 
   // Elements are multiplied by 2^72, 1 or 2^-72 before squaring: 2^16 squares stay finite.

@@ -93,6 +93,7 @@ cudaError_t find_places(ClusterPlaces& places) {
     config.dynamicSmemBytes = kAloneBytes;
     status = cudaOccupancyMaxActiveClusters(&places.alone[ctas], pack24_kernel<T>, &config);
   }
+  if (T::kCtasPerSm == 1) places.at_once = places.alone;  // also where two would find room
   return status;
 }
 
@@ -127,7 +128,7 @@ cudaError_t launch_kernel(const Params& params, cudaStream_t stream) {
   const auto ceil_div = [](int value, int divisor) { return (value + divisor - 1) / divisor; };
   const int blocks = ceil_div(params.tokens, kTileTokens);
   const int steps = ceil_div(params.tiles, T::kStepTiles);
-  const int ctas = choose_cluster(*places, blocks, steps, T::kSharing);
+  const int ctas = choose_cluster(*places, blocks, steps);
   const int passes = T::kRank == 0 ? 1 : ceil_div(params.rank, T::kRank);
   const dim3 grid(static_cast<unsigned>(blocks * ctas), static_cast<unsigned>(passes));
   cudaLaunchAttribute cluster = cluster_of(ctas);
