@@ -49,14 +49,11 @@ ordered_json describe(const Section& section, const ShapeResult& result) {
 }
 
 ordered_json pack_bandwidth(const ShapeResult& result, double copy_bytes_per_second) {
-  const Timing* const pack = result.find("pack", "rtlynx");
-  if (pack == nullptr) return nullptr;
-  const double bytes = kPackBytesPerElement * static_cast<double>(result.shape.tokens) *
-                       static_cast<double>(result.shape.channels);
+  if (result.find("pack", "rtlynx") == nullptr) return nullptr;
   const auto share = [&](Mode mode) {
-    return bytes / (microseconds(*pack, mode) * 1e-6) / copy_bytes_per_second;
+    return or_null(pack_share_of_copy(result, copy_bytes_per_second, mode));
   };
-  return {{"bytes", bytes},
+  return {{"bytes", pack_bytes(result.shape)},
           {"share_of_copy_burst", share(Mode::burst)},
           {"share_of_copy_sustained", share(Mode::sustained)}};
 }

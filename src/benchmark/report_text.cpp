@@ -46,14 +46,6 @@ Column share_column(std::string title,
           }};
 }
 
-std::optional<double> pack_share_of_copy(const ShapeResult& result, double copy_bytes_per_second) {
-  const Timing* const pack = result.find("pack", "rtlynx");
-  if (pack == nullptr) return std::nullopt;
-  const double bytes = kPackBytesPerElement * static_cast<double>(result.shape.tokens) *
-                       static_cast<double>(result.shape.channels);
-  return bytes / (pack->burst.median * 1e-6) / copy_bytes_per_second;
-}
-
 Table gemm_table() {
   return {"GEMM, rank 0, packed input (us)",
           "gemm",
@@ -67,16 +59,18 @@ Table gemm_table() {
 }
 
 Table pack_table(double copy_bytes_per_second) {
-  return {"Pack (us, burst)",
+  const auto of_copy = [=](std::string title, Mode mode) {
+    return share_column(std::move(title), [=](const ShapeResult& result) {
+      return pack_share_of_copy(result, copy_bytes_per_second, mode);
+    });
+  };
+  return {"Pack (us, burst) and the share of the copy rate that it reaches",
           "pack",
           {time_column("pack", "pack", "rtlynx", Mode::burst),
            time_column("rank 64", "pack", "rank64", Mode::burst),
            time_column("transform", "pack", "transform64", Mode::burst),
-           time_column("copy", "pack", "copy", Mode::burst),
-           share_column("bandwidth",
-                        [=](const ShapeResult& result) {
-                          return pack_share_of_copy(result, copy_bytes_per_second);
-                        }),
+           time_column("copy", "pack", "copy", Mode::burst), of_copy("burst", Mode::burst),
+           of_copy("sustained", Mode::sustained),
            ratio_column("/compress", "pack_over_cusparselt_compress")}};
 }
 

@@ -99,7 +99,4 @@ struct RunResult {
   std::vector<std::string> failures;  // wrong results, failed calls
 };
 
-/// Bytes that packing one element reads and writes: itself, half of it, and a nibble per four.
-inline constexpr double kPackBytesPerElement = 2 + 1 + 0.125;
-
 }  // namespace rtlynx::benchmark

@@ -2,6 +2,7 @@
 #include "benchmark/sections.h"
 
 #include "benchmark/config_name.h"
+#include "benchmark/summary.h"
 
 namespace rtlynx::benchmark {
 namespace {
@@ -123,9 +124,7 @@ class Entrants {
 
   // Reads and writes as many bytes as the pack does, half of them each.
   Call copy_call() const {
-    const double elements = static_cast<double>(problem_.shape().tokens) *
-                            static_cast<double>(problem_.shape().channels);
-    const auto bytes = static_cast<std::size_t>(elements * kPackBytesPerElement / 2);
+    const auto bytes = static_cast<std::size_t>(pack_bytes(problem_.shape()) / 2);
     return [this, bytes](int set) {
       const OperandSet& operands = problem_.set(set);
       check_cuda(cudaMemcpyAsync(operands.dense.data(), operands.x.data(), bytes,

@@ -125,6 +125,19 @@ std::optional<double> fused_overhead_share(const ShapeResult& result) {
   return (pack->burst.median - producer->burst.median) / linear->burst.median;
 }
 
+double pack_bytes(const Shape& shape) {
+  constexpr double kBytesPerElement = 2 + 1 + 0.125;
+  return kBytesPerElement * static_cast<double>(shape.tokens) * static_cast<double>(shape.channels);
+}
+
+std::optional<double> pack_share_of_copy(const ShapeResult& result, double copy_bytes_per_second,
+                                         Mode mode) {
+  const Timing* const pack = result.find("pack", "rtlynx");
+  if (pack == nullptr) return std::nullopt;
+  const double seconds = microseconds(*pack, mode) * 1e-6;
+  return pack_bytes(result.shape) / seconds / copy_bytes_per_second;
+}
+
 ordered_json summarize(const RunResult& run) {
   const auto in_mean =
       shapes_where(run, [](const ShapeResult& result) { return result.shape.in_mean; });

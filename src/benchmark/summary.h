@@ -36,6 +36,14 @@ std::optional<double> overhead_share(const ShapeResult& result);
 /// / the linear with it, burst. Below zero where the pack, which writes less, is faster.
 std::optional<double> fused_overhead_share(const ShapeResult& result);
 
+/// What a pack reads and writes: an element, half of it, and a nibble of four.
+double pack_bytes(const Shape& shape);
+
+/// The bytes that the plain pack moves per second, of those that a large copy moves: burst with the
+/// launch of one call, sustained without. Nothing where it was not timed.
+std::optional<double> pack_share_of_copy(const ShapeResult& result, double copy_bytes_per_second,
+                                         Mode mode);
+
 /// Geometric means over the shapes with `in_mean`, and per model the totals of a forward pass. A
 /// mean that lacks a figure of one shape is null, and `missing` says why. A share below 0.1 %
 /// counts as 0.1 %: the mean has no place for zero.
