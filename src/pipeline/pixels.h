@@ -4,6 +4,7 @@
 #include <torch/torch.h>
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "base/image.h"
@@ -26,5 +27,8 @@ std::vector<Image> images_from_pixels(const torch::Tensor& pixels);
 
 /// 8-bit pictures [B, H, W, 3] to fp32 [B, 3, H, W] in [-1, 1].
 torch::Tensor pixels_from_bytes(const torch::Tensor& bytes);
+
+/// The same for images; throws Error unless there is one and all have one size.
+torch::Tensor pixels_from_images(std::span<const Image> images);
 
 }  // namespace rtlynx

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "study/picture_features.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstring>
+#include <span>
 
 #include "base/error.h"
 #include "data/rng.h"
@@ -19,7 +20,7 @@ struct Layer {
 constexpr std::array<Layer, 3> kLayers = {{{3, 16, 5}, {16, 32, 3}, {32, 48, 3}}};
 constexpr int kSmallest = 17;  // one position is left after the last layer
 constexpr std::uint64_t kSeed = 1;
-constexpr std::int64_t kBatch = 64;
+constexpr std::size_t kBatch = 64;
 
 std::array<torch::Tensor, kLayers.size()> draw_weights() {
   Rng rng(kSeed);
@@ -36,28 +37,19 @@ std::array<torch::Tensor, kLayers.size()> draw_weights() {
   return weights;
 }
 
-torch::Tensor bytes_of(const std::vector<Image>& pictures) {
-  const Image& first = pictures.front();
-  const auto count = static_cast<std::int64_t>(pictures.size());
-  torch::Tensor bytes = torch::empty({count, first.height, first.width, 3}, torch::kUInt8);
-  auto* target = bytes.mutable_data_ptr<std::uint8_t>();
-  for (const Image& picture : pictures) {
-    require_same_size("picture_features", first, picture, kSmallest);
-    std::memcpy(target, picture.rgb.data(), picture.rgb.size());
-    target += picture.rgb.size();
-  }
-  return bytes;
-}
-
 }  // namespace
 
 torch::Tensor picture_features(const std::vector<Image>& pictures) {
   require(!pictures.empty(), "picture_features", "at least one picture", "none");
+  for (const Image& picture : pictures) {
+    require_same_size("picture_features", pictures.front(), picture, kSmallest);
+  }
   const torch::NoGradGuard no_grad;
   static const auto weights = draw_weights();
   std::vector<torch::Tensor> features;
-  for (const torch::Tensor& part : bytes_of(pictures).split(kBatch)) {
-    torch::Tensor x = pixels_from_bytes(part);
+  const std::span<const Image> all(pictures);
+  for (std::size_t first = 0; first < all.size(); first += kBatch) {
+    torch::Tensor x = pixels_from_images(all.subspan(first, std::min(kBatch, all.size() - first)));
     std::vector<torch::Tensor> means;
     for (const torch::Tensor& weight : weights) {
       x = torch::relu(torch::conv2d(x, weight, /*bias=*/{}, /*stride=*/2));

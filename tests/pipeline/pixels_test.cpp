@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include "refusal.h"
+
 namespace rtlynx {
 namespace {
 
@@ -28,6 +30,19 @@ TEST(Pixels, BytesSurviveTheWayThereAndBack) {
   const auto images = images_from_pixels(pixels_from_bytes(picture));
   ASSERT_EQ(images.size(), 1U);
   for (int i = 0; i < 256; ++i) EXPECT_EQ(images[0].pixel(i % 16, i / 16)[1], i);
+}
+
+TEST(Pixels, ImagesBecomePixelsOfOneBatch) {
+  std::vector<Image> images = {Image(3, 2), Image(3, 2)};
+  images[1].pixel(2, 1)[0] = 255;
+  const torch::Tensor pixels = pixels_from_images(images);
+  ASSERT_EQ(pixels.sizes(), (std::vector<std::int64_t>{2, 3, 2, 3}));
+  EXPECT_EQ(pixels[1][0][1][2].item<float>(), 1);
+  EXPECT_EQ(pixels.sum().item<float>(), 2 - 36);
+  images.emplace_back(2, 3);
+  EXPECT_NE(refusal([&] { pixels_from_images(images); }).find("images of 3x2, got 2x3"),
+            std::string::npos);
+  EXPECT_THROW(pixels_from_images({}), Error);
 }
 
 TEST(Pixels, OutOfRangeIsClamped) {
