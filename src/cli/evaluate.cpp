@@ -7,12 +7,13 @@
 #include <filesystem>
 #include <optional>
 
+#include "base/error.h"
 #include "cli/commands.h"
+#include "cli/interrupt.h"
 #include "cli/model_options.h"
 #include "cli/output.h"
 #include "cli/progress.h"
 #include "io/file.h"
-#include "io/png.h"
 #include "study/methods.h"
 
 namespace rtlynx::cli {
@@ -22,8 +23,7 @@ struct EvaluateArguments {
   ModelOptions model;
   EvaluateOptions evaluate;
   std::string output;
-  std::string pictures;
-  int kept_pictures = 8;  // per method
+  bool restart = false;
   bool json = false;
 };
 
@@ -60,35 +60,49 @@ std::vector<std::string> names_and_all() {
   return names;
 }
 
-void evaluate(const EvaluateArguments& arguments) {
-  if (!arguments.output.empty()) check_output_folder("--output", arguments.output);
-  if (!arguments.pictures.empty()) check_output_folder("--pictures", arguments.pictures);
-  Pipeline pipeline = arguments.model.load();
-  if (!arguments.pictures.empty()) std::filesystem::create_directories(arguments.pictures);
+// Named by the user, to be kept, or beside the output, to be removed at the end, or none.
+std::filesystem::path results_file(const EvaluateArguments& arguments) {
+  const auto& named = arguments.evaluate.results;
+  if (!named.empty() || arguments.output.empty()) return named;
+  return arguments.output + ".partial";
+}
+
+[[noreturn]] void fail_interrupted(const std::filesystem::path& results) {
+  throw Error("evaluate: interrupted; " +
+              (results.empty() ? "nothing was kept, as neither --output nor --results was given"
+                               : "the same command goes on from " + results.string()));
+}
+
+std::optional<nlohmann::ordered_json> run(Pipeline& pipeline, const EvaluateOptions& options) {
+  const InterruptScope scope;
   std::string stage_at_work;
   std::optional<ProgressBar> bar;
-  const nlohmann::ordered_json report = evaluate_methods(
-      pipeline, arguments.evaluate,
-      [&](const std::string& stage, std::int64_t finished, std::int64_t all) {
-        if (stage != stage_at_work) bar.emplace(stage, all);
-        stage_at_work = stage;
-        bar->update(finished);
-      },
-      [&](const std::string& method, std::size_t index, const Image& picture) {
-        if (arguments.pictures.empty() ||
-            index >= static_cast<std::size_t>(arguments.kept_pictures)) {
-          return;
-        }
-        write_png(
-            std::filesystem::path(arguments.pictures) / fmt::format("{}-{:04}.png", method, index),
-            picture);
-      });
-  bar.reset();
-  if (!arguments.output.empty()) write_file_atomically(arguments.output, report.dump(2) + "\n");
+  return evaluate_methods(pipeline, options,
+                          [&](const std::string& stage, std::int64_t finished, std::int64_t all) {
+                            if (stage != stage_at_work) bar.emplace(stage, all);
+                            stage_at_work = stage;
+                            bar->update(finished);
+                            return !scope.interrupted();
+                          });
+}
+
+void evaluate(const EvaluateArguments& arguments) {
+  EvaluateOptions options = arguments.evaluate;
+  options.results = results_file(arguments);
+  if (!arguments.output.empty()) check_output_folder("--output", arguments.output);
+  if (!options.results.empty()) check_output_folder("--results", options.results);
+  if (!options.pictures.empty()) check_output_folder("--pictures", options.pictures);
+  Pipeline pipeline = arguments.model.load();
+  if (!options.pictures.empty()) std::filesystem::create_directories(options.pictures);
+  if (arguments.restart) std::filesystem::remove(options.results);
+  const auto report = run(pipeline, options);
+  if (!report) fail_interrupted(options.results);
+  if (!arguments.output.empty()) write_file_atomically(arguments.output, report->dump(2) + "\n");
+  if (arguments.evaluate.results.empty()) std::filesystem::remove(options.results);
   if (arguments.json) {
-    fmt::print("{}\n", report.dump(2));
+    fmt::print("{}\n", report->dump(2));
   } else {
-    print_table(report);
+    print_table(*report);
   }
 }
 
@@ -139,10 +153,14 @@ void add_evaluate(CLI::App& app) {
       ->allow_extra_args(false);
   add_calibration_options(*command, options.calibration);
   command->add_option("-o,--output", arguments->output, "Write the report as JSON to this file");
-  command->add_option("--pictures", arguments->pictures,
+  command->add_option("--results", options.results,
+                      "Keep the results of finished methods in this file, and go on from it if it "
+                      "exists [default: beside --output, until the report is written]");
+  command->add_flag("--restart", arguments->restart,
+                    "Begin anew instead of going on from kept results");
+  command->add_option("--pictures", options.pictures,
                       "Write the first pictures of every method to this folder, for `report`");
-  command
-      ->add_option("--keep", arguments->kept_pictures, "How many pictures of every method to write")
+  command->add_option("--keep", options.kept_pictures, "How many pictures of every method to write")
       ->check(CLI::Range(1, 100000))
       ->capture_default_str();
   command->add_flag("--json", arguments->json, "Print the report as JSON");
@@ -150,6 +168,9 @@ void add_evaluate(CLI::App& app) {
   command->footer(
       "Example:\n"
       "  rtlynx evaluate --prompts 100 --methods norm,wanda,sparsegpt+lora -o metrics.json\n"
+      "Ctrl-C keeps the methods that are finished; the same command goes on. With --results, "
+      "which\n"
+      "stays, --methods may be others each time; kept results of other settings are refused.\n"
       "velocity: relative error of the transformer's output along the dense model's steps; PSNR,\n"
       "SSIM and detail (error of the Laplacian) compare with the dense pictures of the same "
       "noise,\n"

@@ -8,6 +8,8 @@
 #include <cstring>
 #include <span>
 
+#include "io/file.h"
+
 namespace rtlynx {
 namespace {
 
@@ -27,7 +29,11 @@ class WordHash {
       add(word);
     }
   }
-  std::uint64_t value() const { return state_; }
+  std::string digits() const {
+    std::array<char, 17> text{};
+    std::snprintf(text.data(), text.size(), "%016llx", static_cast<unsigned long long>(state_));
+    return text.data();
+  }
 
  private:
   std::uint64_t state_ = 0;
@@ -45,10 +51,14 @@ std::string weights_revision(const torch::nn::Module& model) {
     hash.add({static_cast<const std::byte*>(values.const_data_ptr()),
               static_cast<std::size_t>(values.nbytes())});
   }
-  std::array<char, 17> digits{};
-  std::snprintf(digits.data(), digits.size(), "%016llx",
-                static_cast<unsigned long long>(hash.value()));
-  return digits.data();
+  return hash.digits();
+}
+
+std::string file_revision(const std::filesystem::path& path) {
+  const MappedFile file(path);
+  WordHash hash;
+  hash.add(file.bytes());
+  return hash.digits();
 }
 
 }  // namespace rtlynx

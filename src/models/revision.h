@@ -3,6 +3,7 @@
 
 #include <torch/torch.h>
 
+#include <filesystem>
 #include <string>
 
 namespace rtlynx {
@@ -11,5 +12,8 @@ namespace rtlynx {
 /// cryptographic one) of every parameter's name, shape and values rounded to bf16, so that a
 /// checkpoint has the same revision whatever type it is loaded as.
 std::string weights_revision(const torch::nn::Module& model);
+
+/// The same for the bytes of a file.
+std::string file_revision(const std::filesystem::path& path);
 
 }  // namespace rtlynx

@@ -2,12 +2,17 @@
 #include "study/evaluate.h"
 
 #include <algorithm>
+#include <iomanip>
 #include <optional>
+#include <sstream>
 
 #include "base/error.h"
 #include "compensate/second_moment.h"
+#include "io/png.h"
+#include "models/revision.h"
 #include "rtlynx/version.h"
 #include "study/input_moments.h"
+#include "study/kept_results.h"
 #include "study/method_scores.h"
 #include "study/methods.h"
 #include "study/picture_features.h"
@@ -17,25 +22,38 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// Dense first, each once.
-std::vector<Method> choose_methods(Pipeline& pipeline, const EvaluateOptions& options) {
-  std::vector<Method> methods = {find_method("dense")};
+/// Thrown out of the work at hand when the caller wants no more of it.
+struct Stopped {};
+
+/// A method and the name that its result is kept under.
+struct Contender {
+  Method method;
+  std::string key;
+};
+
+// Dense first, each once. The same name may stand for another file tomorrow.
+std::vector<Contender> choose_methods(Pipeline& pipeline, const EvaluateOptions& options) {
+  std::vector<Contender> contenders;
   const auto is_known = [&](const std::string& name) {
-    return std::any_of(methods.begin(), methods.end(),
-                       [&](const Method& known) { return known.name == name; });
+    return std::any_of(contenders.begin(), contenders.end(),
+                       [&](const Contender& known) { return known.method.name == name; });
   };
+  const auto add = [&](const Method& method, const std::string& key) {
+    contenders.push_back({.method = method, .key = key});
+  };
+  add(find_method("dense"), "dense");
   for (const std::string& name : options.methods) {
-    if (!is_known(name)) methods.push_back(find_method(name));
+    if (!is_known(name)) add(find_method(name), name);
   }
   for (const auto& file : options.compensations) {
-    Method method = method_from_file(pipeline, file);
+    const Method method = method_from_file(pipeline, file);
     if (is_known(method.name)) {
       throw UsageError("compensation: required files with names of their own, got " + method.name +
                        " twice");
     }
-    methods.push_back(std::move(method));
+    add(method, method.name + " of file " + file_revision(file));
   }
-  return methods;
+  return contenders;
 }
 
 Json describe(const Pipeline& pipeline, const EvaluateOptions& options) {
@@ -72,46 +90,90 @@ Json describe(const GroupMoments& moments) {
   return inputs;
 }
 
+// Everything that decides the results of a method, and which of its pictures were written.
+Json settings_of(const Pipeline& pipeline, const EvaluateOptions& options) {
+  Json settings = describe(pipeline, options);
+  settings["transformer_revision"] = weights_revision(*pipeline.transformer);
+  settings["text_encoder_revision"] = weights_revision(*pipeline.text_encoder);
+  settings["batch"] = options.batch;
+  settings["calibration_prompts"] = options.calibration.prompts;
+  settings["calibration_seed"] = options.calibration.seed;
+  settings["calibration_steps"] = options.calibration.steps;
+  settings["calibration_guidance"] = options.calibration.guidance;
+  settings["calibration_batch"] = options.calibration.batch;
+  if (!options.pictures.empty()) {
+    settings["pictures"] = std::filesystem::absolute(options.pictures).string();
+    settings["kept_pictures"] = options.kept_pictures;
+  }
+  return settings;
+}
+
+constexpr const char* kInputs = "the inputs of layers";
+
+std::string key_of(const Contender& contender) { return "method " + contender.key; }
+
 /// One evaluation: what all methods share, then method after method.
 class Evaluation {
  public:
-  Evaluation(Pipeline& pipeline, const EvaluateOptions& options, EvaluateCallback on_progress,
-             PictureCallback on_picture)
+  Evaluation(Pipeline& pipeline, const EvaluateOptions& options, EvaluateCallback on_progress)
       : pipeline_(pipeline),
         options_(options),
         on_progress_(std::move(on_progress)),
-        on_picture_(std::move(on_picture)),
+        contenders_(choose_methods(pipeline, options)),
+        results_(options.results, settings_of(pipeline, options)),
         suite_(make_caption_suite(options.prompts, options.seed)),
         request_{.prompts = {}, .seeds = {}, .steps = options.steps, .guidance = options.guidance},
         inputs_{.run = options.calibration, .moments = {}} {}
 
   Json run() {
-    const std::vector<Method> methods = choose_methods(pipeline_, options_);
-    Json report = describe(pipeline_, options_);
     restore_dense(pipeline_);
-    if (std::any_of(methods.begin(), methods.end(),
-                    [](const Method& method) { return method.reads_moments; })) {
-      inputs_.moments = collect_input_moments(pipeline_, inputs_.run, [&](int finished, int steps) {
-        progress("calibrate", finished, steps);
-      });
-      report["calibration"] = describe(inputs_.run);
-      report["inputs"] = describe(inputs_.moments);
+    std::vector<Contender> waiting;
+    std::copy_if(contenders_.begin(), contenders_.end(), std::back_inserter(waiting),
+                 [&](const Contender& contender) { return !results_.find(key_of(contender)); });
+    if (!waiting.empty()) {
+      if (any_learns(waiting)) collect_inputs();
+      record_dense(waiting);
     }
-    record_dense();
-    report["methods"] = Json::array();
-    for (const Method& method : methods) report["methods"].push_back(measure(method));
-    return report;
+    for (const Contender& contender : waiting) {
+      results_.add(key_of(contender), measure(contender.method));
+    }
+    return report();
   }
 
  private:
-  void progress(const std::string& stage, std::int64_t finished, std::int64_t all) const {
-    if (on_progress_) on_progress_(stage, finished, all);
+  static bool any_learns(const std::vector<Contender>& contenders) {
+    return std::any_of(contenders.begin(), contenders.end(),
+                       [](const Contender& contender) { return contender.method.reads_moments; });
   }
 
-  void record_dense() {
+  void progress(const std::string& stage, std::int64_t finished, std::int64_t all) const {
+    if (on_progress_ && !on_progress_(stage, finished, all)) throw Stopped();
+  }
+
+  void collect_inputs() {
+    inputs_.moments = collect_input_moments(pipeline_, inputs_.run, [&](int finished, int steps) {
+      progress("calibrate", finished, steps);
+    });
+    if (!results_.find(kInputs)) results_.add(kInputs, describe(inputs_.moments));
+  }
+
+  AccuracyRun draw(const std::string& method) {
+    return measure_caption_accuracy(pipeline_, suite_, request_, options_.batch, [&](int finished) {
+      progress(method + ": pictures", finished, options_.prompts);
+    });
+  }
+
+  // What the methods that wait are held against. Dense itself, if it waits, draws its pictures.
+  void record_dense(const std::vector<Contender>& waiting) {
     std::vector<Image> scenes;
     for (const Scene& scene : suite_.scenes) scenes.push_back(render(scene));
     references_.scene_features = picture_features(scenes);
+    record_trajectory_of_dense();
+    const std::string& dense = contenders_.front().method.name;
+    if (waiting.front().method.name != dense) references_.dense = draw(dense).images;
+  }
+
+  void record_trajectory_of_dense() {
     const int count = std::min(options_.velocity_prompts, options_.prompts);
     if (count == 0) return;
     GenerateRequest request = request_;
@@ -139,39 +201,63 @@ class Evaluation {
           });
       entry.update(to_json(error));
     }
-    const AccuracyRun run = measure_caption_accuracy(
-        pipeline_, suite_, request_, options_.batch,
-        [&](int finished) { progress(method.name + ": pictures", finished, options_.prompts); });
+    const AccuracyRun run = draw(method.name);
     restore_dense(pipeline_);
     if (references_.dense.empty()) references_.dense = run.images;
     entry.update(score_pictures(run, references_));
-    if (on_picture_) {
-      for (std::size_t i = 0; i < run.images.size(); ++i)
-        on_picture_(method.name, i, run.images[i]);
-    }
+    write_pictures(method.name, run.images);
     return entry;
+  }
+
+  void write_pictures(const std::string& method, const std::vector<Image>& images) const {
+    if (options_.pictures.empty()) return;
+    const auto count = std::min(images.size(), static_cast<std::size_t>(options_.kept_pictures));
+    for (std::size_t i = 0; i < count; ++i) {
+      std::ostringstream name;
+      name << method << '-' << std::setfill('0') << std::setw(4) << i << ".png";
+      write_png(options_.pictures / name.str(), images[i]);
+    }
+  }
+
+  Json report() const {
+    Json report = describe(pipeline_, options_);
+    if (any_learns(contenders_)) {
+      report["calibration"] = describe(options_.calibration);
+      report["inputs"] = *results_.find(kInputs);
+    }
+    report["methods"] = Json::array();
+    for (const Contender& contender : contenders_) {
+      report["methods"].push_back(*results_.find(key_of(contender)));
+    }
+    return report;
   }
 
   Pipeline& pipeline_;
   const EvaluateOptions& options_;
   EvaluateCallback on_progress_;
-  PictureCallback on_picture_;
+  std::vector<Contender> contenders_;
+  PictureReferences references_;
+  KeptResults results_;
   CaptionSuite suite_;
   GenerateRequest request_;
   MethodInputs inputs_;
-  PictureReferences references_;
   std::optional<DenseTrajectory> trajectory_;
 };
 
 }  // namespace
 
-Json evaluate_methods(Pipeline& pipeline, const EvaluateOptions& options,
-                      const EvaluateCallback& on_progress, const PictureCallback& on_picture) {
+std::optional<Json> evaluate_methods(Pipeline& pipeline, const EvaluateOptions& options,
+                                     const EvaluateCallback& on_progress) {
   if (options.prompts < 1) {
     throw UsageError("evaluate: required at least one prompt, got " +
                      std::to_string(options.prompts));
   }
-  return Evaluation(pipeline, options, on_progress, on_picture).run();
+  try {
+    return Evaluation(pipeline, options, on_progress).run();
+  } catch (const Stopped&) {
+    restore_dense(pipeline);
+    return std::nullopt;
+  }
 }
 
 }  // namespace rtlynx

@@ -318,6 +318,42 @@ class StudyTest(CliTest):
         for part in ("<!DOCTYPE html>", "wanda", "2 largest of every 4 keep", "Gaussian"):
             self.assertIn(part, page)
 
+    def test_an_interrupted_evaluation_goes_on(self):
+        model, output = self.folder / "mini", self.folder / "metrics.json"
+        partial = self.folder / "metrics.json.partial"
+        run("train-mini", *TrainTest.TINY, "-o", model)
+        command = ["evaluate", "--model", model, "--device", "cpu", "--steps", 2, "--prompts", 4,
+                   "--calibration-prompts", 1, "--methods", "norm,naive,magnitude,wanda", "-o"]
+        with subprocess.Popen([BINARY, *map(str, command), output], stderr=subprocess.PIPE,
+                              text=True) as process:
+            deadline = time.monotonic() + 120
+            while not partial.exists() and time.monotonic() < deadline:  # dense is finished
+                time.sleep(0.01)
+            process.send_signal(signal.SIGINT)
+            _, message = process.communicate(timeout=120)
+        self.assertEqual(process.returncode, 1)
+        self.assertIn(f"the same command goes on from {partial}", message)
+        self.assertEqual(self.files(), ["metrics.json.partial", "mini"])
+        self.assert_refused(run(*command, output, "--guidance", 2), 1, "guidance = 2.0", "got 4.0")
+        self.assertEqual(run(*command, output).returncode, 0)
+        self.assertEqual(run(*command, self.folder / "whole.json").returncode, 0)
+        self.assertEqual(output.read_bytes(), (self.folder / "whole.json").read_bytes())
+        self.assertEqual(self.files(), ["metrics.json", "mini", "whole.json"])  # nothing partial
+
+    def test_kept_results_are_added_to_or_begun_anew(self):
+        model, results = self.folder / "mini", self.folder / "results"
+        run("train-mini", *TrainTest.TINY, "-o", model)
+        command = ["evaluate", "--model", model, "--device", "cpu", "--prompts", 2, "--json",
+                   "--results", results]
+        one = json.loads(run(*command, "--steps", 2, "--methods", "norm").stdout)
+        more = json.loads(run(*command, "--steps", 2, "--methods", "naive,norm").stdout)
+        self.assertEqual([method["name"] for method in more["methods"]], ["dense", "naive", "norm"])
+        self.assertEqual([more["methods"][0], more["methods"][2]], one["methods"])
+        self.assert_refused(run(*command, "--steps", 3), 1, "steps = 3", "got 2")
+        again = json.loads(run(*command, "--steps", 3, "--methods", "norm", "--restart").stdout)
+        self.assertEqual(again["steps"], 3)
+        self.assertEqual(self.files(), ["mini", "results"])
+
     def test_reports_need_an_evaluation(self):
         (self.folder / "other.json").write_text("{}")
         result = run("report", self.folder / "other.json", "-o", self.folder / "report.html")

@@ -3,7 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include "io/file.h"
 #include "layers/sparse_linear.h"
+#include "temp_dir.h"
 
 namespace rtlynx {
 namespace {
@@ -48,6 +50,18 @@ TEST(WeightsRevision, LeavesOutWhatIsNoParameter) {
   const std::string revision = weights_revision(*linear);
   linear->set_replacement(torch::zeros({5, 8}));
   EXPECT_EQ(weights_revision(*linear), revision);
+}
+
+TEST(FileRevision, IsOfTheBytes) {
+  const test::TempDir folder;
+  const auto revision_of = [&](std::string_view text) {
+    write_file_atomically(folder / "file", text);
+    return file_revision(folder / "file");
+  };
+  const std::string revision = revision_of("lynx");
+  EXPECT_EQ(revision.size(), 16U);
+  EXPECT_EQ(revision_of("lynx"), revision);
+  for (const char* other : {"lynX", "lyn", "lynx "}) EXPECT_NE(revision_of(other), revision);
 }
 
 }  // namespace

@@ -3,10 +3,13 @@
 
 #include <gtest/gtest.h>
 
-#include <map>
+#include <filesystem>
 
 #include "base/error.h"
+#include "io/png.h"
 #include "pipeline/small_pipeline.h"
+#include "refusal.h"
+#include "temp_dir.h"
 
 namespace rtlynx {
 namespace {
@@ -23,15 +26,15 @@ EvaluateOptions quick(std::vector<std::string> methods) {
 
 TEST(Evaluate, ReportsEveryMethodBesideDense) {
   Pipeline pipeline = test::small_pipeline();
-  std::map<std::string, int> pictures;
-  const auto report =
-      evaluate_methods(pipeline, quick({"naive", "magnitude", "dense", "naive"}), {},
-                       [&](const std::string& method, std::size_t index, const Image& picture) {
-                         EXPECT_EQ(index, static_cast<std::size_t>(pictures[method]++));
-                         EXPECT_EQ(picture.width, 64);
-                       });
+  const test::TempDir folder;
+  EvaluateOptions options = quick({"naive", "magnitude", "dense", "naive"});
+  options.pictures = folder.path();
+  options.kept_pictures = 1;
+  const auto report = evaluate_methods(pipeline, options).value();
   ASSERT_EQ(report["methods"].size(), 3U);
-  EXPECT_EQ(pictures, (std::map<std::string, int>{{"dense", 3}, {"magnitude", 3}, {"naive", 3}}));
+  EXPECT_EQ(folder.list(),
+            (std::vector<std::string>{"dense-0000.png", "magnitude-0000.png", "naive-0000.png"}));
+  EXPECT_EQ(read_png(folder / "naive-0000.png").width, 64);
 
   const auto& dense = report["methods"][0];
   EXPECT_EQ(dense["name"], "dense");
@@ -59,8 +62,8 @@ TEST(Evaluate, ReportsEveryMethodBesideDense) {
 
 TEST(Evaluate, SameOptionsSameReport) {
   Pipeline pipeline = test::small_pipeline();
-  const auto first = evaluate_methods(pipeline, quick({"wanda"}));
-  EXPECT_EQ(first, evaluate_methods(pipeline, quick({"wanda"})));
+  const auto first = evaluate_methods(pipeline, quick({"wanda"})).value();
+  EXPECT_EQ(first, evaluate_methods(pipeline, quick({"wanda"})).value());
 }
 
 TEST(Evaluate, WithoutLearnersNothingIsCalibrated) {
@@ -68,11 +71,14 @@ TEST(Evaluate, WithoutLearnersNothingIsCalibrated) {
   EvaluateOptions options = quick({"norm"});
   options.velocity_prompts = 0;
   std::vector<std::string> stages;
-  const auto report = evaluate_methods(
-      pipeline, options, [&](const std::string& stage, std::int64_t finished, std::int64_t all) {
-        EXPECT_LE(finished, all);
-        if (stages.empty() || stages.back() != stage) stages.push_back(stage);
-      });
+  const auto report =
+      evaluate_methods(pipeline, options,
+                       [&](const std::string& stage, std::int64_t finished, std::int64_t all) {
+                         EXPECT_LE(finished, all);
+                         if (stages.empty() || stages.back() != stage) stages.push_back(stage);
+                         return true;
+                       })
+          .value();
   EXPECT_FALSE(report.contains("inputs"));
   EXPECT_FALSE(report["methods"][1].contains("velocity_error"));
   EXPECT_EQ(stages, (std::vector<std::string>{"dense: prepare", "dense: pictures", "norm: prepare",
@@ -81,11 +87,90 @@ TEST(Evaluate, WithoutLearnersNothingIsCalibrated) {
 
 TEST(Evaluate, RefusesUnknownMethodsFirst) {
   Pipeline pipeline = test::small_pipeline();
-  const auto never = [](const std::string&, std::int64_t, std::int64_t) { FAIL() << "worked"; };
+  const auto never = [](const std::string&, std::int64_t, std::int64_t) {
+    ADD_FAILURE() << "worked";
+    return false;
+  };
   EXPECT_THROW(evaluate_methods(pipeline, quick({"norm", "sorcery"}), never), UsageError);
   EvaluateOptions none = quick({});
   none.prompts = 0;
   EXPECT_THROW(evaluate_methods(pipeline, none, never), UsageError);
+}
+
+class EvaluateResumed : public testing::Test {
+ protected:
+  /// Stops when the stage begins.
+  static EvaluateCallback stop_at(const std::string& stage) {
+    return [stage](const std::string& now, std::int64_t, std::int64_t) { return now != stage; };
+  }
+  std::vector<std::string> stages(const EvaluateOptions& options) {
+    std::vector<std::string> names;
+    evaluate_methods(pipeline_, options, [&](const std::string& stage, std::int64_t, std::int64_t) {
+      if (names.empty() || names.back() != stage) names.push_back(stage);
+      return true;
+    });
+    return names;
+  }
+
+  test::TempDir folder_;
+  Pipeline pipeline_ = test::small_pipeline();
+};
+
+TEST_F(EvaluateResumed, GivesTheReportOfOneRun) {
+  const std::vector<std::string> methods = {"norm", "block64+joint"};
+  const std::string whole = evaluate_methods(pipeline_, quick(methods)).value().dump();
+  for (const char* stage : {"calibrate", "dense: pictures", "block64+joint: pictures"}) {
+    EvaluateOptions kept = quick(methods);
+    kept.results = folder_ / std::string(stage).substr(0, 5);
+    EXPECT_FALSE(evaluate_methods(pipeline_, kept, stop_at(stage))) << stage;
+    EXPECT_EQ(evaluate_methods(pipeline_, kept).value().dump(), whole) << stage;
+  }
+}
+
+TEST_F(EvaluateResumed, MayStopAtEveryMethod) {
+  EvaluateOptions kept = quick({"norm", "naive"});
+  const std::string whole = evaluate_methods(pipeline_, kept).value().dump();
+  kept.results = folder_ / "results";
+  for (const char* method : {"dense", "norm", "naive"}) {
+    EXPECT_FALSE(evaluate_methods(pipeline_, kept, stop_at(std::string(method) + ": velocity")));
+  }
+  EXPECT_EQ(evaluate_methods(pipeline_, kept).value().dump(), whole);
+}
+
+TEST_F(EvaluateResumed, LeavesTheModelDense) {
+  EXPECT_FALSE(evaluate_methods(pipeline_, quick({"norm"}), stop_at("norm: pictures")));
+  for (const auto& item : named_linears(*pipeline_.transformer)) {
+    EXPECT_EQ(item.linear->mode(), LinearMode::dense) << item.name;
+  }
+}
+
+TEST_F(EvaluateResumed, FinishedMethodsServeAnyList) {
+  EvaluateOptions kept = quick({"norm"});
+  kept.results = folder_ / "results";
+  evaluate_methods(pipeline_, kept);
+  EXPECT_TRUE(stages(kept).empty());
+  kept.methods = {"naive"};
+  EXPECT_EQ(stages(kept),
+            (std::vector<std::string>{"dense trajectory", "dense: pictures", "naive: prepare",
+                                      "naive: velocity", "naive: pictures"}));
+}
+
+TEST_F(EvaluateResumed, AnotherEvaluationIsRefused) {
+  EvaluateOptions kept = quick({});
+  kept.results = folder_ / "results";
+  evaluate_methods(pipeline_, kept);
+  const auto message = [&](const EvaluateOptions& options) {
+    return refusal([&] { evaluate_methods(pipeline_, options); });
+  };
+  EvaluateOptions other = kept;
+  other.steps = 3;
+  EXPECT_NE(message(other).find("with steps = 3, got 2"), std::string::npos) << message(other);
+  other = kept;
+  other.pictures = folder_.path();
+  EXPECT_NE(message(other).find("pictures"), std::string::npos) << message(other);
+  const torch::NoGradGuard no_grad;
+  pipeline_.text_encoder->parameters().front().mul_(2);
+  EXPECT_NE(message(kept).find("text_encoder_revision"), std::string::npos) << message(kept);
 }
 
 }  // namespace
