@@ -4,8 +4,8 @@
 #   tools/quality.sh RTLYNX OUT PROMPTS [option ...]
 #
 # RTLYNX is the binary, OUT a folder, PROMPTS the number of held-out captions; the options go to every
-# command: --model, --device. Compensations that are already in OUT are not made again, so that a
-# run that was stopped goes on. RTLYNX_BATCH is the number of pictures drawn at once (32),
+# command: --model, --device. Compensations that are already in OUT are not made again, and evaluate
+# goes on behind its last finished method, so that a run that was stopped goes on. RTLYNX_BATCH is the number of pictures drawn at once (32),
 # RTLYNX_TRAIN_STEPS that of the steps of the trained low ranks (2000).
 set -euo pipefail
 

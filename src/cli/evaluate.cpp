@@ -34,13 +34,15 @@ std::string number(const nlohmann::ordered_json& entry, const char* key, int dec
 }
 
 void print_table(const nlohmann::ordered_json& report) {
-  fmt::print("{:16} {:14} {:>5} {:>9} {:>6} {:>6} {:>7} {:>8} {:>9}\n", "method", "kind", "cost",
-             "velocity", "PSNR", "SSIM", "detail", "Frechet", "captions");
+  const bool lpips = report.contains("lpips_network");
+  fmt::print("{:16} {:14} {:>5} {:>9} {:>6} {:>6} {}{:>7} {:>8} {:>9}\n", "method", "kind", "cost",
+             "velocity", "PSNR", "SSIM", lpips ? " LPIPS " : "", "detail", "Frechet", "captions");
   for (const auto& entry : report["methods"]) {
-    fmt::print("{:16} {:14} {:>5} {:>9} {:>6} {:>6} {:>7} {:>8} {:>7} %\n",
+    fmt::print("{:16} {:14} {:>5} {:>9} {:>6} {:>6} {}{:>7} {:>8} {:>7} %\n",
                entry["name"].get<std::string>(), entry["kind"].get<std::string>(),
                number(entry, "relative_cost", 2), number(entry, "velocity_error", 4),
                number(entry, "psnr", 2), number(entry, "ssim", 3),
+               lpips ? fmt::format("{:>6} ", number(entry, "lpips", 4)) : "",
                number(entry, "high_frequency_error", 3), number(entry, "frechet_distance", 4),
                number(entry, "caption_accuracy", 1, 100));
   }
@@ -152,6 +154,8 @@ void add_evaluate(CLI::App& app) {
                    "A file of rtlynx calibrate to compare as well; may be given several times")
       ->allow_extra_args(false);
   add_calibration_options(*command, options.calibration);
+  command->add_option("--lpips", options.lpips,
+                      "Measure LPIPS with the weights in this file of tools/convert_lpips.py");
   command->add_option("-o,--output", arguments->output, "Write the report as JSON to this file");
   command->add_option("--results", options.results,
                       "Keep the results of finished methods in this file, and go on from it if it "
@@ -172,7 +176,7 @@ void add_evaluate(CLI::App& app) {
       "which\n"
       "stays, --methods may be others each time; kept results of other settings are refused.\n"
       "velocity: relative error of the transformer's output along the dense model's steps; PSNR,\n"
-      "SSIM and detail (error of the Laplacian) compare with the dense pictures of the same "
+      "SSIM, LPIPS and detail (error of the Laplacian) compare with the dense pictures of the same "
       "noise,\n"
       "Frechet with drawn scenes. An image counts for captions if all its items are there with\n"
       "their shape (or word), colour and position, and nothing else is.");

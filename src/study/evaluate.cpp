@@ -56,18 +56,21 @@ std::vector<Contender> choose_methods(Pipeline& pipeline, const EvaluateOptions&
   return contenders;
 }
 
-Json describe(const Pipeline& pipeline, const EvaluateOptions& options) {
-  return {{"model", pipeline.name},
-          {"rtlynx", version()},
-          {"parameters", pipeline.parameter_count()},
-          {"prompts", options.prompts},
-          {"velocity_prompts", std::min(options.velocity_prompts, options.prompts)},
-          {"prompt_seed", options.seed},
-          {"steps", options.steps},
-          {"guidance", options.guidance},
-          {"device", pipeline.device_name()},
-          {"dtype", pipeline.dtype_name()},
-          {"frechet_features", kPictureFeatures}};
+Json describe(const Pipeline& pipeline, const EvaluateOptions& options,
+              const std::optional<Lpips>& lpips) {
+  Json run = {{"model", pipeline.name},
+              {"rtlynx", version()},
+              {"parameters", pipeline.parameter_count()},
+              {"prompts", options.prompts},
+              {"velocity_prompts", std::min(options.velocity_prompts, options.prompts)},
+              {"prompt_seed", options.seed},
+              {"steps", options.steps},
+              {"guidance", options.guidance},
+              {"device", pipeline.device_name()},
+              {"dtype", pipeline.dtype_name()},
+              {"frechet_features", kPictureFeatures}};
+  if (lpips) run["lpips_network"] = lpips->network();
+  return run;
 }
 
 Json describe(const CalibrationRun& run) {
@@ -91,8 +94,10 @@ Json describe(const GroupMoments& moments) {
 }
 
 // Everything that decides the results of a method, and which of its pictures were written.
-Json settings_of(const Pipeline& pipeline, const EvaluateOptions& options) {
-  Json settings = describe(pipeline, options);
+Json settings_of(const Pipeline& pipeline, const EvaluateOptions& options,
+                 const std::optional<Lpips>& lpips) {
+  Json settings = describe(pipeline, options, lpips);
+  if (lpips) settings["lpips_revision"] = file_revision(options.lpips);
   settings["transformer_revision"] = weights_revision(*pipeline.transformer);
   settings["text_encoder_revision"] = weights_revision(*pipeline.text_encoder);
   settings["batch"] = options.batch;
@@ -108,6 +113,11 @@ Json settings_of(const Pipeline& pipeline, const EvaluateOptions& options) {
   return settings;
 }
 
+std::optional<Lpips> read_lpips(const std::filesystem::path& path) {
+  if (path.empty()) return std::nullopt;
+  return Lpips::read(path);
+}
+
 constexpr const char* kInputs = "the inputs of layers";
 
 std::string key_of(const Contender& contender) { return "method " + contender.key; }
@@ -120,7 +130,8 @@ class Evaluation {
         options_(options),
         on_progress_(std::move(on_progress)),
         contenders_(choose_methods(pipeline, options)),
-        results_(options.results, settings_of(pipeline, options)),
+        references_{.dense = {}, .scene_features = {}, .lpips = read_lpips(options.lpips)},
+        results_(options.results, settings_of(pipeline, options, references_.lpips)),
         suite_(make_caption_suite(options.prompts, options.seed)),
         request_{.prompts = {}, .seeds = {}, .steps = options.steps, .guidance = options.guidance},
         inputs_{.run = options.calibration, .moments = {}} {}
@@ -220,7 +231,7 @@ class Evaluation {
   }
 
   Json report() const {
-    Json report = describe(pipeline_, options_);
+    Json report = describe(pipeline_, options_, references_.lpips);
     if (any_learns(contenders_)) {
       report["calibration"] = describe(options_.calibration);
       report["inputs"] = *results_.find(kInputs);

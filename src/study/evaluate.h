@@ -26,6 +26,7 @@ struct EvaluateOptions {
   std::vector<std::string> methods = {"dense", "naive", "norm"};  ///< study/methods.h
   std::vector<std::filesystem::path> compensations;  ///< files of rtlynx calibrate, after these
   CalibrationRun calibration;   ///< what those methods learn from that learn at all
+  std::filesystem::path lpips;  ///< weights (study/lpips.h); none: not measured
   /// Of finished methods, gone on with if the file exists; none: not kept.
   std::filesystem::path results;
   std::filesystem::path pictures;  ///< folder for <method>-0000.png and so on; none: not written
@@ -48,7 +49,7 @@ using EvaluateCallback =
 /// inputs that methods learn from) is made anew for the others. Those may be others than before.
 ///
 /// Leaves the model dense. Before any work throws UsageError for an unknown method, Error for a
-/// compensation that does not fit or for results of another evaluation.
+/// compensation that does not fit, for weights that are no LPIPS or results of another evaluation.
 std::optional<nlohmann::ordered_json> evaluate_methods(Pipeline& pipeline,
                                                        const EvaluateOptions& options,
                                                        const EvaluateCallback& on_progress = {});

@@ -61,6 +61,9 @@ Json score_pictures(const AccuracyRun& run, const PictureReferences& references)
   add_mean(scores, "psnr", decibels);
   add_mean(scores, "ssim", similarities);
   add_mean(scores, "high_frequency_error", detail);
+  if (references.lpips) {
+    add_mean(scores, "lpips", references.lpips->distances(references.dense, run.images));
+  }
   scores["frechet_distance"] = nullptr;
   if (run.images.size() >= 2) {
     scores["frechet_distance"] =

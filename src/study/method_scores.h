@@ -2,8 +2,10 @@
 #pragma once
 
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "study/caption_accuracy.h"
+#include "study/lpips.h"
 #include "study/velocity_error.h"
 
 namespace rtlynx {
@@ -13,6 +15,7 @@ namespace rtlynx {
 struct PictureReferences {
   std::vector<Image> dense;
   torch::Tensor scene_features;  // picture_features [n, F] of the scenes
+  std::optional<Lpips> lpips;    ///< where weights are given
 };
 
 /// {"velocity_error": ..., "velocity_error_interval": [low, high], "velocity_error_by_step":
@@ -20,10 +23,10 @@ struct PictureReferences {
 nlohmann::ordered_json to_json(const VelocityError& error);
 
 /// caption_accuracy (shape, colour and position right, nothing else there), psnr (dB, over pictures
-/// that differ), ssim and high_frequency_error to the dense pictures, each a mean over pictures
-/// with its "_interval" (95 %, bootstrap over pictures); frechet_distance to the scenes; and
-/// captions, the shares right of every attribute. What cannot be had, such as the PSNR of equal
-/// pictures, is null.
+/// that differ), ssim, high_frequency_error and, with weights, lpips to the dense pictures, each a
+/// mean over pictures with its "_interval" (95 %, bootstrap over pictures); frechet_distance to the
+/// scenes; and captions, the shares right of every attribute. What cannot be had, such as the PSNR
+/// of equal pictures, is null.
 nlohmann::ordered_json score_pictures(const AccuracyRun& run, const PictureReferences& references);
 
 }  // namespace rtlynx

@@ -30,9 +30,11 @@ constexpr std::string_view kStyle =
     ".wide{overflow-x:auto}img{image-rendering:pixelated;width:128px;height:128px;display:block}"
     ".grid td,.grid th{padding:3px;border:0;text-align:center;vertical-align:top;max-width:128px}";
 
+constexpr std::string_view kLpips = "lpips";
+
 /// A column of the table of methods.
 struct Column {
-  const char* key;
+  std::string_view key;
   const char* title;
   int decimals;
   double factor;
@@ -41,6 +43,7 @@ constexpr Column kColumns[] = {{"relative_cost", "cost", 2, 1},
                                {"velocity_error", "velocity error", 4, 1},
                                {"psnr", "PSNR, dB", 2, 1},
                                {"ssim", "SSIM", 3, 1},
+                               {kLpips, "LPIPS", 4, 1},
                                {"high_frequency_error", "detail error", 3, 1},
                                {"frechet_distance", "Frechet", 4, 1},
                                {"caption_accuracy", "captions, %", 1, 100}};
@@ -90,15 +93,25 @@ std::string facts(const Json& evaluation) {
   return element("table", rows);
 }
 
+// All but LPIPS, for which a user has to bring weights.
+std::vector<Column> columns_of(const Json& evaluation) {
+  std::vector<Column> columns(std::begin(kColumns), std::end(kColumns));
+  if (!evaluation.contains("lpips_network")) {
+    std::erase_if(columns, [](const Column& column) { return column.key == kLpips; });
+  }
+  return columns;
+}
+
 std::string method_table(const Json& evaluation) {
+  const std::vector<Column> columns = columns_of(evaluation);
   std::string head = "<th>method</th><th class=\"left\">kind</th>";
-  for (const Column& column : kColumns) head += fmt::format("<th>{}</th>", column.title);
+  for (const Column& column : columns) head += fmt::format("<th>{}</th>", column.title);
   std::string rows = element("tr", head);
   for (const Json& method : evaluation.at("methods")) {
     std::string row = fmt::format("<td title=\"{}\">{}</td><td class=\"left\">{}</td>",
                                   text_of(method.at("description")), text_of(method.at("name")),
                                   text_of(method.at("kind")));
-    for (const Column& column : kColumns) row += cell(method, column);
+    for (const Column& column : columns) row += cell(method, column);
     rows += element("tr", row);
   }
   return "<div class=\"wide\">" + element("table", rows) + "</div>\n";
@@ -118,6 +131,11 @@ std::string how_to_read(const Json& evaluation) {
   add("PSNR, SSIM, detail error",
       "Against the dense model's picture from the same noise; detail error is the relative error "
       "of the Laplacian. PSNR is the mean over pictures that differ.");
+  if (evaluation.contains("lpips_network")) {
+    add("LPIPS", fmt::format("Learned perceptual distance (Zhang et al. 2018, {}) to the dense "
+                             "model's picture; 0 for equal pictures.",
+                             text_of(evaluation.at("lpips_network"))));
+  }
   add("Frechet",
       fmt::format("Distance of all pictures from the drawn scenes of the same captions, in the "
                   "features of {}: ours, not Inception's. It cannot be compared with a published "

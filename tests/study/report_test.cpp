@@ -98,6 +98,18 @@ TEST(Report, LeavesOutWhatWasNotMeasured) {
   EXPECT_THAT(page, Not(HasSubstr("<svg")));
 }
 
+TEST(Report, ShowsLpipsWhereItWasMeasured) {
+  ReportParts with = parts();
+  EXPECT_EQ(make_report(with, "test").find("LPIPS"), std::string::npos);
+  with.evaluation["lpips_network"] = "alex";
+  with.evaluation["methods"][1]["lpips"] = 0.0123;
+  with.evaluation["methods"][1]["lpips_interval"] = {0.0111, 0.0135};
+  const std::string page = make_report(with, "test");
+  EXPECT_NE(page.find("<th>LPIPS</th>"), std::string::npos);
+  EXPECT_NE(page.find("0.0123 <small>0.0111 to 0.0135</small>"), std::string::npos);
+  EXPECT_NE(page.find("Zhang et al. 2018, alex"), std::string::npos);
+}
+
 TEST(Report, RefusesOtherFiles) {
   ReportParts wrong = parts();
   wrong.evaluation.erase("methods");
