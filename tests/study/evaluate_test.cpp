@@ -9,6 +9,7 @@
 #include "io/png.h"
 #include "pipeline/small_pipeline.h"
 #include "refusal.h"
+#include "study/train_low_rank.h"
 #include "temp_dir.h"
 
 namespace rtlynx {
@@ -153,6 +154,21 @@ TEST_F(EvaluateResumed, FinishedMethodsServeAnyList) {
   EXPECT_EQ(stages(kept),
             (std::vector<std::string>{"dense trajectory", "dense: pictures", "naive: prepare",
                                       "naive: velocity", "naive: pictures"}));
+}
+
+TEST_F(EvaluateResumed, AnotherFileOfTheSameNameIsMeasured) {
+  EvaluateOptions kept = quick({});
+  kept.results = folder_ / "results";
+  kept.compensations = {folder_ / "file.safetensors"};
+  const auto write = [&](std::uint64_t seed) {
+    write_compensation(kept.compensations.front(),
+                       start_low_rank(pipeline_, "paper-flux", /*rank=*/16, seed));
+  };
+  write(1);
+  evaluate_methods(pipeline_, kept);
+  EXPECT_TRUE(stages(kept).empty());
+  write(2);
+  EXPECT_EQ(stages(kept).back(), "file: pictures");
 }
 
 TEST_F(EvaluateResumed, AnotherEvaluationIsRefused) {
