@@ -148,6 +148,8 @@ void write_compensation(const std::filesystem::path& path, const ModelCompensati
   };
   for (auto [name, layer] : compensation.layers) {
     check_rank(layer.values, compensation.rank, "compensation of " + name);
+    require(!layer.values.bias.defined(), "compensation of " + name, "the layer's own bias",
+            "another");
     append(name, layer_slots(layer.values));
     if (written_inputs.insert(layer.input).second) {
       append(layer.input, input_slots(layer.values.transform));

@@ -82,6 +82,9 @@ void Compensation24::check(std::int64_t in_features, std::int64_t out_features) 
   if (weight.defined() && weight.sizes() != torch::IntArrayRef({out_features, in_features})) {
     fail(kOp, "a weight [" + n + ", " + k + "]", shape_of(weight));
   }
+  if (bias.defined() && bias.sizes() != torch::IntArrayRef({out_features})) {
+    fail(kOp, "a bias [" + n + "]", shape_of(bias));
+  }
   if (!down.defined() && !up.defined()) return;
   const bool fits = down.defined() && up.defined() && down.dim() == 2 && up.dim() == 2 &&
                     down.size(1) == in_features && up.size(0) == out_features &&
@@ -102,6 +105,7 @@ CompensationHolderImpl::CompensationHolderImpl(const Compensation24& compensatio
   hold("weight", values.weight);
   hold("down", values.down);
   hold("up", values.up);
+  hold("bias", values.bias);
   if (values.transform.permutation.defined()) {
     values.transform.permutation = values.transform.permutation.to(options.device());
   }

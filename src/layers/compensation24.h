@@ -39,6 +39,7 @@ struct Compensation24 {
   torch::Tensor weight;      // W' [N, K]; undefined: the layer's own W
   torch::Tensor down;        // L_down [r, K], with `up` or not at all
   torch::Tensor up;          // L_up [N, r]
+  torch::Tensor bias;        // b [N]; undefined: the layer's own
 
   std::int64_t rank() const { return down.defined() ? down.size(0) : 0; }
 

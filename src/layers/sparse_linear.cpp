@@ -34,6 +34,14 @@ bool needs_gradient(const torch::Tensor& x, const ops::Linear24Weights& weights)
           needs_gradient(weights.lora_down) || needs_gradient(weights.lora_up));
 }
 
+void check_shape(const char* name, const torch::Tensor& tensor, torch::IntArrayRef wanted) {
+  if (tensor.sizes() == wanted) return;
+  std::ostringstream required, arrived;
+  required << name << ' ' << wanted;
+  arrived << tensor.sizes();
+  fail("SparseLinear", required.str(), arrived.str());
+}
+
 }  // namespace
 
 std::string_view to_string(LinearMode mode) {
@@ -63,7 +71,7 @@ torch::Tensor SparseLinearImpl::forward(const torch::Tensor& x) {
     case LinearMode::dense:
       return torch::linear(x, weight, bias);
     case LinearMode::replaced:
-      return torch::linear(x, replacement_, bias);
+      return torch::linear(x, replacement_, replacement_bias_.defined() ? replacement_bias_ : bias);
     case LinearMode::compensated:
       return forward_compensated(x);
     case LinearMode::naive:
@@ -87,7 +95,7 @@ torch::Tensor SparseLinearImpl::forward_sparse(const torch::Tensor& x,
 torch::Tensor SparseLinearImpl::forward_compensated(const torch::Tensor& x) const {
   const Compensation24& with = compensation_->values;
   const ops::Linear24Weights weights{.weight = with.weight.defined() ? with.weight : weight,
-                                     .bias = if_defined(bias),
+                                     .bias = if_defined(with.bias.defined() ? with.bias : bias),
                                      .lora_down = if_defined(with.down),
                                      .lora_up = if_defined(with.up)};
   return forward_sparse(with.transform.apply(x), weights, with.norm);
@@ -118,20 +126,23 @@ const Compensation24* SparseLinearImpl::compensation() const {
   return compensation_.is_empty() ? nullptr : &compensation_->values;
 }
 
-void SparseLinearImpl::set_replacement(const torch::Tensor& replacement) {
-  if (replacement.sizes() != weight.sizes()) {
-    std::ostringstream required, arrived;
-    required << "a replacement " << weight.sizes();
-    arrived << replacement.sizes();
-    fail("SparseLinear", required.str(), arrived.str());
+void SparseLinearImpl::set_replacement(const torch::Tensor& replacement,
+                                       const torch::Tensor& replacement_bias) {
+  constexpr const char* kChild = "replacement";
+  check_shape("a replacement", replacement, {out_features(), in_features()});
+  if (replacement_bias.defined()) {
+    check_shape("a replacement bias", replacement_bias, {out_features()});
   }
-  // A buffer follows the module to another device or type.
-  const torch::Tensor converted = replacement.detach().to(weight.options().requires_grad(false));
-  if (replacement_.defined()) {
-    replacement_.set_data(converted);
-  } else {
-    replacement_ = register_buffer("replacement", converted);
-  }
+  // Buffers of a child, which can be taken away again, follow the module to another device or type.
+  if (replacement_.defined()) unregister_module(kChild);
+  const auto holder = register_module(kChild, std::make_shared<torch::nn::Module>());
+  const auto hold = [&](const char* name, const torch::Tensor& value) {
+    return value.defined() ? holder->register_buffer(
+                                 name, value.detach().to(weight.options().requires_grad(false)))
+                           : value;
+  };
+  replacement_ = hold("weight", replacement);
+  replacement_bias_ = hold("bias", replacement_bias);
 }
 
 }  // namespace rtlynx

@@ -19,7 +19,7 @@ enum class LinearMode {
   naive,        ///< y = x~ W^T + b
   norm,         ///< y = s x~ W^T + b, with s = ||x|| / ||x~|| per token
   compensated,  ///< y = s z~ W'^T + (z L_down^T) L_up^T + b, as its Compensation24 says
-  replaced,     ///< y = x R^T + b, dense with another weight R: what a rival makes of W
+  replaced,     ///< y = x R^T + b', dense with another weight R: what a rival makes of W
 };
 
 /// The enumerator's name.
@@ -59,8 +59,14 @@ class SparseLinearImpl : public torch::nn::Module {
   /// The tensors in use, not copies, or null. Training makes them require gradients.
   const Compensation24* compensation() const;
 
-  /// R [N, K] of `replaced`, converted to the weight's dtype and device.
-  void set_replacement(const torch::Tensor& replacement);
+  /// R [N, K] of `replaced`, and b' [N] if it is not the layer's own bias, converted to the
+  /// weight's dtype and device. Throws Error if they do not fit the layer.
+  void set_replacement(const torch::Tensor& replacement,
+                       const torch::Tensor& replacement_bias = {});
+
+  /// The tensors that are set, or undefined.
+  const torch::Tensor& replacement() const { return replacement_; }
+  const torch::Tensor& replacement_bias() const { return replacement_bias_; }
 
   /// Called with every input x [..., K] before the layer runs, in any mode; for calibration and
   /// analysis. An empty function removes it.
@@ -82,7 +88,8 @@ class SparseLinearImpl : public torch::nn::Module {
   LinearMode mode_ = LinearMode::dense;
   bool dense_where_faster_ = false;
   CompensationHolder compensation_{nullptr};
-  torch::Tensor replacement_;  // [N, K]
+  torch::Tensor replacement_;       // [N, K]
+  torch::Tensor replacement_bias_;  // [N]; undefined: the layer's own
   std::function<void(const torch::Tensor&)> observer_;
 };
 TORCH_MODULE(SparseLinear);

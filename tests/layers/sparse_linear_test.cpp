@@ -99,6 +99,24 @@ TEST_F(Modes, AReplacementIsDense) {
   EXPECT_TRUE(run(LinearMode::replaced).equal(torch::linear(x_, other, linear_->bias).detach()));
 }
 
+TEST_F(Modes, AReplacementMayBringItsBias) {
+  const torch::Tensor other = torch::randn({kOut, kIn}), bias = torch::randn({kOut});
+  linear_->set_replacement(other, bias);
+  EXPECT_TRUE(run(LinearMode::replaced).equal(torch::linear(x_, other, bias).detach()));
+  linear_->set_replacement(other);  // and takes it away
+  EXPECT_TRUE(run(LinearMode::replaced).equal(torch::linear(x_, other, linear_->bias).detach()));
+}
+
+TEST_F(Modes, ACompensationMayBringItsBias) {
+  Compensation24 compensation = with_low_rank(2);
+  linear_->set_compensation(compensation);
+  const torch::Tensor with_own = run(LinearMode::compensated) - linear_->bias.detach();
+  compensation.bias = torch::randn({kOut});
+  linear_->set_compensation(compensation);
+  EXPECT_TRUE(run(LinearMode::compensated).allclose(with_own + compensation.bias, 1e-5, 1e-5));
+  EXPECT_TRUE(run(LinearMode::dense).equal(times_weight(x_)));
+}
+
 TEST_F(Modes, TheWeightStaysAsItIs) {
   const torch::Tensor before = linear_->weight.detach().clone();
   Compensation24 compensation = with_low_rank(2);
@@ -171,10 +189,18 @@ TEST(SparseLinearErrors, SayWhatIsMissing) {
               linear->set_replacement(torch::zeros({kIn, kOut}));
             }),
             "SparseLinear: required a replacement [12, 32], got [32, 12]");
+  EXPECT_EQ(refusal([&] {
+              linear->set_replacement(torch::zeros({kOut, kIn}), torch::zeros({1}));
+            }),
+            "SparseLinear: required a replacement bias [12], got [1]");
   Compensation24 narrow;
   narrow.weight = torch::zeros({kOut, kIn / 2});
   EXPECT_EQ(refusal([&] { linear->set_compensation(narrow); }),
             "Compensation24: required a weight [12, 32], got [12, 16]");
+  narrow.weight = torch::Tensor();
+  narrow.bias = torch::zeros({kIn});
+  EXPECT_EQ(refusal([&] { linear->set_compensation(narrow); }),
+            "Compensation24: required a bias [12], got [32]");
 }
 
 TEST(SparseLinearObserver, SeesEveryInputUntilItIsRemoved) {
