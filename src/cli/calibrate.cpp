@@ -246,7 +246,9 @@ void add_method_options(CLI::App& command, CalibrateArguments& arguments) {
   command
       .add_option("--transform", arguments.transform,
                   "Before the choice: blocks of 4, 16, 64 or 128 channels, weights' column norms, "
-                  "or these with the MLP's channels permuted")
+                  "or these with channels permuted where an order is free: at the inputs of the "
+                  "MLP's down projections. generate folds both into the weights before the layer; "
+                  "behind a GELU the norms stay one factor an element")
       ->check(CLI::IsMember({"none", "4", "16", "64", "128", "columns", "permute"}))
       ->capture_default_str();
   command

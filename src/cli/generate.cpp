@@ -14,6 +14,7 @@
 #include "cli/output.h"
 #include "cli/progress.h"
 #include "compensate/compensation_file.h"
+#include "compensate/fold_transform.h"
 #include "io/file.h"
 #include "io/png.h"
 #include "metrics/psnr.h"
@@ -76,6 +77,7 @@ Treatment choose_treatment(const GenerateOptions& options) {
                                        compensation.transform, compensation.rank);
   return {.name = name, .apply = [compensation, file = options.compensation](Pipeline& pipeline) {
             apply_compensation(*pipeline.transformer, compensation, file);
+            fold_transforms(*pipeline.transformer);
           }};
 }
 

@@ -9,6 +9,7 @@
 #include "cli/model_options.h"
 #include "cli/product_choice.h"
 #include "compensate/compensation_file.h"
+#include "compensate/fold_transform.h"
 #include "models/recipe.h"
 #include "rtlynx/version.h"
 
@@ -33,15 +34,21 @@ nlohmann::ordered_json describe_build() {
           {"device_by_default", choose_device("auto").str()}};
 }
 
-std::string describe_layer(const LayerCompensation& layer) {
+// `left` of the layer's transform is done at run time, the rest by the weights before it.
+std::string describe_layer(const LayerCompensation& layer, const InputTransform& left) {
+  const auto free_unless = [](const torch::Tensor& part) {
+    return part.defined() ? "" : " at no cost";
+  };
   const Compensation24& values = layer.values;
   const InputTransform& transform = values.transform;
   std::string text = values.norm ? "norm" : "no norm";
   if (values.weight.defined()) text += ", own weight";
   if (values.rank() > 0) text += fmt::format(", rank {}", values.rank());
   if (transform.blocks.defined()) text += fmt::format(", blocks of {}", transform.blocks.size(1));
-  if (transform.scale.defined()) text += ", column norms";
-  if (transform.permutation.defined()) text += ", permuted";
+  if (transform.scale.defined()) text += fmt::format(", column norms{}", free_unless(left.scale));
+  if (transform.permutation.defined()) {
+    text += fmt::format(", permuted{}", free_unless(left.permutation));
+  }
   return text;
 }
 
@@ -62,6 +69,7 @@ nlohmann::ordered_json describe_model(const InfoOptions& options,
   Pipeline pipeline = options.model.load();
   if (compensation) {
     apply_compensation(*pipeline.transformer, *compensation, options.compensation);
+    fold_transforms(*pipeline.transformer);
   }
   const FluxConfig& config = pipeline.transformer->config();
   std::int64_t sparse_weights = 0, linear_weights = 0, sparse_layers = 0;
@@ -77,7 +85,8 @@ nlohmann::ordered_json describe_model(const InfoOptions& options,
                       {"out", linear->out_features()},
                       {"sparse", sparse}});
     if (compensation && sparse) {
-      layers.back()["compensation"] = describe_layer(compensation->layers.at(name));
+      layers.back()["compensation"] =
+          describe_layer(compensation->layers.at(name), linear->compensation()->transform);
     }
   }
   nlohmann::ordered_json model = {

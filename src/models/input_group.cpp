@@ -38,7 +38,9 @@ std::string input_group(const std::string& layer) {
   return layer;
 }
 
-bool input_order_is_free(const std::string& layer) { return layer.ends_with(".net.2"); }
+bool input_order_is_free(const std::string& layer) {
+  return layer.ends_with(".net.2") || layer.ends_with(".feed_forward.w2");
+}
 
 std::vector<InputGroup> input_groups(const torch::nn::Module& model,
                                      const std::function<bool(const std::string& layer)>& wanted) {

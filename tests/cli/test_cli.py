@@ -402,6 +402,19 @@ class CalibrateTest(CliTest):
                          "no norm, own weight, rank 16, blocks of 64")
         self.assertNotIn("compensation", layers["proj_out"])
 
+    def test_column_norms_and_permutations_cost_nothing_where_they_fold(self):
+        path, _ = self.made("--method", "refit", "--transform", "permute")
+        shown = run("info", "--model", self.model, "--compensation", path, "--layers", "--json")
+        layers = {layer["name"]: layer.get("compensation", "")
+                  for layer in json.loads(shown.stdout)["model"]["layers"]}
+        self.assertEqual(layers["transformer_blocks.0.attn.to_q"],
+                         "no norm, own weight, column norms at no cost")
+        self.assertEqual(layers["transformer_blocks.0.ff.net.2"],  # behind a GELU
+                         "no norm, own weight, column norms, permuted at no cost")
+        drawn = run("generate", *PROMPT, *QUICK, "--model", self.model, "--compensation", path,
+                    "--compare", "-o", self.folder / "a.png")
+        self.assertEqual(drawn.returncode, 0, drawn.stderr)
+
     def test_the_same_command_makes_the_same_file(self):
         path, _ = self.made("--method", "low-rank")
         first = path.read_bytes()

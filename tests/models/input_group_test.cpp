@@ -46,6 +46,8 @@ TEST(InputGroup, ListsTheWantedLayersByInput) {
 
 TEST(InputGroup, OnlyTheMlpMayReorderItsInput) {
   EXPECT_TRUE(input_order_is_free("transformer_blocks.0.ff_context.net.2"));
+  EXPECT_TRUE(input_order_is_free("layers.3.feed_forward.w2"));
+  EXPECT_FALSE(input_order_is_free("layers.3.feed_forward.w1"));
   EXPECT_FALSE(input_order_is_free("transformer_blocks.0.ff.net.0.proj"));
   EXPECT_FALSE(input_order_is_free("single_transformer_blocks.0.proj_out"));
 }
