@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -23,6 +24,8 @@
 namespace rtlynx::cli {
 namespace {
 
+const std::map<std::string, LowRankInputs> kTrainingInputs = {
+    {"scenes", LowRankInputs::scenes}, {"trajectories", LowRankInputs::trajectories}};
 constexpr int kChoicePrompts = 4;
 constexpr int kChoiceSteps = 7;
 
@@ -181,6 +184,7 @@ void train_model(const CalibrateArguments& arguments, Pipeline& pipeline) {
       arguments.method == "distill" ? LowRankObjective::velocity : LowRankObjective::layerwise;
   options.rows = arguments.calibrate.rows;
   options.seed = arguments.calibrate.run.seed;
+  options.run = arguments.calibrate.run;
   const ResumeFile resume(arguments.calibrate.statistics, arguments.output);
   options.checkpoint = resume.path;
   const ModelCompensation start = arguments.start.empty()
@@ -285,10 +289,20 @@ void add_choice_options(CLI::App& command, CalibrateArguments& arguments) {
 void add_training_options(CLI::App& command, CalibrateArguments& arguments) {
   command.add_option("--start", arguments.start,
                      "sgd and distill: a compensation file to train further");
+  command
+      .add_option(
+          "--train-on", arguments.train.inputs,
+          "sgd and distill: scenes, drawn and made noisy, or trajectories: the steps of the "
+          "dense model's own sampling, of which --prompts pictures of --steps steps are held "
+          "at a time")
+      ->transform(CLI::CheckedTransformer(kTrainingInputs).description("{scenes,trajectories}"))
+      ->default_str("scenes");
   command.add_option("--train-steps", arguments.train.steps, "sgd and distill: steps")
       ->check(CLI::Range(1, 100000000))
       ->capture_default_str();
-  command.add_option("--train-batch", arguments.train.batch, "sgd and distill: scenes per step")
+  command
+      .add_option("--train-batch", arguments.train.batch,
+                  "sgd and distill: scenes, or steps of a trajectory, per step")
       ->check(CLI::Range(1, 65536))
       ->capture_default_str();
   command

@@ -17,6 +17,7 @@
 #include "study/checkpoint.h"
 #include "study/scene_batch.h"
 #include "study/train.h"
+#include "study/trajectory_batches.h"
 
 namespace rtlynx {
 namespace {
@@ -31,18 +32,28 @@ SafetensorsMetadata describe(const ModelCompensation& start, const TrainLowRankO
     stream << std::setprecision(std::numeric_limits<double>::max_digits10) << value;
     return stream.str();
   };
-  return {{"format", "rtlynx low-rank training 1"},
-          {"objective", options.objective == LowRankObjective::velocity ? "velocity" : "layerwise"},
-          {"base_revision", start.base_revision},
-          {"method", start.method},
-          {"transform", start.transform},
-          {"rank", text(start.rank)},
-          {"seed", text(options.seed)},
-          {"steps", text(options.steps)},
-          {"batch", text(options.batch)},
-          {"rows", text(options.rows)},
-          {"learning_rate", text(options.learning_rate)},
-          {"warm_up", text(options.warm_up)}};
+  SafetensorsMetadata description = {
+      {"format", "rtlynx low-rank training 1"},
+      {"objective", options.objective == LowRankObjective::velocity ? "velocity" : "layerwise"},
+      {"base_revision", start.base_revision},
+      {"method", start.method},
+      {"transform", start.transform},
+      {"rank", text(start.rank)},
+      {"seed", text(options.seed)},
+      {"steps", text(options.steps)},
+      {"batch", text(options.batch)},
+      {"rows", text(options.rows)},
+      {"learning_rate", text(options.learning_rate)},
+      {"warm_up", text(options.warm_up)}};
+  if (options.inputs == LowRankInputs::trajectories) {
+    description.insert({{"inputs", "trajectories"},
+                        {"run_prompts", text(options.run.prompts)},
+                        {"run_seed", text(options.run.seed)},
+                        {"run_steps", text(options.run.steps)},
+                        {"run_guidance", text(options.run.guidance)},
+                        {"run_batch", text(options.run.batch)}});
+  }
+  return description;
 }
 
 /// Errors of one output relative to the dense one's, squared.
@@ -78,15 +89,15 @@ class Student {
   }
 
   /// ||v - v_dense||^2 / ||v_dense||^2.
-  torch::Tensor velocity_loss(const FluxInputs& inputs) {
-    torch::Tensor dense;
-    {
+  torch::Tensor velocity_loss(const VelocityBatch& batch) {
+    torch::Tensor dense = batch.velocity;
+    if (!dense.defined()) {
       const torch::NoGradGuard no_grad;
       set_mode(LinearMode::dense);
-      dense = pipeline_.transformer(inputs);
+      dense = pipeline_.transformer(batch.inputs);
     }
     set_mode(LinearMode::compensated);
-    return relative_square(pipeline_.transformer(inputs), dense);
+    return relative_square(pipeline_.transformer(batch.inputs), dense);
   }
 
   /// The mean over the layers of ||y - y_dense||^2 / ||y_dense||^2, on the dense model's inputs.
@@ -138,6 +149,33 @@ class Student {
   Pipeline& pipeline_;
   std::int64_t rows_;
   std::vector<NamedLinear> layers_;
+};
+
+/// The inputs of every step, and the dense velocity where it is known already.
+class BatchSource {
+ public:
+  BatchSource(const TrainLowRankOptions& options, Pipeline& pipeline)
+      : pipeline_(pipeline),
+        scenes_{.seed = options.seed, .batch = options.batch, .caption_dropout = kEmptyCaptions} {
+    if (options.inputs == LowRankInputs::trajectories) {
+      trajectories_.emplace(options.run, options.batch);
+    }
+  }
+
+  VelocityBatch at(std::int64_t step, Student& student) {
+    if (trajectories_) {
+      student.set_mode(LinearMode::dense);
+      return trajectories_->at(pipeline_, step);
+    }
+    const SceneBatch batch = draw_scene_batch(scenes_, pipeline_.text_encoder->vocabulary(), step);
+    return {.inputs = flow_matching_sample(pipeline_, batch, pipeline_.options().device()).inputs,
+            .velocity = {}};
+  }
+
+ private:
+  Pipeline& pipeline_;
+  SceneBatchOptions scenes_;
+  std::optional<TrajectoryBatches> trajectories_;
 };
 
 void check_start(const Pipeline& pipeline, const ModelCompensation& start) {
@@ -199,20 +237,16 @@ TrainLowRankResult train_low_rank(Pipeline& pipeline, const ModelCompensation& s
 
   const TrainOptions course{
       .steps = options.steps, .learning_rate = options.learning_rate, .warm_up = options.warm_up};
-  const SceneBatchOptions batches{
-      .seed = options.seed, .batch = options.batch, .caption_dropout = kEmptyCaptions};
-  const torch::Device device = pipeline.options().device();
+  BatchSource source(options, pipeline);
   TrainLowRankResult result;
   TrainLowRankProgress progress{.step = optimizer.finished_steps(), .steps = options.steps};
   bool go_on = true;
   while (progress.step < options.steps && go_on) {
-    const SceneBatch batch =
-        draw_scene_batch(batches, pipeline.text_encoder->vocabulary(), progress.step);
-    const FluxInputs inputs = flow_matching_sample(pipeline, batch, device).inputs;
+    const VelocityBatch batch = source.at(progress.step, student);
     const torch::Tensor loss =
         options.objective == LowRankObjective::velocity
-            ? student.velocity_loss(inputs)
-            : student.layerwise_loss(inputs, static_cast<std::uint64_t>(progress.step));
+            ? student.velocity_loss(batch)
+            : student.layerwise_loss(batch.inputs, static_cast<std::uint64_t>(progress.step));
     loss.backward();
     optimizer.step(learning_rate_at(course, progress.step));
     ++progress.step;

@@ -9,6 +9,7 @@
 
 #include "compensate/compensation_file.h"
 #include "pipeline/pipeline.h"
+#include "study/calibration_run.h"
 
 namespace rtlynx {
 
@@ -18,13 +19,20 @@ enum class LowRankObjective {
   velocity,   ///< the whole model's velocity, distilled from the dense model
 };
 
-/// How the low ranks of a compensation are trained, by AdamW on noisy scenes of the training split,
-/// half of them without caption, as guidance has it. Base weights stay as they are.
+/// What the model reads in training; half of it without caption, as guidance has it.
+enum class LowRankInputs {
+  scenes,        ///< noisy scenes of the training split
+  trajectories,  ///< what the dense model's own sampling goes through, as the RT-Lynx paper does
+};
+
+/// How the low ranks of a compensation are trained, by AdamW. Base weights stay as they are.
 struct TrainLowRankOptions {
   LowRankObjective objective = LowRankObjective::layerwise;
+  LowRankInputs inputs = LowRankInputs::scenes;
+  CalibrationRun run;  ///< of `trajectories`: the pictures that are held at a time
   std::uint64_t seed = 0;
   std::int64_t steps = 2000;
-  std::int64_t batch = 8;   ///< scenes per step
+  std::int64_t batch = 8;   ///< scenes, or steps of a trajectory, per step
   std::int64_t rows = 256;  ///< of `layerwise`: tokens of every input per step, at random
   double learning_rate = 1e-3;
   std::int64_t warm_up = 100;
@@ -53,8 +61,9 @@ ModelCompensation start_low_rank(const Pipeline& pipeline, const std::string& re
                                  std::int64_t rank, std::uint64_t seed);
 
 /// Trains the low ranks of `start`, or goes on with the run in options.checkpoint. Batches depend
-/// only on seed and step, so that a resumed run sees what an uninterrupted one would have seen. The
-/// loss of a layer, or of the velocity, is its squared error over the dense output's square.
+/// only on the options and the step, so that a resumed run sees what an uninterrupted one would
+/// have seen. The loss of a layer, or of the velocity, is its squared error over the dense output's
+/// square.
 ///
 /// Leaves `start`, trained, applied to the pipeline. Throws Error for a pipeline that is not fp32,
 /// a start without low rank or for other weights, and a checkpoint of another run.

@@ -463,6 +463,9 @@ class CalibrateTest(CliTest):
         result = self.calibrate("--method", "distill", "--start", path, *training, "-o", polished)
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertEqual(json.loads(result.stdout)["method"], "sgd, then distill")
+        result = self.calibrate("--method", "distill", "--train-on", "trajectories", *training,
+                                "-o", polished)
+        self.assertEqual(result.returncode, 0, result.stderr)
         self.assertEqual(self.files(), ["c.safetensors", "p.safetensors"])
 
     def test_layers_are_chosen_within_a_budget(self):

@@ -13,10 +13,14 @@ namespace {
 
 constexpr std::int64_t kRank = 8;
 
-class TrainLowRank : public testing::TestWithParam<LowRankObjective> {
+using Way = std::pair<LowRankObjective, LowRankInputs>;
+
+class TrainLowRank : public testing::TestWithParam<Way> {
  protected:
   TrainLowRankOptions options() const {
-    return {.objective = GetParam(),
+    return {.objective = GetParam().first,
+            .inputs = GetParam().second,
+            .run = {.prompts = 1, .steps = 2, .batch = 1},
             .seed = 5,
             .steps = 6,
             .batch = 2,
@@ -84,12 +88,16 @@ TEST_P(TrainLowRank, ACheckpointOfAnotherRunIsRefused) {
   EXPECT_THROW(train_low_rank(pipeline_, start(), kept), Error);
 }
 
-INSTANTIATE_TEST_SUITE_P(Objectives, TrainLowRank,
-                         testing::Values(LowRankObjective::layerwise, LowRankObjective::velocity),
-                         [](const auto& objective) {
-                           return objective.param == LowRankObjective::velocity
-                                      ? std::string("velocity")
-                                      : std::string("layerwise");
+INSTANTIATE_TEST_SUITE_P(Ways, TrainLowRank,
+                         testing::Values(Way{LowRankObjective::layerwise, LowRankInputs::scenes},
+                                         Way{LowRankObjective::velocity, LowRankInputs::scenes},
+                                         Way{LowRankObjective::velocity,
+                                             LowRankInputs::trajectories}),
+                         [](const auto& way) {
+                           const bool velocity = way.param.first == LowRankObjective::velocity;
+                           const bool scenes = way.param.second == LowRankInputs::scenes;
+                           return std::string(velocity ? "velocity" : "layerwise") +
+                                  (scenes ? "" : "_trajectories");
                          });
 
 TEST(TrainLowRankErrors, NameWhatIsMissing) {
