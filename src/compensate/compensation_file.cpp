@@ -118,12 +118,23 @@ void check_format(MetadataSource& metadata, const std::string& where) {
 void check_rank(const Compensation24& values, std::int64_t rank, const std::string& where) {
   require(values.down.defined() == values.up.defined(), where, "down and up, or neither", "one");
   if (!values.down.defined()) return;
+  require(rank > 0, where, "no low rank, since the file's rank is 0", "one");
   const bool fits = values.down.dim() == 2 && values.up.dim() == 2 && values.down.size(0) == rank &&
                     values.up.size(1) == rank;
   require(fits, where,
           "down [" + std::to_string(rank) + ", K] and up [N, " + std::to_string(rank) +
               "], the file's rank",
           "another shape");
+}
+
+// alpha / rank, as of a LoRA.
+void scale_up(Compensation24& values, std::int64_t alpha, std::int64_t rank,
+              const std::string& where) {
+  if (!values.up.defined() || alpha == rank) return;
+  values.up = values.up * (static_cast<double>(alpha) / static_cast<double>(rank));
+  require(values.up.isfinite().all().item<bool>(), where,
+          "an alpha that keeps up finite in bf16, at rank " + std::to_string(rank),
+          std::to_string(alpha));
 }
 
 nlohmann::ordered_json targets_of(const ModelCompensation& compensation) {
@@ -197,10 +208,7 @@ ModelCompensation read_compensation(const std::filesystem::path& path) {
     layer.values.norm = json_bool(target, "norm", place);
     tensors.fill(name, layer_slots(layer.values));
     check_rank(layer.values, compensation.rank, place);
-    if (layer.values.up.defined() && alpha != compensation.rank) {
-      layer.values.up =
-          layer.values.up * (static_cast<double>(alpha) / static_cast<double>(compensation.rank));
-    }
+    scale_up(layer.values, alpha, compensation.rank, place);
     if (!transforms.contains(layer.input)) {
       tensors.fill(layer.input, input_slots(transforms[layer.input]));
     }

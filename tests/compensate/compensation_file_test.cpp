@@ -149,6 +149,25 @@ TEST_F(CompensationFile, UpIsScaledByAlphaOverRank) {
   EXPECT_TRUE(read_compensation(folder_ / "changed").layers.at(kQuery).values.up.equal(0.5 * up));
 }
 
+TEST_F(CompensationFile, AnAlphaThatOverflowsIsRefused) {
+  const std::string message = changed([&](Tensors& tensors, SafetensorsMetadata& metadata) {
+    tensors[std::string("rtlynx.") + kQuery + ".up"].fill_(3e38);
+    metadata["alpha"] = "1000000";
+  });
+  expect_refused(message, "required an alpha that keeps up finite in bf16, at rank 4, got 1000000");
+}
+
+TEST_F(CompensationFile, ALowRankOfRankZeroIsRefused) {
+  const std::string message = changed([&](Tensors& tensors, SafetensorsMetadata& metadata) {
+    for (auto& [name, tensor] : tensors) {
+      if (name.ends_with(".down")) tensor = tensor.narrow(0, 0, 0);
+      if (name.ends_with(".up")) tensor = tensor.narrow(1, 0, 0);
+    }
+    metadata["rank"] = metadata["alpha"] = "0";
+  });
+  expect_refused(message, "required no low rank, since the file's rank is 0");
+}
+
 TEST_F(CompensationFile, OtherFormatsAndVersionsAreRefused) {
   expect_refused(with_metadata("format", "pt"), "required format rtlynx compensation, got pt");
   expect_refused(with_metadata("format_version", "2"),

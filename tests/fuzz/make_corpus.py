@@ -59,6 +59,51 @@ def safetensors_seeds():
     put("safetensors", "size-beyond-end", struct.pack("<Q", 99) + b"{}")
 
 
+def compensation(layers, metadata=None, value=b"\x80\x3f", **tensor_shapes):
+    """A file of `layers`, every BF16 tensor full of `value` (1), a permutation in rising order."""
+    header = {"__metadata__": {
+        "format": "rtlynx compensation", "format_version": "1", "pattern": "2:4",
+        "method": "joint", "transform": "none", "recipe": "paper-flux", "rank": "2", "alpha": "2",
+        "base_model": "small", "base_revision": "0123456789abcdef",
+        "targets": json.dumps(layers, separators=(",", ":")), **(metadata or {})}}
+    data = b""
+    for name, shape in tensor_shapes.items():
+        index = name.endswith("permutation")
+        count = 1
+        for size in shape:
+            count *= size
+        body = struct.pack(f"<{count}q", *range(count)) if index else value * count
+        header["rtlynx." + name.replace("_", ".")] = entry(
+            "I64" if index else "BF16", shape, len(data), len(data) + len(body))
+        data += body
+    return tensors(header, data)
+
+
+def compensation_seeds():
+    target = {"norm": True, "input": "i"}
+    low_rank = {"a_down": [2, 4], "a_up": [3, 2]}
+    whole = {**low_rank, "a_weight": [3, 4]}
+    put("compensation", "empty", b"")
+    put("compensation", "no-tensors", compensation({"a": target}, {"rank": "0", "alpha": "0"}))
+    put("compensation", "low-rank", compensation({"a": target}, **low_rank))
+    put("compensation", "blocks", compensation({"a": target}, i_transform=[1, 4, 4], **whole))
+    put("compensation", "permuted", compensation(
+        {"a": target}, i_permutation=[4], i_scale=[4], **whole))
+    put("compensation", "two-layers", compensation(
+        {"a": target, "b": {"norm": False, "input": "i"}}, i_scale=[4], b_weight=[2, 4], **whole))
+    put("compensation", "alpha", compensation({"a": target}, {"alpha": "1000000"}, **low_rank))
+    put("compensation", "alpha-overflow", compensation(
+        {"a": target}, {"alpha": "1000000"}, value=b"\x7f\x7f", **low_rank))
+    put("compensation", "rank-zero", compensation(
+        {"a": target}, {"rank": "0", "alpha": "1"}, a_down=[0, 4], a_up=[3, 0]))
+    put("compensation", "wrong-rank", compensation({"a": target}, {"rank": "3"}, **low_rank))
+    put("compensation", "newer", compensation({"a": target}, {"format_version": "99"}))
+    put("compensation", "no-targets", compensation({}))
+    put("compensation", "unasked", compensation({"a": target}, c_weight=[2, 4], **low_rank))
+    put("compensation", "half-a-low-rank", compensation({"a": target}, a_down=[2, 4]))
+    put("compensation", "other-format", tensors({"__metadata__": {"format": "pt"}}))
+
+
 def json_seeds():
     put("json", "config", json.dumps(
         {"_class_name": "FluxTransformer2DModel", "num_layers": 19, "axes_dims_rope": [16, 56, 56],
@@ -104,3 +149,4 @@ if __name__ == "__main__":
     safetensors_seeds()
     json_seeds()
     png_seeds()
+    compensation_seeds()

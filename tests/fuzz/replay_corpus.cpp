@@ -20,6 +20,9 @@ struct Target {
 
 constexpr Target kTargets[] = {{"safetensors", rtlynx::fuzz::safetensors},
                                {"json", rtlynx::fuzz::json},
+#if RTLYNX_FUZZ_WITH_TORCH
+                               {"compensation", rtlynx::fuzz::compensation},
+#endif
                                {"png_texts", rtlynx::fuzz::png_texts}};
 constexpr std::size_t kMaxInputBytes = 1 << 20;
 

@@ -2,39 +2,21 @@
 #include "targets.h"
 
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <string_view>
 #include <vector>
 
-#include "base/error.h"
 #include "io/json.h"
 #include "io/png.h"
 #include "io/png_chunks.h"
 #include "io/safetensors.h"
 #include "io/text.h"
+#include "promise.h"
 
 namespace rtlynx::fuzz {
 namespace {
 
-void promise(bool kept, const char* what) {
-  if (kept) return;
-  std::fprintf(stderr, "broken promise: %s\n", what);
-  std::abort();
-}
-
 std::string_view as_text(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
-
-/// Runs `parse`, which may throw an Error with a message fit to be printed.
-template <typename Parse>
-void expect_error_or_success(Parse&& parse) {
-  try {
-    parse();
-  } catch (const Error& error) {
-    promise(is_utf8(error.what()), "an error message is UTF-8");
-  }
 }
 
 /// `png` with the checksum of every whole chunk put right, which mutation alone would hardly find.

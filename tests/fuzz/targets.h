@@ -11,5 +11,6 @@ namespace rtlynx::fuzz {
 void safetensors(std::span<const std::byte> input);
 void json(std::span<const std::byte> input);
 void png_texts(std::span<const std::byte> input);
+void compensation(std::span<const std::byte> input);  // in builds with torch
 
 }  // namespace rtlynx::fuzz
