@@ -4,46 +4,28 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <filesystem>
-#include <map>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
 
 #include "base/error.h"
+#include "cli/calibrate_arguments.h"
+#include "cli/calibrate_report.h"
 #include "cli/commands.h"
 #include "cli/interrupt.h"
-#include "cli/model_options.h"
 #include "cli/output.h"
 #include "cli/progress.h"
 #include "models/recipe.h"
+#include "study/calibration_shards.h"
 #include "study/choose_layers.h"
-#include "study/train_low_rank.h"
 
 namespace rtlynx::cli {
 namespace {
 
-const std::map<std::string, LowRankInputs> kTrainingInputs = {
-    {"scenes", LowRankInputs::scenes}, {"trajectories", LowRankInputs::trajectories}};
 constexpr int kChoicePrompts = 4;
 constexpr int kChoiceSteps = 7;
-
-struct CalibrateArguments {
-  ModelOptions model;
-  CalibrateOptions calibrate;
-  TrainLowRankOptions train;
-  std::string start;
-  std::string choose;
-  double budget = 0.05;
-  std::string method = "joint";
-  std::string transform = "none";
-  std::optional<bool> norm;
-  std::int64_t rank = 0;
-  std::int64_t memory = 32;
-  std::string output = "compensation.safetensors";
-  bool json = false;
-};
 
 // What the options leave open: least squares brings back the energy by itself, so that s, which
 // differs from token to token, is noise to it.
@@ -88,31 +70,77 @@ struct ResumeFile {
   }
 };
 
-void print_layers(const CalibrateResult& result) {
-  fmt::print("{:44} {:>5} {:>5} {:>9} {:>9} {:>9}\n", "layer", "in", "out", "without", "with",
-             "limit");
-  for (const CalibratedLayer& layer : result.layers) {
-    fmt::print("{:44} {:5} {:5} {:9.4f} {:9.4f} {:9.4f}\n", layer.name, layer.in_features,
-               layer.out_features, layer.solution.error_before, layer.solution.error,
-               std::sqrt(layer.solution.unrecoverable));
+/// Shows the passes and ends them in good order where Ctrl-C comes.
+class Watch {
+ public:
+  bool operator()(const CalibrateProgress& progress) {
+    if (progress.pass != pass_) {
+      bar_.emplace(fmt::format("pass {}/{}", progress.pass, progress.passes), progress.steps);
+    }
+    pass_ = progress.pass;
+    bar_->update(progress.finished);
+    return !scope_.interrupted();
   }
-  fmt::print(
-      "Relative errors of the outputs over the calibration's tokens, without and with\n"
-      "compensation; limit: what refit and low rank together cannot get below.\n");
-}
+
+ private:
+  InterruptScope scope_;
+  std::optional<ProgressBar> bar_;
+  int pass_ = 0;
+};
 
 CalibrateResult run(Pipeline& pipeline, const CalibrateOptions& options) {
-  const InterruptScope scope;
-  std::optional<ProgressBar> bar;
-  int pass = 0;
-  return calibrate(pipeline, options, [&](const CalibrateProgress& progress) {
-    if (progress.pass != pass) {
-      bar.emplace(fmt::format("pass {}/{}", progress.pass, progress.passes), progress.steps);
-    }
-    pass = progress.pass;
-    bar->update(progress.finished);
-    return !scope.interrupted();
-  });
+  Watch watch;
+  return calibrate(pipeline, options, std::ref(watch));
+}
+
+void print_shard(const CalibrateArguments& arguments, ShardProgress state) {
+  const bool second = state == ShardProgress::inputs_ready;
+  if (arguments.json) {
+    const nlohmann::ordered_json report = {{"shard", arguments.shard},
+                                           {"moments", arguments.calibrate.statistics.string()},
+                                           {"second_round", second}};
+    fmt::print("{}\n", report.dump(2));
+    return;
+  }
+  fmt::print("{}: statistics of shard {}\n{}", arguments.calibrate.statistics.string(),
+             arguments.shard,
+             second ? "Next: --merge all shards with --moments SUM, then each --shard with "
+                      "--inputs SUM.\n"
+                    : "Next: --merge all shards.\n");
+}
+
+void draw_shard(const CalibrateArguments& arguments, Pipeline& pipeline) {
+  CalibrateOptions options = complete(arguments, pipeline);
+  options.shard = shard_from_string(arguments.shard);
+  Watch watch;
+  const ShardProgress state = collect_shard(pipeline, options, arguments.inputs, std::ref(watch));
+  if (state == ShardProgress::stopped) {
+    throw Error("calibrate: interrupted; the same command goes on from " +
+                options.statistics.string());
+  }
+  print_shard(arguments, state);
+}
+
+/// Leaves the shards' sum where the run goes on from. False if a second round comes first.
+bool merge(const CalibrateArguments& arguments, const Pipeline& pipeline,
+           const CalibrateOptions& options) {
+  if (options.transform.needs_moments() && arguments.calibrate.statistics.empty()) {
+    throw UsageError("--merge: required --moments for the sums of a transform's rounds, got none");
+  }
+  const std::vector<std::filesystem::path> files(arguments.merge.begin(), arguments.merge.end());
+  return merge_shards(pipeline, options, files) == ShardProgress::finished;
+}
+
+void print_second_round(const CalibrateArguments& arguments) {
+  const std::string file = arguments.calibrate.statistics.string();
+  if (arguments.json) {
+    fmt::print("{}\n", nlohmann::ordered_json({{"moments", file}, {"second_round", true}}).dump(2));
+    return;
+  }
+  fmt::print(
+      "{0}: inputs of {1} shards\n"
+      "Next: each --shard with --inputs {0}; or this command without --merge, to draw it all.\n",
+      file, arguments.merge.size());
 }
 
 // Few pictures are enough to rank layers: every velocity has thousands of values.
@@ -138,18 +166,6 @@ LayerChoices choose(const CalibrateArguments& arguments, Pipeline& pipeline,
   return choices;
 }
 
-void print_choices(const LayerChoices& choices) {
-  fmt::print("{:44} {:>15} {:>9}\n", "layer, best bargain first", "velocity error", "saved");
-  for (const LayerChoice& layer : choices.layers) {
-    fmt::print("{:44} {:15.4f} {:8.2f}%  {}\n", layer.name, layer.velocity_error, 100 * layer.saved,
-               layer.chosen ? "sparse" : "dense");
-  }
-  fmt::print(
-      "Relative error of the velocity with this layer alone sparse, and the share of all Linears'\n"
-      "multiplications that it saves. Together: error {:.4f}, {:.1f} % of the multiplications.\n",
-      choices.velocity_error, 100 * choices.relative_flops);
-}
-
 void print_made(const CalibrateArguments& arguments, const ModelCompensation& made) {
   fmt::print("{}: {} layers, method {}, transform {}, rank {}\n", arguments.output,
              made.layers.size(), made.method, made.transform, made.rank);
@@ -159,6 +175,10 @@ void solve_model(const CalibrateArguments& arguments, Pipeline& pipeline) {
   CalibrateOptions options = complete(arguments, pipeline);
   const ResumeFile resume(options.statistics, arguments.output);
   options.statistics = resume.path;
+  if (!arguments.merge.empty() && !merge(arguments, pipeline, options)) {
+    print_second_round(arguments);
+    return;
+  }
   const CalibrateResult result = run(pipeline, options);
   if (!result.finished) resume.fail_interrupted();
   std::optional<LayerChoices> choices;
@@ -229,144 +249,44 @@ void calibrate_model(const CalibrateArguments& arguments) {
   if (!is_trained(arguments) && !arguments.start.empty()) {
     throw UsageError("--start: required --method sgd or distill, got " + arguments.method);
   }
+  const bool shared = !arguments.shard.empty() || !arguments.merge.empty();
+  if (is_trained(arguments) && shared) {
+    throw UsageError("--shard, --merge: required a method that solves, got " + arguments.method);
+  }
+  if (!arguments.shard.empty() && !arguments.choose.empty()) {
+    throw UsageError("--choose: required all shards, with --merge, got one");
+  }
+  if (!arguments.shard.empty()) check_output_folder("--moments", arguments.calibrate.statistics);
   Pipeline pipeline = arguments.model.load();
-  if (is_trained(arguments)) {
+  if (!arguments.shard.empty()) {
+    draw_shard(arguments, pipeline);
+  } else if (is_trained(arguments)) {
     train_model(arguments, pipeline);
   } else {
     solve_model(arguments, pipeline);
   }
 }
 
-void add_method_options(CLI::App& command, CalibrateArguments& arguments) {
-  command
-      .add_option("--method", arguments.method,
-                  "naive: nothing; norm: the token's norm; low-rank: the paper's LoRA in closed "
-                  "form; refit: new weights; joint: refit and low rank at once; sgd: the paper's "
-                  "LoRA, trained layer by layer; distill: trained on the model's velocity")
-      ->check(CLI::IsMember({"naive", "norm", "low-rank", "refit", "joint", "sgd", "distill"}))
-      ->capture_default_str();
-  command.add_flag("--norm,!--no-norm", arguments.norm,
-                   "Multiply by the token's norm ratio as well [default: with low-rank only]");
-  command
-      .add_option("--transform", arguments.transform,
-                  "Before the choice: blocks of 4, 16, 64 or 128 channels, weights' column norms, "
-                  "or these with channels permuted where an order is free: at the inputs of the "
-                  "MLP's down projections. generate folds both into the weights before the layer; "
-                  "behind a GELU the norms stay one factor an element")
-      ->check(CLI::IsMember({"none", "4", "16", "64", "128", "columns", "permute"}))
-      ->capture_default_str();
-  command
-      .add_option("--rank", arguments.rank,
-                  "Of the low rank [default: 2 % of the hidden size, a multiple of 16]")
-      ->check(CLI::Range(1, 4096));
-  command
-      .add_option("--damping", arguments.calibrate.solve.damping,
-                  "Ridge, as a share of the moments' mean diagonal")
-      ->check(CLI::Range(1e-9, 1e3))
-      ->capture_default_str();
-  command
-      .add_option("--recipe", arguments.calibrate.recipe,
-                  "Layers to sparsify: the paper's choice for a model")
-      ->check(CLI::IsMember({"paper-flux", "paper-z-image", "paper-qwen-image"}))
-      ->capture_default_str();
-}
-
-void add_choice_options(CLI::App& command, CalibrateArguments& arguments) {
-  CLI::Option* kind =
-      command
-          .add_option("--choose", arguments.choose,
-                      "Keep only the best bargains among the recipe's layers, as measured: as many "
-                      "as stay within an error, or as few as reach a speed")
-          ->check(CLI::IsMember({"error", "speed"}));
-  command
-      .add_option("--budget", arguments.budget,
-                  "For --choose: relative velocity error, or multiplications relative to dense")
-      ->check(CLI::Range(0.0, 1.0))
-      ->needs(kind)
-      ->capture_default_str();
-}
-
-void add_training_options(CLI::App& command, CalibrateArguments& arguments) {
-  command.add_option("--start", arguments.start,
-                     "sgd and distill: a compensation file to train further");
-  command
-      .add_option(
-          "--train-on", arguments.train.inputs,
-          "sgd and distill: scenes, drawn and made noisy, or trajectories: the steps of the "
-          "dense model's own sampling, of which --prompts pictures of --steps steps are held "
-          "at a time")
-      ->transform(CLI::CheckedTransformer(kTrainingInputs).description("{scenes,trajectories}"))
-      ->default_str("scenes");
-  command.add_option("--train-steps", arguments.train.steps, "sgd and distill: steps")
-      ->check(CLI::Range(1, 100000000))
-      ->capture_default_str();
-  command
-      .add_option("--train-batch", arguments.train.batch,
-                  "sgd and distill: scenes, or steps of a trajectory, per step")
-      ->check(CLI::Range(1, 65536))
-      ->capture_default_str();
-  command
-      .add_option("--learning-rate", arguments.train.learning_rate,
-                  "sgd and distill: peak learning rate")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-}
-
-void add_run_options(CLI::App& command, CalibrateOptions& options) {
-  command.add_option("--prompts", options.run.prompts, "Training captions to draw")
-      ->check(CLI::Range(1, 1000000))
-      ->capture_default_str();
-  command.add_option("--seed", options.run.seed, "Seed of the captions")->capture_default_str();
-  command.add_option("--steps", options.run.steps, "Denoising steps")
-      ->check(CLI::Range(1, 1000))
-      ->capture_default_str();
-  command.add_option("--guidance", options.run.guidance, "Classifier-free guidance; 1 is off")
-      ->check(CLI::Range(0.0, 100.0))
-      ->capture_default_str();
-  command.add_option("--batch", options.run.batch, "Images drawn at once")
-      ->check(CLI::Range(1, 4096))
-      ->capture_default_str();
-  command
-      .add_option("--rows", options.rows, "Tokens taken, at random, of every input of every step")
-      ->check(CLI::Range(1, 1 << 30))
-      ->capture_default_str();
-  command.add_option("--moments", options.statistics,
-                     "Keep the statistics (sgd, distill: the checkpoint) in this file, and go on "
-                     "from it if it exists");
-}
-
 }  // namespace
 
 void add_calibrate(CLI::App& app) {
   auto arguments = std::make_shared<CalibrateArguments>();
-  arguments->calibrate.run = {.prompts = 32, .steps = 14, .batch = 8};
   CLI::App* command = app.add_subcommand(
       "calibrate", "Make the compensation that lets a sparse model draw as the dense one does");
-  add_method_options(*command, *arguments);
-  add_choice_options(*command, *arguments);
-  add_run_options(*command, arguments->calibrate);
-  command
-      ->add_option("--memory", arguments->memory,
-                   "GiB of statistics at a time; inputs that do not fit are drawn for in parts")
-      ->check(CLI::Range(1, 1 << 20))
-      ->capture_default_str();
-  add_training_options(*command, *arguments);
-  command
-      ->add_option("-o,--output", arguments->output,
-                   "The compensation file, for generate "
-                   "--compensation")
-      ->capture_default_str();
-  command->add_flag("--json", arguments->json, "Print the layer report as JSON");
-  arguments->model.add_to(*command);
+  add_calibrate_options(*command, *arguments);
   command->footer(
       "Examples:\n"
       "  rtlynx calibrate --transform 64 -o best.safetensors\n"
       "  rtlynx calibrate --transform 64 --choose error --budget 0.05 -o careful.safetensors\n"
       "  rtlynx calibrate --method low-rank --moments sums.safetensors -o paper.safetensors\n"
+      "  rtlynx calibrate --shard 1/2 --moments a.safetensors    # and 2/2, anywhere else\n"
+      "  rtlynx calibrate --merge a.safetensors b.safetensors -o joint.safetensors\n"
       "  rtlynx generate --compensation best.safetensors --compare -p \"a large red circle\"\n"
       "Ctrl-C keeps the statistics; the same command goes on. Another --method, --rank or\n"
       "--damping with the same --moments solves anew without drawing. The statistics take\n"
-      "24 K^2 bytes per input of K channels, 32 K^2 with blocks, whatever the number of prompts.");
+      "24 K^2 bytes per input of K channels, 32 K^2 with blocks, whatever the number of prompts.\n"
+      "Shards take the options of the whole run. With --transform 4 to 128 or permute they take\n"
+      "two rounds: merge the first with --moments, then draw each shard with --inputs, and merge.");
   command->callback([arguments] { calibrate_model(*arguments); });
 }
 

@@ -17,6 +17,12 @@
 
 namespace rtlynx {
 
+/// The share of a run's batches that one of several processes draws.
+struct CalibrationShard {
+  int index = 1;  ///< from 1
+  int count = 1;
+};
+
 /// How a model's compensation is made.
 struct CalibrateOptions {
   CalibrationRun run;       ///< what is drawn to see the layers' inputs
@@ -30,6 +36,9 @@ struct CalibrateOptions {
 
   std::filesystem::path statistics;  ///< safetensors; gone on with if it exists; none: not kept
   int save_interval = 8;             ///< batches between two times that it is written
+
+  /// To draw and keep the statistics of a part of the prompts only (study/calibration_shards.h).
+  std::optional<CalibrationShard> shard;
 };
 
 /// Where the drawing stands: of `passes` over the prompts, of all parts, in denoising steps.
@@ -88,7 +97,8 @@ std::optional<CalibrationSums> collect_sums(Pipeline& pipeline, const CalibrateO
 CalibrateResult solve_layers(const Pipeline& pipeline, const CalibrationSums& sums,
                              const CalibrateOptions& options);
 
-/// What the sums of all inputs take, in bytes.
+/// What the sums of an input of so many channels take, in bytes; of all inputs.
+std::int64_t statistics_bytes(std::int64_t channels, const CalibrateOptions& options);
 std::int64_t statistics_bytes(const Pipeline& pipeline, const CalibrateOptions& options);
 
 /// The files that options.statistics stands for: itself, or one per part, -00001-of-0000N before

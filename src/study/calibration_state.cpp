@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "io/text.h"
 #include "models/tensor_bytes.h"
 
 namespace rtlynx {
@@ -65,11 +66,16 @@ CalibrationState load_calibration(const std::filesystem::path& path,
   if (!std::filesystem::exists(path)) return state;
   const std::string where = path.string();
   const SafetensorsFile file = SafetensorsFile::open(path);
-  for (const auto& [key, wanted] : complete(description)) {
+  const SafetensorsMetadata expected = complete(description);
+  for (const auto& [key, wanted] : expected) {
     const auto found = file.metadata().find(key);
-    const std::string arrived = found == file.metadata().end() ? "none" : found->second;
+    const std::string arrived = found == file.metadata().end() ? "none" : printable(found->second);
     require(arrived == wanted, where,
             "statistics of this calibration, with " + key + " = " + wanted, arrived);
+  }
+  for (const auto& [key, arrived] : file.metadata()) {
+    require(expected.contains(key), where,
+            "statistics of this calibration, without a " + printable(key), printable(arrived));
   }
   std::map<std::string, std::map<std::string, torch::Tensor>> by_pass;
   for (const std::string& name : file.names()) {

@@ -468,6 +468,40 @@ class CalibrateTest(CliTest):
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertEqual(self.files(), ["c.safetensors", "p.safetensors"])
 
+    def test_shards_are_merged(self):
+        files = [self.folder / f"{index}" for index in (1, 2)]
+        for index, file in enumerate(files, start=1):
+            result = self.calibrate("--shard", f"{index}/2", "--moments", file)
+            self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(self.files(), ["1", "2"])
+        path, _ = self.made("--merge", *files)
+        self.assertEqual(self.files(), ["1", "2", "c.safetensors"])
+        shown = run("info", "--model", self.model, "--compensation", path)
+        self.assertEqual(shown.returncode, 0, shown.stderr)
+        output = ["-o", self.folder / "d"]
+        self.assert_refused(self.calibrate("--merge", files[0], *output), 1, "none with 2/2")
+        self.assert_refused(self.calibrate("--merge", *files, "--seed", 8, *output), 1, "seed = 8")
+
+    def test_shards_of_a_transform_take_two_rounds(self):
+        files = [self.folder / f"{index}" for index in (1, 2)]
+        blocks, sums = ["--transform", "16"], self.folder / "sums"
+        merge = ["--merge", *files, "--moments", sums, *blocks]
+
+        def draw(*inputs):
+            for index, file in enumerate(files, start=1):
+                result = self.calibrate("--shard", f"{index}/2", "--moments", file, *blocks,
+                                        *inputs, "--json")
+                self.assertEqual(result.returncode, 0, result.stderr)
+                self.assertEqual(json.loads(result.stdout)["second_round"], not inputs)
+
+        draw()
+        result = self.calibrate(*merge)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("--inputs", result.stdout)
+        draw("--inputs", sums)
+        _, result = self.made(*merge)
+        self.assertIn("transform block 16", result.stdout)
+
     def test_layers_are_chosen_within_a_budget(self):
         _, result = self.made("--method", "refit", "--choose", "speed", "--budget", 0.85,
                               "--json")
@@ -479,7 +513,11 @@ class CalibrateTest(CliTest):
         for arguments in (["--transform", "32"], ["--method", "magic"], ["--rank", 65],
                           ["--recipe", "paper-z-image"], ["--budget", 0.1],
                           ["--method", "sgd", "--transform", "64"], ["--start", "x"],
-                          ["--method", "distill", "--choose", "error"]):
+                          ["--method", "distill", "--choose", "error"],
+                          ["--shard", "3/2", "--moments", "m"], ["--shard", "1/2"],
+                          ["--shard", "1/2", "--moments", "m", "--merge", "m"],
+                          ["--shard", "1/2", "--moments", "m", "--choose", "error"],
+                          ["--shard", "1/2", "--moments", "m", "--method", "sgd"]):
             result = self.calibrate(*arguments, "-o", self.folder / "c.safetensors")
             self.assertEqual(result.returncode, 2, (arguments, result.stderr))
         self.assert_refused(self.calibrate("-o", self.folder / "no" / "c"), 2, "existing folder")

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <vector>
+
+#include "io/safetensors.h"
+#include "models/input_group.h"
+#include "study/calibrate.h"
+
+namespace rtlynx {
+
+/// Inputs whose sums are held at the same time.
+struct CalibrationPart {
+  std::vector<InputGroup> inputs;
+  SafetensorsMetadata description;  ///< what decides the sums; method, rank and damping do not
+  std::size_t index = 0;
+  std::size_t count = 1;
+
+  /// The file of this part that `path` stands for: itself, or with -00001-of-0000N before its
+  /// extension. None for none.
+  std::filesystem::path file(std::filesystem::path path) const;
+};
+
+/// The inputs that the recipe's layers read, in parts that fit options.memory, or one input where
+/// that alone is larger. Throws UsageError for an unknown recipe, one without layers in the model,
+/// or a rank that a layer cannot have.
+std::vector<CalibrationPart> calibration_parts(const Pipeline& pipeline,
+                                               const CalibrateOptions& options);
+
+/// All inputs as one part, whatever their sums take.
+CalibrationPart whole_calibration(const Pipeline& pipeline, const CalibrateOptions& options);
+
+}  // namespace rtlynx

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "study/calibration_passes.h"
+
+#include <ATen/CPUGeneratorImpl.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/error.h"
+#include "ops/ops.h"
+#include "study/calibration_shards.h"
+
+namespace rtlynx {
+namespace {
+
+// As a layer holds it: in the weights' type, on their device.
+InputTransform converted(const InputTransform& transform, const torch::TensorOptions& like) {
+  const auto to = [&](const torch::Tensor& tensor) {
+    return tensor.defined() ? tensor.to(like) : tensor;
+  };
+  return {.blocks = to(transform.blocks),
+          .scale = to(transform.scale),
+          .permutation = transform.permutation};
+}
+
+}  // namespace
+
+/// Adds what the groups' layers read to the sums of a pass.
+class CalibrationPasses::Collector {
+ public:
+  /// Without `transforms` inputs alone are summed.
+  Collector(const std::vector<InputGroup>& groups, const Transforms* transforms,
+            const CalibrateOptions& options, const torch::TensorOptions& like)
+      : norm_(uses_norm(options.solve)), rows_(options.rows) {
+    for (const InputGroup& group : groups) {
+      // Any of its layers sees the group's input.
+      Source source{.group = group.name, .selects = transforms != nullptr};
+      if (source.selects) source.transform = converted(transforms->at(group.name), like);
+      sources_.emplace(group.layers.front().name, std::move(source));
+    }
+  }
+
+  bool wants(const std::string& layer) const { return sources_.contains(layer); }
+
+  /// The tokens that are taken of a batch depend on its first prompt alone, not on the other
+  /// inputs.
+  void begin_batch(std::int64_t first) {
+    for (auto& [layer, source] : sources_) {
+      source.generator = at::detail::createCPUGenerator(static_cast<std::uint64_t>(first));
+    }
+  }
+
+  void add(const std::string& layer, const torch::Tensor& x, GroupMoments& moments) const {
+    // Sums made in inference mode could not be added to outside of it.
+    const c10::InferenceMode off(false);
+    const torch::NoGradGuard no_grad;
+    const Source& source = sources_.at(layer);
+    InputMoments& sums = moments[source.group];
+    const torch::Tensor rows = some_rows(x, source.generator);
+    if (!source.selects) {
+      sums.add(rows);
+      return;
+    }
+    const torch::Tensor z = source.transform.apply(rows);
+    const auto [kept, scale] = ops::sparsify24(z, norm_);
+    sums.add(z, kept * scale.unsqueeze(1));
+  }
+
+ private:
+  struct Source {
+    std::string group;
+    bool selects = false;
+    InputTransform transform;
+    at::Generator generator;
+  };
+
+  // [rows, K], or all of them where there are fewer.
+  torch::Tensor some_rows(const torch::Tensor& x, const at::Generator& generator) const {
+    const torch::Tensor all = x.reshape({-1, x.size(-1)});
+    if (all.size(0) <= rows_) return all;
+    const torch::Tensor chosen =
+        torch::randperm(all.size(0), generator, torch::TensorOptions().dtype(torch::kInt64))
+            .narrow(0, 0, rows_);
+    return all.index_select(0, chosen.to(all.device()));
+  }
+
+  std::map<std::string, Source> sources_;  // by the layer that is observed
+  bool norm_;
+  std::int64_t rows_;
+};
+
+PromptRange prompts_of(const CalibrationRun& run, const std::optional<CalibrationShard>& shard) {
+  const std::int64_t prompts = run.prompts;
+  if (!shard) return {.first = 0, .last = prompts};
+  const std::int64_t batches = (prompts + run.batch - 1) / run.batch;
+  if (shard->count > batches) {
+    throw UsageError("shard: required at most as many as the run has batches, " +
+                     std::to_string(batches) + ", got " + std::to_string(shard->count));
+  }
+  const auto begin = [&](std::int64_t index) {
+    return std::min(prompts, index * batches / shard->count * run.batch);
+  };
+  return {.first = begin(shard->index - 1), .last = begin(shard->index)};
+}
+
+CalibrationPasses::CalibrationPasses(Pipeline& pipeline, const CalibrateOptions& options,
+                                     const CalibrationPart& part,
+                                     const std::filesystem::path& statistics)
+    : pipeline_(pipeline),
+      options_(options),
+      part_(part),
+      statistics_(statistics),
+      description_(describe_shard(part, options.shard)),
+      request_(calibration_request(options.run)),
+      range_(prompts_of(options.run, options.shard)) {
+  request_.width = request_.height = pipeline.trained_size;
+  if (!statistics_.empty()) {
+    state_ = load_calibration(statistics_, description_, pipeline.options().device());
+  }
+}
+
+bool CalibrationPasses::sum_inputs(CalibrateProgress& progress, const CalibrateCallback& on_step) {
+  Collector collector(part_.inputs, nullptr, options_, pipeline_.options());
+  return finish_pass(state_.inputs, collector, progress, on_step);
+}
+
+bool CalibrationPasses::sum_choices(CalibrateProgress& progress, const CalibrateCallback& on_step) {
+  const Transforms transforms = make_transforms();
+  Collector collector(part_.inputs, &transforms, options_, pipeline_.options());
+  return finish_pass(state_.choices, collector, progress, on_step);
+}
+
+CalibrationSums CalibrationPasses::take_sums() {
+  return {.transforms = make_transforms(), .moments = std::move(state_.choices.moments)};
+}
+
+bool CalibrationPasses::finish_pass(CalibrationPass& pass, Collector& collector,
+                                    CalibrateProgress& progress, const CalibrateCallback& on_step) {
+  bool go_on = true;
+  int batches = 0;
+  while (pass.finished < range_.size() && go_on) {
+    const std::int64_t first = range_.first + pass.finished;
+    const std::int64_t last = std::min<std::int64_t>(first + options_.run.batch, range_.last);
+    collector.begin_batch(first);
+    observe_inputs(
+        pipeline_, slice(first, last), [&](const auto& layer) { return collector.wants(layer); },
+        [&](const auto& layer, const auto& x) { collector.add(layer, x, pass.moments); },
+        [&](int finished, int) {
+          if (!on_step) return;
+          progress.finished = batches_of(pass.finished) * options_.run.steps + finished;
+          progress.steps = batches_of(range_.size()) * options_.run.steps;
+          go_on = on_step(progress) && go_on;
+        });
+    pass.finished += last - first;
+    ++batches;
+    const bool due = batches % options_.save_interval == 0;
+    if (due || !go_on || pass.finished == range_.size()) save();
+  }
+  if (pass.finished < range_.size()) return false;
+  ++progress.pass;
+  return true;
+}
+
+GenerateRequest CalibrationPasses::slice(std::int64_t first, std::int64_t last) const {
+  GenerateRequest part = request_;
+  part.prompts.assign(request_.prompts.begin() + first, request_.prompts.begin() + last);
+  part.seeds.assign(request_.seeds.begin() + first, request_.seeds.begin() + last);
+  return part;
+}
+
+int CalibrationPasses::batches_of(std::int64_t prompts) const {
+  return static_cast<int>((prompts + options_.run.batch - 1) / options_.run.batch);
+}
+
+void CalibrationPasses::save() const {
+  if (!statistics_.empty()) save_calibration(statistics_, description_, state_);
+}
+
+CalibrationPasses::Transforms CalibrationPasses::make_transforms() const {
+  Transforms transforms;
+  for (const InputGroup& group : part_.inputs) {
+    const torch::Tensor moment = options_.transform.needs_moments()
+                                     ? state_.inputs.moments.at(group.name).second_moment()
+                                     : torch::Tensor();
+    transforms[group.name] = choose_transform(options_.transform, group, moment);
+  }
+  return transforms;
+}
+
+}  // namespace rtlynx
