@@ -8,45 +8,13 @@
 #include <limits>
 
 #include "base/error.h"
+#include "kernels/gemm/time_model.h"
 #include "kernels/gemm/workspace.h"
 
 namespace rtlynx::gpu {
 namespace {
 
-constexpr int kStepChannels = 64;
-constexpr int kStepRank = 32;  // low-rank columns that take the time of one step along K
 constexpr int kMaxRank = 128;
-
-// Sizes are added up as doubles, which cannot overflow.
-double ceil_div(double value, double divisor) { return std::ceil(value / divisor); }
-
-double token_tiles(const Gemm24Shape& shape, int tile_tokens) {
-  return ceil_div(static_cast<double>(shape.tokens), tile_tokens);
-}
-
-double tiles(const Gemm24Shape& shape, int tile_tokens, int tile_outputs) {
-  return token_tiles(shape, tile_tokens) *
-         ceil_div(static_cast<double>(shape.outputs), tile_outputs);
-}
-
-double sm90_tiles(const Gemm24Shape& shape) {
-  return tiles(shape, kSm90TileTokens, kSm90TileOutputs);
-}
-
-double k_steps(const Gemm24Shape& shape) {
-  return ceil_div(static_cast<double>(shape.channels), kStepChannels);
-}
-
-double sm90_steps(const Gemm24Shape& shape) {
-  return k_steps(shape) + ceil_div(shape.rank, kStepRank);
-}
-
-// Groups of equal height near `best`: with a small last one all of W would be read once more for
-// few tokens.
-int balanced_group(const Gemm24Shape& shape, int best) {
-  const double rows = token_tiles(shape, kSm90TileTokens);
-  return static_cast<int>(ceil_div(rows, std::max(1.0, std::round(rows / best))));
-}
 
 std::string format_capability(int capability) {
   return std::to_string(capability / 10) + "." + std::to_string(capability % 10);
@@ -80,87 +48,7 @@ std::string obstacle(const Gemm24Shape& shape, const DeviceTraits& device) {
   return {};
 }
 
-// A configuration and its time in microseconds.
-struct Candidate {
-  Gemm24Config config;
-  double us = std::numeric_limits<double>::infinity();
-};
-
-/// Times by what steps and tiles take, the waves that the tiles make, and the memory bandwidth.
-class Model {
- public:
-  Model(const Gemm24Shape& shape, int multiprocessors, const Measurements& measured)
-      : shape_(shape), multiprocessors_(multiprocessors), measured_(measured) {}
-
-  Candidate fastest_sparse() const {
-    const Candidate whole{config(/*stream_k=*/false), sparse_us(1)};
-    const Candidate cut{config(/*stream_k=*/true), sparse_us(stream_k_slices(shape_, ctas()))};
-    Candidate fastest = cut.us < whole.us ? cut : whole;
-    fastest.us += pack_us();
-    return fastest;
-  }
-
-  // Dense libraries have many tiles, and cut along K where there is less than one wave.
-  double dense() const {
-    double fastest = std::numeric_limits<double>::infinity();
-    for (const MeasuredDense& tile : measured_.dense) {
-      const double operations =
-          2.0 * tile.tile_tokens * tile.tile_outputs * (k_steps(shape_) * kStepChannels);
-      const double wave_us = operations / (tile.tflops * 1e6 / measured_.multiprocessors);
-      const double waves = tiles(shape_, tile.tile_tokens, tile.tile_outputs) / multiprocessors_;
-      fastest = std::min(fastest, total_us((waves < 1 ? waves : std::ceil(waves)) * wave_us));
-    }
-    return fastest;
-  }
-
- private:
-  Gemm24Config config(bool stream_k) const {
-    return {.path = Gemm24Config::Path::sm90,
-            .tile_tokens = kSm90TileTokens,
-            .tile_outputs = kSm90TileOutputs,
-            .cluster = cluster(),
-            .group_tiles = balanced_group(shape_, measured_.group_tiles),
-            .stream_k = stream_k};
-  }
-
-  int cluster() const { return std::min(measured_.cluster, multiprocessors_); }
-  int ctas() const { return sm90_ctas(multiprocessors_, cluster()); }
-
-  // With the tiles of the last wave cut into `slices`.
-  double sparse_us(int slices) const {
-    const double steps = sm90_steps(shape_);
-    const double waves = sm90_tiles(shape_) / ctas();
-    if (slices == 1) return total_us(std::ceil(waves) * tile_us(steps));
-    return total_us(std::floor(waves) * tile_us(steps) + tile_us(ceil_div(steps, slices)) +
-                    measured_.fixup_us);
-  }
-
-  // X and what becomes of it: 2 + 1 + 1/8 bytes an element.
-  double pack_us() const {
-    constexpr double kBytes = 3.125;
-    const double elements =
-        static_cast<double>(shape_.tokens) * static_cast<double>(shape_.channels);
-    return measured_.pack_us + kBytes * elements / 1e6 * measured_.pack_us_per_megabyte;
-  }
-
-  double tile_us(double steps) const { return steps * measured_.step_us + measured_.tile_us; }
-
-  // Nothing is faster than reading W and writing Y.
-  double total_us(double busy_us) const {
-    constexpr double kElementBytes = 2;
-    const double bytes =
-        kElementBytes * static_cast<double>(shape_.outputs) *
-        (static_cast<double>(shape_.channels) + static_cast<double>(shape_.tokens));
-    const double memory_us = bytes / (measured_.terabytes_per_second * 1e6);
-    return measured_.launch_us + std::max(busy_us, memory_us);
-  }
-
-  Gemm24Shape shape_;
-  int multiprocessors_;
-  const Measurements& measured_;
-};
-
-Gemm24Choice faster(const Candidate& sparse, double dense_us, const char* verb,
+Gemm24Choice faster(const TimedConfig& sparse, double dense_us, const char* verb,
                     const std::string& source, double margin = 1.0) {
   const std::string name = describe(sparse.config);
   const std::string times[] = {format_microseconds(sparse.us), format_microseconds(dense_us)};
@@ -179,11 +67,6 @@ Gemm24Choice faster(const Candidate& sparse, double dense_us, const char* verb,
 bool is_device(const Measurements& measured, const DeviceTraits& device) {
   return measured.compute_capability == device.compute_capability &&
          measured.multiprocessors == device.multiprocessors;
-}
-
-bool is_shape(const MeasuredShape& known, const Gemm24Shape& shape) {
-  return known.tokens == shape.tokens && known.outputs == shape.outputs &&
-         known.channels == shape.channels && known.rank == shape.rank;
 }
 
 }  // namespace
@@ -254,9 +137,8 @@ Gemm24Choice select_gemm24(const Gemm24Shape& shape, const DeviceTraits& device,
                 format_capability(device.compute_capability)};
   }
   const std::string gpu = measured.gpu;
-  const auto known = std::find_if(measured.shapes.begin(), measured.shapes.end(),
-                                  [&](const auto& row) { return is_shape(row, shape); });
-  if (is_device(measured, device) && known != measured.shapes.end()) {
+  const MeasuredShape* known = find_measured(shape, measured);
+  if (is_device(measured, device) && known != nullptr) {
     return faster({known->config, known->sparse_us}, known->dense_us, "measured",
                   " (on an " + gpu + ")");
   }
@@ -265,9 +147,9 @@ Gemm24Choice select_gemm24(const Gemm24Shape& shape, const DeviceTraits& device,
             "dense: with fewer than " + std::to_string(measured.least_tokens) +
                 " tokens it was faster (measured on an " + gpu + ")"};
   }
-  const Model model(shape, device.multiprocessors, measured);
-  return faster(model.fastest_sparse(), model.dense(), "estimated", " (measured on an " + gpu + ")",
-                measured.estimate_margin);
+  const TimeModel model(shape, device.multiprocessors, measured);
+  return faster(model.fastest_sparse(), model.dense_us(), "estimated",
+                " (measured on an " + gpu + ")", measured.estimate_margin);
 }
 
 Gemm24Choice select_gemm24(const Gemm24Shape& shape, const DeviceTraits& device) {
