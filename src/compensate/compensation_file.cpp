@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "compensate/compensation_file.h"
 
+#include <algorithm>
 #include <set>
 #include <utility>
 #include <vector>
@@ -19,12 +20,22 @@ namespace {
 constexpr const char* kFormat = "rtlynx compensation";
 constexpr const char* kPattern = "2:4";
 constexpr const char* kPrefix = "rtlynx.";
+constexpr const char* kActivation = "activation 2:4";
+constexpr const char* kWeight = "weight 2:4";
+constexpr const char* kFixed = "fixed choice";
 
 /// The tensors of a layer, or of an input, under the names that they have in a file.
 using NamedSlots = std::vector<std::pair<const char*, torch::Tensor*>>;
 
 NamedSlots layer_slots(Compensation24& values) {
   return {{"down", &values.down}, {"up", &values.up}, {"weight", &values.weight}};
+}
+
+NamedSlots replacement_slots(Replacement& values) {
+  return {{"axes", &values.axes},
+          {"weight", &values.weight},
+          {"down", &values.down},
+          {"up", &values.up}};
 }
 
 NamedSlots input_slots(InputTransform& transform) {
@@ -93,9 +104,10 @@ class MetadataSource {
     return json_int({{key, value}}, key, where_, {.min = min, .max = 1'000'000});
   }
 
-  void check_nothing_is_left() const {
+  void check_nothing_is_left(std::int64_t version) const {
     if (left_.empty()) return;
-    fail(where_ + ", metadata", "only keys of format version 1", in_quotes(left_.begin()->first));
+    fail(where_ + ", metadata", "only keys of format version " + std::to_string(version),
+         in_quotes(left_.begin()->first));
   }
 
  private:
@@ -103,7 +115,8 @@ class MetadataSource {
   SafetensorsMetadata left_;
 };
 
-void check_format(MetadataSource& metadata, const std::string& where) {
+// Returns the version.
+std::int64_t check_format(MetadataSource& metadata, const std::string& where) {
   const std::string format = metadata.take("format");
   require(format == kFormat, where, std::string("format ") + kFormat, printable(format));
   const std::int64_t version = metadata.take_int("format_version", 1);
@@ -113,39 +126,130 @@ void check_format(MetadataSource& metadata, const std::string& where) {
   }
   const std::string pattern = metadata.take("pattern");
   require(pattern == kPattern, where, std::string("pattern ") + kPattern, printable(pattern));
+  return version;
 }
 
-void check_rank(const Compensation24& values, std::int64_t rank, const std::string& where) {
-  require(values.down.defined() == values.up.defined(), where, "down and up, or neither", "one");
-  if (!values.down.defined()) return;
+void check_rank(const torch::Tensor& down, const torch::Tensor& up, std::int64_t rank,
+                const std::string& where) {
+  require(down.defined() == up.defined(), where, "down and up, or neither", "one");
+  if (!down.defined()) return;
   require(rank > 0, where, "no low rank, since the file's rank is 0", "one");
-  const bool fits = values.down.dim() == 2 && values.up.dim() == 2 && values.down.size(0) == rank &&
-                    values.up.size(1) == rank;
+  const bool fits = down.dim() == 2 && up.dim() == 2 && down.size(0) == rank && up.size(1) == rank;
   require(fits, where,
           "down [" + std::to_string(rank) + ", K] and up [N, " + std::to_string(rank) +
               "], the file's rank",
           "another shape");
 }
 
-// alpha / rank, as of a LoRA.
-void scale_up(Compensation24& values, std::int64_t alpha, std::int64_t rank,
-              const std::string& where) {
-  if (!values.up.defined() || alpha == rank) return;
-  values.up = values.up * (static_cast<double>(alpha) / static_cast<double>(rank));
-  require(values.up.isfinite().all().item<bool>(), where,
-          "an alpha that keeps up finite in bf16, at rank " + std::to_string(rank),
-          std::to_string(alpha));
+bool is_fixed(const Replacement& values) { return !values.sparse; }
+
+// A fixed choice's rank is its own.
+void check_rank(const LayerCompensation& layer, std::int64_t rank, const std::string& where) {
+  if (!layer.replacement) return check_rank(layer.values.down, layer.values.up, rank, where);
+  const Replacement& values = *layer.replacement;
+  const bool own = is_fixed(values) && values.down.defined() && values.down.dim() == 2;
+  check_rank(values.down, values.up, own ? values.down.size(0) : rank, where);
+}
+
+void check_bias(const LayerCompensation& layer, const std::string& where) {
+  const torch::Tensor& bias = layer.replacement ? layer.replacement->bias : layer.values.bias;
+  require(!bias.defined(), where, "the layer's own bias", "another");
+}
+
+std::int64_t version_of(const ModelCompensation& compensation) {
+  const bool mixed =
+      std::any_of(compensation.layers.begin(), compensation.layers.end(),
+                  [](const auto& item) { return item.second.replacement.has_value(); });
+  return mixed ? 2 : 1;
+}
+
+nlohmann::ordered_json target_of(const LayerCompensation& layer, std::int64_t version) {
+  nlohmann::ordered_json target;
+  if (!layer.replacement) target["norm"] = layer.values.norm;
+  target["input"] = layer.input;
+  if (version >= 2) {
+    target["kind"] = kind_of(layer);
+    target["method"] = layer.method;
+  }
+  return target;
 }
 
 nlohmann::ordered_json targets_of(const ModelCompensation& compensation) {
   nlohmann::ordered_json targets = nlohmann::ordered_json::object();
   for (const auto& [name, layer] : compensation.layers) {
-    targets[name] = {{"norm", layer.values.norm}, {"input", layer.input}};
+    targets[name] = target_of(layer, version_of(compensation));
   }
   return targets;
 }
 
+void check_layer(const LayerCompensation& layer, const SparseLinearImpl& linear) {
+  if (layer.replacement) {
+    layer.replacement->check(linear.in_features(), linear.out_features());
+  } else {
+    layer.values.check(linear.in_features(), linear.out_features());
+  }
+}
+
+/// Reads targets of one file, each with its tensors.
+class TargetReader {
+ public:
+  TargetReader(const SafetensorsFile& file, std::int64_t version, std::int64_t rank,
+               std::int64_t alpha)
+      : tensors_(file), version_(version), rank_(rank), alpha_(alpha) {}
+
+  LayerCompensation read(const std::string& name, const nlohmann::json& target,
+                         const std::string& place) {
+    require(target.is_object(), place, "an object", "another value");
+    LayerCompensation layer{.input = json_string(target, "input", place)};
+    const std::string kind = version_ >= 2 ? json_string(target, "kind", place) : kActivation;
+    if (version_ >= 2) layer.method = json_string(target, "method", place);
+    if (kind == kActivation) {
+      layer.values.norm = json_bool(target, "norm", place);
+      tensors_.fill(name, layer_slots(layer.values));
+    } else {
+      const bool known = kind == kWeight || kind == kFixed;
+      require(known, place, "kind activation 2:4, weight 2:4 or fixed choice", printable(kind));
+      layer.replacement.emplace().sparse = kind == kWeight;
+      tensors_.fill(name, replacement_slots(*layer.replacement));
+    }
+    check_rank(layer, rank_, place);
+    scale_up(layer, place);
+    if (!layer.replacement) layer.values.transform = transform_of(layer.input);
+    return layer;
+  }
+
+  void check_nothing_is_left() const { tensors_.check_nothing_is_left(); }
+
+ private:
+  // By alpha / rank, as of a LoRA.
+  void scale_up(LayerCompensation& layer, const std::string& place) const {
+    if (layer.replacement && is_fixed(*layer.replacement)) return;
+    torch::Tensor& up = layer.replacement ? layer.replacement->up : layer.values.up;
+    if (!up.defined() || alpha_ == rank_) return;
+    up = up * (static_cast<double>(alpha_) / static_cast<double>(rank_));
+    require(up.isfinite().all().item<bool>(), place,
+            "an alpha that keeps up finite in bf16, at rank " + std::to_string(rank_),
+            std::to_string(alpha_));
+  }
+
+  // One for all layers of the input.
+  InputTransform transform_of(const std::string& input) {
+    const auto [place, is_new] = transforms_.try_emplace(input);
+    if (is_new) tensors_.fill(input, input_slots(place->second));
+    return place->second;
+  }
+
+  TensorSource tensors_;
+  std::map<std::string, InputTransform> transforms_;
+  std::int64_t version_, rank_, alpha_;
+};
+
 }  // namespace
+
+std::string_view kind_of(const LayerCompensation& layer) {
+  if (!layer.replacement) return kActivation;
+  return is_fixed(*layer.replacement) ? kFixed : kWeight;
+}
 
 void write_compensation(const std::filesystem::path& path, const ModelCompensation& compensation) {
   std::vector<std::pair<std::string, torch::Tensor>> tensors;
@@ -158,9 +262,12 @@ void write_compensation(const std::filesystem::path& path, const ModelCompensati
     }
   };
   for (auto [name, layer] : compensation.layers) {
-    check_rank(layer.values, compensation.rank, "compensation of " + name);
-    require(!layer.values.bias.defined(), "compensation of " + name, "the layer's own bias",
-            "another");
+    check_rank(layer, compensation.rank, "compensation of " + name);
+    check_bias(layer, "compensation of " + name);
+    if (layer.replacement) {
+      append(name, replacement_slots(*layer.replacement));
+      continue;
+    }
     append(name, layer_slots(layer.values));
     if (written_inputs.insert(layer.input).second) {
       append(layer.input, input_slots(layer.values.transform));
@@ -169,7 +276,7 @@ void write_compensation(const std::filesystem::path& path, const ModelCompensati
   const TensorBytes bytes(tensors);
   write_safetensors(path, bytes.entries(),
                     {{"format", kFormat},
-                     {"format_version", std::to_string(kCompensationFormatVersion)},
+                     {"format_version", std::to_string(version_of(compensation))},
                      {"pattern", kPattern},
                      {"method", compensation.method},
                      {"transform", compensation.transform},
@@ -185,7 +292,7 @@ ModelCompensation read_compensation(const std::filesystem::path& path) {
   const SafetensorsFile file = SafetensorsFile::open(path);
   const std::string where = path.string();
   MetadataSource metadata(file);
-  check_format(metadata, where);
+  const std::int64_t version = check_format(metadata, where);
   ModelCompensation compensation{.base_model = metadata.take("base_model"),
                                  .base_revision = metadata.take("base_revision"),
                                  .method = metadata.take("method"),
@@ -195,28 +302,27 @@ ModelCompensation read_compensation(const std::filesystem::path& path) {
                                  .layers = {}};
   const std::int64_t alpha = metadata.take_int("alpha", 0);
   const nlohmann::json targets = parse_json(metadata.take("targets"), where + ", metadata targets");
-  metadata.check_nothing_is_left();
+  metadata.check_nothing_is_left(version);
   require(targets.is_object() && !targets.empty(), where, "targets: an object of layers",
           "another value");
 
-  TensorSource tensors(file);
-  std::map<std::string, InputTransform> transforms;
+  TargetReader reader(file, version, compensation.rank, alpha);
   for (const auto& [name, target] : targets.items()) {
-    const std::string place = where + ", target " + in_quotes(name);
-    require(target.is_object(), place, "an object", "another value");
-    LayerCompensation layer{.input = json_string(target, "input", place), .values = {}};
-    layer.values.norm = json_bool(target, "norm", place);
-    tensors.fill(name, layer_slots(layer.values));
-    check_rank(layer.values, compensation.rank, place);
-    scale_up(layer.values, alpha, compensation.rank, place);
-    if (!transforms.contains(layer.input)) {
-      tensors.fill(layer.input, input_slots(transforms[layer.input]));
-    }
-    layer.values.transform = transforms[layer.input];
-    compensation.layers.emplace(name, std::move(layer));
+    compensation.layers.emplace(name,
+                                reader.read(name, target, where + ", target " + in_quotes(name)));
   }
-  tensors.check_nothing_is_left();
+  reader.check_nothing_is_left();
   return compensation;
+}
+
+void apply_layer(SparseLinear& linear, const LayerCompensation& layer) {
+  if (layer.replacement) {
+    linear->set_replacement(*layer.replacement);
+    linear->set_mode(LinearMode::replaced);
+  } else {
+    linear->set_compensation(layer.values);
+    linear->set_mode(LinearMode::compensated);
+  }
 }
 
 void apply_compensation(torch::nn::Module& model, const ModelCompensation& compensation,
@@ -232,7 +338,7 @@ void apply_compensation(torch::nn::Module& model, const ModelCompensation& compe
     const auto found = linears.find(name);
     if (found == linears.end()) fail(where, "layers of the model", in_quotes(name));
     try {
-      layer.values.check(found->second->in_features(), found->second->out_features());
+      check_layer(layer, *found->second);
     } catch (const Error& error) {
       throw Error(where + ", layer " + name + ": " + error.what());
     }
@@ -243,8 +349,7 @@ void apply_compensation(torch::nn::Module& model, const ModelCompensation& compe
       linear->set_mode(LinearMode::dense);
       continue;
     }
-    linear->set_compensation(found->second.values);
-    linear->set_mode(LinearMode::compensated);
+    apply_layer(linear, found->second);
   }
 }
 

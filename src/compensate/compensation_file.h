@@ -6,17 +6,27 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
+#include <string_view>
 
 #include "layers/compensation24.h"
+#include "layers/replacement.h"
+#include "layers/sparse_linear.h"
 
 namespace rtlynx {
 
-/// A layer's compensation in a model. Layers with one `input` share its transform.
+/// A layer's compensation in a model: sparse activations, or, in a mixed choice, a replacement in
+/// their place. Layers with one `input` share its transform.
 struct LayerCompensation {
   std::string input;  ///< the input's group (models/input_group.h); decides with a transform only
   Compensation24 values;
+  std::optional<Replacement> replacement;  ///< `values` are not looked at
+  std::string method;                      ///< such as "sparsegpt", for people, in a mixed choice
 };
+
+/// "activation 2:4", "weight 2:4" or "fixed choice".
+std::string_view kind_of(const LayerCompensation& layer);
 
 /// What `rtlynx calibrate` makes for one set of weights: the layers to sparsify, each with its
 /// compensation. All other layers stay dense.
@@ -30,8 +40,9 @@ struct ModelCompensation {
   std::map<std::string, LayerCompensation> layers;  ///< by layer name
 };
 
-/// The version of the format that is written, and the newest that is read.
-inline constexpr int kCompensationFormatVersion = 1;
+/// The newest version of the format: 2 has replacements. A file without them is written as 1, which
+/// older readers know.
+inline constexpr int kCompensationFormatVersion = 2;
 
 /// Writes one safetensors file, atomically, all floating-point values as bf16:
 ///
@@ -43,6 +54,13 @@ inline constexpr int kCompensationFormatVersion = 1;
 /// `up` by alpha / rank), base_model, base_revision, and targets, a JSON object
 /// {"<layer>": {"norm": bool, "input": "<input>"}}.
 ///
+/// Version 2 says of every target "kind" (kind_of) and "method" as well. Of a replacement
+/// ("weight 2:4" or "fixed choice") there are, without norm, whichever of these it has:
+///
+///   rtlynx.<layer>.axes [K/g, g, h]   rtlynx.<layer>.weight [N, K] or [N, K h / g]   .down   .up
+///
+/// A fixed choice's low rank has a rank of its own, which alpha does not concern.
+///
 /// It is no style LoRA, and no key says "lora", which diffusers' loaders look for.
 void write_compensation(const std::filesystem::path& path, const ModelCompensation& compensation);
 
@@ -51,9 +69,12 @@ void write_compensation(const std::filesystem::path& path, const ModelCompensati
 /// another type or rank, or with values that are not finite, and unknown metadata.
 ModelCompensation read_compensation(const std::filesystem::path& path);
 
-/// Sets the layers of `model` to it: those of `compensation` to `compensated`, all others to
-/// `dense`. Throws Error, before anything is changed, if it was made for other weights, or names
-/// layers or has shapes that the model does not have. `where` begins the message.
+/// Sets a Linear to what `layer` says. Throws Error if it does not fit.
+void apply_layer(SparseLinear& linear, const LayerCompensation& layer);
+
+/// Sets the layers of `model` to it: those of `compensation` to `compensated` or `replaced`, all
+/// others to `dense`. Throws Error, before anything is changed, if it was made for other weights,
+/// or names layers or has shapes that the model does not have. `where` begins the message.
 void apply_compensation(torch::nn::Module& model, const ModelCompensation& compensation,
                         const std::string& where);
 

@@ -23,19 +23,18 @@ torch::Tensor strong_axes(const torch::Tensor& weight, const torch::Tensor& mome
 
 }  // namespace
 
-FixedChoice fix_low_rank(const torch::Tensor& weight, const torch::Tensor& second_moment) {
+Replacement fix_low_rank(const torch::Tensor& weight, const torch::Tensor& second_moment) {
   check_moment("fix_low_rank", weight, second_moment);
   const std::int64_t outputs = weight.size(0), inputs = weight.size(1);
   const std::int64_t rank = std::max<std::int64_t>(1, outputs * inputs / (2 * (outputs + inputs)));
-  return {.weight = closest_low_rank(weight, second_moment, rank).product(),
-          .relative_flops = static_cast<double>(rank * (outputs + inputs)) /
-                            static_cast<double>(outputs * inputs)};
+  const LowRank closest = closest_low_rank(weight, second_moment, rank);
+  return {.down = closest.down, .up = closest.up};
 }
 
-FixedChoice fix_half_of_axes(const torch::Tensor& weight, const torch::Tensor& second_moment,
+Replacement fix_half_of_axes(const torch::Tensor& weight, const torch::Tensor& second_moment,
                              std::int64_t block) {
   check_moment("fix_half_of_axes", weight, second_moment);
-  const std::int64_t outputs = weight.size(0), inputs = weight.size(1);
+  const std::int64_t inputs = weight.size(1);
   require(block >= 2 && block % 2 == 0 && inputs % block == 0, "fix_half_of_axes",
           "an even block that divides K = " + std::to_string(inputs), std::to_string(block));
   const torch::Tensor wide = weight.detach().to(torch::kFloat64);
@@ -49,8 +48,7 @@ FixedChoice fix_half_of_axes(const torch::Tensor& weight, const torch::Tensor& s
   const torch::Tensor refitted =
       torch::linalg_pinv(seen.matmul(axes), /*rcond=*/1e-12, /*hermitian=*/true)
           .matmul(seen.matmul(wide.t()));  // W'^T [K/2, N]
-  return {.weight = axes.matmul(refitted).t(),
-          .relative_flops = 0.5 + static_cast<double>(block) / (2 * static_cast<double>(outputs))};
+  return {.axes = torch::stack(blocks), .weight = refitted.t().contiguous()};
 }
 
 }  // namespace rtlynx

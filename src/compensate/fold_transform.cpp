@@ -48,16 +48,25 @@ bool is_compensated(const SparseLinear& linear) {
   return linear->mode() == LinearMode::compensated;
 }
 
+// Whether its columns can be changed as those of any weight.
+bool is_plain(const Replacement& replacement) {
+  return replacement.weight.defined() && !replacement.axes.defined() &&
+         !replacement.down.defined() && !replacement.sparse;
+}
+
 /// What a layer multiplies by now, in fp64, to be changed and set again.
 class WorkingWeights {
  public:
   explicit WorkingWeights(const SparseLinear& linear) : linear_(linear) {
     if (is_compensated(linear)) values_ = *linear->compensation();
     if (linear->mode() == LinearMode::replaced) {
-      values_.weight = linear->replacement();
-      values_.bias = linear->replacement_bias();
+      replacement_ = *linear->replacement();
+      values_.weight = replacement_.weight;
+      values_.up = replacement_.up;
+      values_.bias = replacement_.bias;
+    } else if (!values_.weight.defined()) {
+      values_.weight = linear->weight;
     }
-    if (!values_.weight.defined()) values_.weight = linear->weight;
     if (!values_.bias.defined()) values_.bias = linear->bias;
     for (torch::Tensor* tensor : tensors_by_row()) {
       if (tensor->defined()) *tensor = tensor->detach().to(torch::kFloat64);
@@ -67,7 +76,8 @@ class WorkingWeights {
   /// Outputs first to first + scale.size(0) - 1 become scale (output + offset) - offset.
   void scale_rows(std::int64_t first, const torch::Tensor& scale, double offset) {
     if (offset != 0 && !values_.bias.defined()) {
-      values_.bias = values_.weight.new_zeros({values_.weight.size(0)});
+      values_.bias =
+          torch::zeros({linear_->weight.size(0)}, linear_->weight.options().dtype(torch::kFloat64));
     }
     change_rows(first, scale.numel(), [&](const torch::Tensor& rows) {
       const bool is_bias = rows.dim() == 1;
@@ -92,7 +102,10 @@ class WorkingWeights {
     if (is_compensated(linear_)) {
       linear_->set_compensation(values_);
     } else {
-      linear_->set_replacement(values_.weight, values_.bias);
+      replacement_.weight = values_.weight;
+      replacement_.up = values_.up;
+      replacement_.bias = values_.bias;
+      linear_->set_replacement(replacement_);
       linear_->set_mode(LinearMode::replaced);
     }
   }
@@ -114,6 +127,7 @@ class WorkingWeights {
 
   SparseLinear linear_;
   Compensation24 values_;
+  Replacement replacement_;  // of a layer that is not compensated: what `values_` does not hold
 };
 
 void fold_into(const ProducerRows& rows, const InputTransform& folded, std::int64_t first,
@@ -140,6 +154,9 @@ std::optional<std::string> obstacle(const ProducedInput& input, const InputTrans
         is_compensated(reader.linear) && !same(reader.linear->compensation()->transform, transform);
     if (another || chooses_by_itself(reader.linear)) {
       return reader.name + " reads the same input and chooses by another transform";
+    }
+    if (reader.linear->mode() == LinearMode::replaced && !is_plain(*reader.linear->replacement())) {
+      return reader.name + " reads the same input and is replaced by more than a dense weight";
     }
   }
   for (const ProducedChannels& channels : input.channels) {

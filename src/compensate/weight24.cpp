@@ -53,6 +53,11 @@ double PrunedWeight::relative_flops() const {
   return 0.5 + static_cast<double>(low_rank.rank()) * (inputs + outputs) / (inputs * outputs);
 }
 
+Replacement PrunedWeight::replacement() const {
+  require(!order.defined(), "PrunedWeight", "groups of consecutive channels", "reordered ones");
+  return {.axes = {}, .weight = sparse, .down = low_rank.down, .up = low_rank.up, .sparse = true};
+}
+
 torch::Tensor keep_two_of_four(const torch::Tensor& scores) {
   const bool groups = scores.dim() == 2 && scores.size(1) % kGroup == 0;
   require(groups, "2:4 pruning", "a weight [N, K] with K divisible by 4",

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "compensate/low_rank.h"
+#include "layers/replacement.h"
 
 namespace rtlynx {
 
@@ -29,6 +30,10 @@ struct PrunedWeight {
   /// Multiplications relative to the dense product: 1/2 + r (K + N) / (K N). The permutation of x
   /// is not counted.
   double relative_flops() const;
+
+  /// What a layer runs: a sparse weight, and the low rank. Throws Error where channels are
+  /// reordered.
+  Replacement replacement() const;
 };
 
 /// Score |W_ij|.

@@ -3,7 +3,6 @@
 
 #include <array>
 #include <optional>
-#include <sstream>
 #include <string>
 
 #include "base/error.h"
@@ -32,14 +31,6 @@ bool needs_gradient(const torch::Tensor& x, const ops::Linear24Weights& weights)
   return torch::GradMode::is_enabled() &&
          (x.requires_grad() || weights.weight.requires_grad() || needs_gradient(weights.bias) ||
           needs_gradient(weights.lora_down) || needs_gradient(weights.lora_up));
-}
-
-void check_shape(const char* name, const torch::Tensor& tensor, torch::IntArrayRef wanted) {
-  if (tensor.sizes() == wanted) return;
-  std::ostringstream required, arrived;
-  required << name << ' ' << wanted;
-  arrived << tensor.sizes();
-  fail("SparseLinear", required.str(), arrived.str());
 }
 
 }  // namespace
@@ -71,7 +62,7 @@ torch::Tensor SparseLinearImpl::forward(const torch::Tensor& x) {
     case LinearMode::dense:
       return torch::linear(x, weight, bias);
     case LinearMode::replaced:
-      return torch::linear(x, replacement_, replacement_bias_.defined() ? replacement_bias_ : bias);
+      return replacement_->values.forward(x, bias);
     case LinearMode::compensated:
       return forward_compensated(x);
     case LinearMode::naive:
@@ -109,8 +100,8 @@ void SparseLinearImpl::set_mode(LinearMode mode) {
   }
   require(mode != LinearMode::compensated || !compensation_.is_empty(), "SparseLinear",
           "a compensation set by set_compensation", "none");
-  require(mode != LinearMode::replaced || replacement_.defined(), "SparseLinear",
-          "a weight set by set_replacement", "none");
+  require(mode != LinearMode::replaced || !replacement_.is_empty(), "SparseLinear",
+          "a replacement set by set_replacement", "none");
   mode_ = mode;
 }
 
@@ -126,23 +117,16 @@ const Compensation24* SparseLinearImpl::compensation() const {
   return compensation_.is_empty() ? nullptr : &compensation_->values;
 }
 
-void SparseLinearImpl::set_replacement(const torch::Tensor& replacement,
-                                       const torch::Tensor& replacement_bias) {
+const Replacement* SparseLinearImpl::replacement() const {
+  return replacement_.is_empty() ? nullptr : &replacement_->values;
+}
+
+void SparseLinearImpl::set_replacement(const Replacement& replacement) {
   constexpr const char* kChild = "replacement";
-  check_shape("a replacement", replacement, {out_features(), in_features()});
-  if (replacement_bias.defined()) {
-    check_shape("a replacement bias", replacement_bias, {out_features()});
-  }
-  // Buffers of a child, which can be taken away again, follow the module to another device or type.
-  if (replacement_.defined()) unregister_module(kChild);
-  const auto holder = register_module(kChild, std::make_shared<torch::nn::Module>());
-  const auto hold = [&](const char* name, const torch::Tensor& value) {
-    return value.defined() ? holder->register_buffer(
-                                 name, value.detach().to(weight.options().requires_grad(false)))
-                           : value;
-  };
-  replacement_ = hold("weight", replacement);
-  replacement_bias_ = hold("bias", replacement_bias);
+  replacement.check(in_features(), out_features());
+  if (!replacement_.is_empty()) unregister_module(kChild);
+  replacement_ = register_module(
+      kChild, ReplacementHolder(replacement, weight.options().requires_grad(false)));
 }
 
 }  // namespace rtlynx

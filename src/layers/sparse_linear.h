@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "layers/compensation24.h"
+#include "layers/replacement.h"
 #include "ops/ops.h"
 
 namespace rtlynx {
@@ -19,7 +20,7 @@ enum class LinearMode {
   naive,        ///< y = x~ W^T + b
   norm,         ///< y = s x~ W^T + b, with s = ||x|| / ||x~|| per token
   compensated,  ///< y = s z~ W'^T + (z L_down^T) L_up^T + b, as its Compensation24 says
-  replaced,     ///< y = x R^T + b', dense with another weight R: what a rival makes of W
+  replaced,     ///< what a rival made of W, the same for all tokens, as its Replacement says
 };
 
 /// The enumerator's name.
@@ -59,14 +60,12 @@ class SparseLinearImpl : public torch::nn::Module {
   /// The tensors in use, not copies, or null. Training makes them require gradients.
   const Compensation24* compensation() const;
 
-  /// R [N, K] of `replaced`, and b' [N] if it is not the layer's own bias, converted to the
-  /// weight's dtype and device. Throws Error if they do not fit the layer.
-  void set_replacement(const torch::Tensor& replacement,
-                       const torch::Tensor& replacement_bias = {});
+  /// What `replaced` does, converted to the weight's dtype and device. Throws Error if it does not
+  /// fit the layer.
+  void set_replacement(const Replacement& replacement);
 
-  /// The tensors that are set, or undefined.
-  const torch::Tensor& replacement() const { return replacement_; }
-  const torch::Tensor& replacement_bias() const { return replacement_bias_; }
+  /// What is set, or null.
+  const Replacement* replacement() const;
 
   /// Called with every input x [..., K] before the layer runs, in any mode; for calibration and
   /// analysis. An empty function removes it.
@@ -88,8 +87,7 @@ class SparseLinearImpl : public torch::nn::Module {
   LinearMode mode_ = LinearMode::dense;
   bool dense_where_faster_ = false;
   CompensationHolder compensation_{nullptr};
-  torch::Tensor replacement_;       // [N, K]
-  torch::Tensor replacement_bias_;  // [N]; undefined: the layer's own
+  ReplacementHolder replacement_{nullptr};
   std::function<void(const torch::Tensor&)> observer_;
 };
 TORCH_MODULE(SparseLinear);

@@ -14,6 +14,8 @@
 namespace rtlynx {
 namespace {
 
+using torch::Tensor;
+
 /// What becomes of one layer: a dense weight with the same outputs, and what it would cost.
 struct Rival {
   torch::Tensor weight;  // [N, K]
@@ -28,8 +30,9 @@ Rival as_rival(const PrunedWeight& pruned) {
   return {.weight = pruned.effective(), .relative_flops = pruned.relative_flops()};
 }
 
-Rival as_rival(const FixedChoice& fixed) {
-  return {.weight = fixed.weight, .relative_flops = fixed.relative_flops};
+Rival as_rival(const Replacement& fixed, const Tensor& weight) {
+  return {.weight = fixed.effective(),
+          .relative_flops = fixed.relative_flops(weight.size(1), weight.size(0))};
 }
 
 /// Second moments of the layers' inputs, each computed once.
@@ -63,7 +66,7 @@ double replace_layers(Pipeline& pipeline, const MethodInputs& inputs, const Make
   for (auto& [name, linear] : named_linears(*pipeline.transformer)) {
     if (!in_paper_flux_recipe(name)) continue;
     const Rival rival = make(linear->weight, moments.of(name), rank);
-    linear->set_replacement(rival.weight);
+    linear->set_replacement({.weight = rival.weight});
     linear->set_mode(LinearMode::replaced);
     const double products = static_cast<double>(linear->weight.numel()) * moments.tokens(name);
     spent += rival.relative_flops * products;
@@ -91,8 +94,6 @@ Method rival(std::string name, Method::Kind kind, std::string description, MakeR
             return replace_layers(pipeline, inputs, make);
           }};
 }
-
-using torch::Tensor;
 
 std::vector<Method> weight_methods() {
   constexpr auto kKind = Method::Kind::weight24;
@@ -133,10 +134,11 @@ std::vector<Method> fixed_methods() {
   constexpr auto kKind = Method::Kind::fixed_choice;
   return {
       rival("fixed-low-rank", kKind, "closest low rank with half of the multiplications",
-            [](const Tensor& w, const Tensor& c, auto) { return as_rival(fix_low_rank(w, c)); }),
-      rival(
-          "fixed-half", kKind, "the stronger half of the axes of each block of 64, refitted",
-          [](const Tensor& w, const Tensor& c, auto) { return as_rival(fix_half_of_axes(w, c)); })};
+            [](const Tensor& w, const Tensor& c, auto) { return as_rival(fix_low_rank(w, c), w); }),
+      rival("fixed-half", kKind, "the stronger half of the axes of each block of 64, refitted",
+            [](const Tensor& w, const Tensor& c, auto) {
+              return as_rival(fix_half_of_axes(w, c), w);
+            })};
 }
 
 /// Multiplications of the recipe's layers under a compensation, relative to dense ones.

@@ -170,8 +170,9 @@ TEST_F(CompensationFile, ALowRankOfRankZeroIsRefused) {
 
 TEST_F(CompensationFile, OtherFormatsAndVersionsAreRefused) {
   expect_refused(with_metadata("format", "pt"), "required format rtlynx compensation, got pt");
-  expect_refused(with_metadata("format_version", "2"),
-                 "required format version 1 or older, got 2; a newer rtlynx reads it");
+  expect_refused(with_metadata("format_version", "3"),
+                 "required format version 2 or older, got 3; a newer rtlynx reads it");
+  expect_refused(with_metadata("format_version", "2"), "\"kind\"");
   expect_refused(with_metadata("format_version", "new"), "metadata format_version");
   expect_refused(with_metadata("pattern", "4:8"), "required pattern 2:4, got 4:8");
   expect_refused(with_metadata("colour", "red"), "only keys of format version 1, got \"colour\"");
@@ -179,6 +180,105 @@ TEST_F(CompensationFile, OtherFormatsAndVersionsAreRefused) {
     expect_refused(changed([&](Tensors&, SafetensorsMetadata& metadata) { metadata.erase(key); }),
                    std::string("the key ") + key);
   }
+}
+
+// A mixed choice over the same model: one layer of every kind.
+class MixedFile : public CompensationFile {
+ protected:
+  MixedFile() : mixed_(sample(model_)) {
+    for (auto& [name, layer] : mixed_.layers) layer.method = "joint";
+    add(kPruned, {.weight = bf16({kDim, kDim}) * torch::tensor({1, 0, 0, 1}).repeat({kDim / 4}),
+                  .down = bf16({kRank, kDim}),
+                  .up = bf16({kDim, kRank}),
+                  .sparse = true});
+    add(kNarrow, {.down = bf16({7, kDim}), .up = bf16({kDim, 7})});
+    add(kHalf, {.axes = bf16({2, 16, 8}), .weight = bf16({4 * kDim, kDim / 2})});
+    write_compensation(path_, mixed_);
+  }
+
+  void add(const char* layer, const Replacement& replacement) {
+    mixed_.layers[layer] = {
+        .input = layer, .values = {}, .replacement = replacement, .method = "rival"};
+  }
+
+  static constexpr const char* kPruned = "transformer_blocks.0.attn.add_q_proj";
+  static constexpr const char* kNarrow = "transformer_blocks.0.attn.add_k_proj";
+  static constexpr const char* kHalf = "transformer_blocks.0.ff_context.net.0.proj";
+  ModelCompensation mixed_;
+};
+
+TEST_F(MixedFile, ComesBackAsItWas) {
+  EXPECT_EQ(SafetensorsFile::open(path_).metadata().at("format_version"), "2");
+  const ModelCompensation read = read_compensation(path_);
+  ASSERT_EQ(read.layers.size(), mixed_.layers.size());
+  for (const auto& [name, layer] : mixed_.layers) {
+    const LayerCompensation& other = read.layers.at(name);
+    EXPECT_EQ(other.method, layer.method);
+    EXPECT_EQ(other.input, layer.input);
+    EXPECT_EQ(kind_of(other), kind_of(layer));
+    ASSERT_EQ(other.replacement.has_value(), layer.replacement.has_value()) << name;
+    if (!layer.replacement) continue;
+    EXPECT_TRUE(other.replacement->effective().equal(layer.replacement->effective())) << name;
+    EXPECT_EQ(other.replacement->sparse, layer.replacement->sparse);
+  }
+  EXPECT_EQ(kind_of(read.layers.at(kQuery)), "activation 2:4");
+  EXPECT_EQ(kind_of(read.layers.at(kPruned)), "weight 2:4");
+  EXPECT_EQ(kind_of(read.layers.at(kNarrow)), "fixed choice");
+}
+
+TEST_F(MixedFile, IsAppliedLayerByLayer) {
+  apply_compensation(*model_, read_compensation(path_), "c");
+  for (const auto& [name, linear] : named_linears(*model_)) {
+    const auto layer = mixed_.layers.find(name);
+    const LinearMode wanted = layer == mixed_.layers.end() ? LinearMode::dense
+                              : layer->second.replacement  ? LinearMode::replaced
+                                                           : LinearMode::compensated;
+    EXPECT_EQ(linear->mode(), wanted) << name;
+    if (wanted != LinearMode::replaced) continue;
+    const torch::NoGradGuard no_grad;
+    const torch::Tensor x = torch::randn({3, linear->in_features()});
+    const torch::Tensor dense =
+        torch::linear(x, layer->second.replacement->effective().to(torch::kFloat32), linear->bias);
+    SparseLinear of = linear;
+    EXPECT_TRUE(of(x).allclose(dense, 1e-4, 1e-3)) << name;
+  }
+}
+
+TEST_F(MixedFile, WithoutReplacementsIsOfTheFirstVersion) {
+  write_compensation(path_, sample(model_));
+  const SafetensorsMetadata metadata = SafetensorsFile::open(path_).metadata();
+  EXPECT_EQ(metadata.at("format_version"), "1");
+  EXPECT_EQ(metadata.at("targets").find("kind"), std::string::npos);
+}
+
+TEST_F(MixedFile, AlphaConcernsLowRanksOfTheFilesRank) {
+  ASSERT_EQ(with_metadata("alpha", "2"), "accepted");
+  const ModelCompensation read = read_compensation(folder_ / "changed");
+  const auto up = [](const ModelCompensation& of, const char* name) {
+    return of.layers.at(name).replacement->up;
+  };
+  EXPECT_TRUE(up(read, kPruned).equal(0.5 * up(mixed_, kPruned)));
+  EXPECT_TRUE(up(read, kNarrow).equal(up(mixed_, kNarrow)));
+}
+
+TEST_F(MixedFile, WhatDoesNotFitIsRefused) {
+  const std::string targets = SafetensorsFile::open(path_).metadata().at("targets");
+  const auto with_targets = [&](const std::string& from, const std::string& to) {
+    std::string changed_targets = targets;
+    changed_targets.replace(changed_targets.find(from), from.size(), to);
+    return with_metadata("targets", changed_targets);
+  };
+  expect_refused(with_targets("weight 2:4", "weight 4:8"), "got weight 4:8");
+  expect_refused(with_targets("\"kind\":", "\"kin\":"), "kind");
+  expect_refused(with_metadata("format_version", "1"), "norm");
+  // A pruned layer's low rank is of the file's rank, and its weight has the pattern.
+  expect_refused(with_targets("fixed choice", "weight 2:4"), "the file's rank");
+  mixed_.layers.at(kPruned).replacement->weight = bf16({kDim, kDim});
+  expect_refused(refusal([&] { apply_compensation(*model_, mixed_, "c"); }),
+                 std::string("layer ") + kPruned +
+                     ": Replacement: required a weight [N, K] with at "
+                     "most 2 of every 4");
+  EXPECT_EQ(named_linears(*model_).front().linear->mode(), LinearMode::dense);
 }
 
 TEST_F(CompensationFile, TensorsThatDoNotBelongAreRefused) {

@@ -94,16 +94,16 @@ TEST_F(Modes, ChoiceAndLowRankReadTheTransformedInput) {
 
 TEST_F(Modes, AReplacementIsDense) {
   const torch::Tensor other = torch::randn({kOut, kIn});
-  linear_->set_replacement(torch::zeros({kOut, kIn}));
-  linear_->set_replacement(other);  // takes the first one's place
+  linear_->set_replacement({.weight = torch::zeros({kOut, kIn})});
+  linear_->set_replacement({.weight = other});  // takes the first one's place
   EXPECT_TRUE(run(LinearMode::replaced).equal(torch::linear(x_, other, linear_->bias).detach()));
 }
 
 TEST_F(Modes, AReplacementMayBringItsBias) {
   const torch::Tensor other = torch::randn({kOut, kIn}), bias = torch::randn({kOut});
-  linear_->set_replacement(other, bias);
+  linear_->set_replacement({.weight = other, .bias = bias});
   EXPECT_TRUE(run(LinearMode::replaced).equal(torch::linear(x_, other, bias).detach()));
-  linear_->set_replacement(other);  // and takes it away
+  linear_->set_replacement({.weight = other});  // and takes it away
   EXPECT_TRUE(run(LinearMode::replaced).equal(torch::linear(x_, other, linear_->bias).detach()));
 }
 
@@ -122,7 +122,7 @@ TEST_F(Modes, TheWeightStaysAsItIs) {
   Compensation24 compensation = with_low_rank(2);
   compensation.weight = torch::randn({kOut, kIn});
   linear_->set_compensation(compensation);
-  linear_->set_replacement(torch::randn({kOut, kIn}));
+  linear_->set_replacement({.weight = torch::randn({kOut, kIn})});
   run(LinearMode::compensated);
   EXPECT_TRUE(linear_->weight.equal(before));
   EXPECT_EQ(linear_->named_parameters().size(), 2U);  // what a checkpoint holds
@@ -186,13 +186,14 @@ TEST(SparseLinearErrors, SayWhatIsMissing) {
   EXPECT_NE(refusal([&] { linear->set_mode(LinearMode::replaced); }).find("set_replacement"),
             std::string::npos);
   EXPECT_EQ(refusal([&] {
-              linear->set_replacement(torch::zeros({kIn, kOut}));
+              linear->set_replacement({.weight = torch::zeros({kIn, kOut})});
             }),
-            "SparseLinear: required a replacement [12, 32], got [32, 12]");
-  EXPECT_EQ(refusal([&] {
-              linear->set_replacement(torch::zeros({kOut, kIn}), torch::zeros({1}));
-            }),
-            "SparseLinear: required a replacement bias [12], got [1]");
+            "Replacement: required a weight [12, 32], got [32, 12]");
+  EXPECT_EQ(
+      refusal([&] {
+        linear->set_replacement({.weight = torch::zeros({kOut, kIn}), .bias = torch::zeros({1})});
+      }),
+      "Replacement: required a bias [12], got [1]");
   Compensation24 narrow;
   narrow.weight = torch::zeros({kOut, kIn / 2});
   EXPECT_EQ(refusal([&] { linear->set_compensation(narrow); }),

@@ -48,7 +48,7 @@ TEST(WeightsRevision, DoesNotDependOnTheTypeThatIsLoaded) {
 TEST(WeightsRevision, LeavesOutWhatIsNoParameter) {
   SparseLinear linear = linear_with(1);
   const std::string revision = weights_revision(*linear);
-  linear->set_replacement(torch::zeros({5, 8}));
+  linear->set_replacement({.weight = torch::zeros({5, 8})});
   EXPECT_EQ(weights_revision(*linear), revision);
 }
 
