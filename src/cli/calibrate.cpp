@@ -24,9 +24,6 @@
 namespace rtlynx::cli {
 namespace {
 
-constexpr int kChoicePrompts = 4;
-constexpr int kChoiceSteps = 7;
-
 // What the options leave open: least squares brings back the energy by itself, so that s, which
 // differs from token to token, is noise to it.
 bool norm_by_default(CompensationMethod method) { return method == CompensationMethod::low_rank; }
@@ -40,6 +37,16 @@ std::int64_t rank_for(const CalibrateArguments& arguments, const Pipeline& pipel
                             : default_rank(pipeline.transformer->config().hidden_dim());
 }
 
+std::vector<RivalMethod> rivals_of(const CalibrateArguments& arguments) {
+  const auto& names = arguments.mix;
+  if (std::find(names.begin(), names.end(), "all") != names.end()) {
+    return {kRivalMethods.begin(), kRivalMethods.end()};
+  }
+  std::vector<RivalMethod> methods;
+  for (const std::string& name : names) methods.push_back(rival_method_from_string(name));
+  return methods;
+}
+
 CalibrateOptions complete(const CalibrateArguments& arguments, const Pipeline& pipeline) {
   CalibrateOptions options = arguments.calibrate;
   options.memory = arguments.memory << 30;
@@ -47,6 +54,7 @@ CalibrateOptions complete(const CalibrateArguments& arguments, const Pipeline& p
   options.solve.norm = arguments.norm.value_or(norm_by_default(options.solve.method));
   options.solve.rank = rank_for(arguments, pipeline);
   options.transform = transform_choice_from_string(arguments.transform);
+  options.rivals = rivals_of(arguments);
   return options;
 }
 
@@ -143,32 +151,48 @@ void print_second_round(const CalibrateArguments& arguments) {
       file, arguments.merge.size());
 }
 
-// Few pictures are enough to rank layers: every velocity has thousands of values.
+LayerBudget budget_of(const CalibrateArguments& arguments) {
+  LayerBudget budget{.limit = arguments.budget, .pictures = arguments.at_once};
+  if (arguments.choose == "speed") budget.kind = LayerBudget::Kind::speed;
+  if (arguments.choose == "equal") budget.kind = LayerBudget::Kind::equal;
+  if (arguments.cost != "auto") budget.measure = cost_measure_from_string(arguments.cost);
+  return budget;
+}
+
 LayerChoices choose(const CalibrateArguments& arguments, Pipeline& pipeline,
-                    const ModelCompensation& compensation) {
-  CalibrationRun run = arguments.calibrate.run;
-  run.prompts = std::min(run.prompts, kChoicePrompts);
-  run.steps = std::min(run.steps, kChoiceSteps);
-  run.seed += 1;  // other captions than the statistics are of
-  GenerateRequest request = calibration_request(run);
-  request.width = request.height = pipeline.trained_size;
-  apply_paper_flux_recipe(*pipeline.transformer, LinearMode::dense);
-  const DenseTrajectory trajectory = record_trajectory(pipeline, request, run.batch);
-  const LayerBudget budget{
-      .kind = arguments.choose == "speed" ? LayerBudget::Kind::speed : LayerBudget::Kind::error,
-      .limit = arguments.budget};
-  ProgressBar bar("choose", static_cast<std::int64_t>(compensation.layers.size()));
+                    const CalibrateResult& result) {
+  const LayerCandidates candidates = candidates_of(result);
+  const DenseTrajectory trajectory = choice_trajectory(pipeline, arguments.calibrate.run);
+  const LayerBudget budget = budget_of(arguments);
+  ProgressBar bar("choose", static_cast<std::int64_t>(candidates.options.size()));
   LayerChoices choices =
-      choose_layers(pipeline, compensation, trajectory, budget,
+      choose_layers(pipeline, candidates, trajectory, budget,
                     [&](std::size_t measured) { bar.update(static_cast<std::int64_t>(measured)); });
-  choices.compensation.recipe = fmt::format("{} of {}, {} {}", choices.compensation.layers.size(),
-                                            compensation.recipe, arguments.choose, budget.limit);
+  const std::string limit = budget.kind == LayerBudget::Kind::equal
+                                ? std::string("cost")
+                                : fmt::format("{}", budget.limit);
+  choices.compensation.recipe =
+      fmt::format("{} of {}, {} {} by {}", choices.compensation.layers.size(),
+                  result.compensation.recipe, arguments.choose, limit, to_string(choices.measure));
   return choices;
 }
 
 void print_made(const CalibrateArguments& arguments, const ModelCompensation& made) {
   fmt::print("{}: {} layers, method {}, transform {}, rank {}\n", arguments.output,
              made.layers.size(), made.method, made.transform, made.rank);
+}
+
+void print_solved(const CalibrateArguments& arguments, const CalibrateResult& result,
+                  const std::optional<LayerChoices>& choices) {
+  if (arguments.json) {
+    nlohmann::ordered_json report = {{"output", arguments.output}};
+    report.update(to_json(result));
+    if (choices) report["choice"] = to_json(*choices);
+    fmt::print("{}\n", report.dump(2));
+    return;
+  }
+  print_layers(result);
+  if (choices) print_choices(*choices);
 }
 
 void solve_model(const CalibrateArguments& arguments, Pipeline& pipeline) {
@@ -182,20 +206,16 @@ void solve_model(const CalibrateArguments& arguments, Pipeline& pipeline) {
   const CalibrateResult result = run(pipeline, options);
   if (!result.finished) resume.fail_interrupted();
   std::optional<LayerChoices> choices;
-  if (!arguments.choose.empty()) choices = choose(arguments, pipeline, result.compensation);
+  if (!arguments.choose.empty()) choices = choose(arguments, pipeline, result);
   const ModelCompensation& made = choices ? choices->compensation : result.compensation;
+  print_solved(arguments, result, choices);
+  if (made.layers.empty()) {
+    throw Error("--choose: no layer is worth its error, all stay dense; nothing was written, and " +
+                resume.path.string() + " keeps the statistics");
+  }
   write_compensation(arguments.output, made);
   resume.finish(statistics_files(pipeline, options));
-  if (arguments.json) {
-    nlohmann::ordered_json report = {{"output", arguments.output}};
-    report.update(to_json(result));
-    if (choices) report["choice"] = to_json(*choices);
-    fmt::print("{}\n", report.dump(2));
-    return;
-  }
-  print_layers(result);
-  if (choices) print_choices(*choices);
-  print_made(arguments, made);
+  if (!arguments.json) print_made(arguments, made);
 }
 
 void train_model(const CalibrateArguments& arguments, Pipeline& pipeline) {
@@ -278,6 +298,7 @@ void add_calibrate(CLI::App& app) {
       "Examples:\n"
       "  rtlynx calibrate --transform 64 -o best.safetensors\n"
       "  rtlynx calibrate --transform 64 --choose error --budget 0.05 -o careful.safetensors\n"
+      "  rtlynx calibrate --choose equal --mix all --cost multiplications -o mixed.safetensors\n"
       "  rtlynx calibrate --method low-rank --moments sums.safetensors -o paper.safetensors\n"
       "  rtlynx calibrate --shard 1/2 --moments a.safetensors    # and 2/2, anywhere else\n"
       "  rtlynx calibrate --merge a.safetensors b.safetensors -o joint.safetensors\n"

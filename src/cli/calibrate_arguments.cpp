@@ -3,6 +3,8 @@
 
 #include <map>
 
+#include "compensate/rivals.h"
+
 namespace rtlynx::cli {
 namespace {
 
@@ -43,19 +45,47 @@ void add_method_options(CLI::App& command, CalibrateArguments& arguments) {
       ->capture_default_str();
 }
 
+std::vector<std::string> names_of_rivals() {
+  std::vector<std::string> names = {"all"};
+  for (const RivalMethod method : kRivalMethods) names.emplace_back(to_string(method));
+  return names;
+}
+
 void add_choice_options(CLI::App& command, CalibrateArguments& arguments) {
   CLI::Option* kind =
       command
           .add_option("--choose", arguments.choose,
                       "Keep only the best bargains among the recipe's layers, as measured: as many "
-                      "as stay within an error, or as few as reach a speed")
-          ->check(CLI::IsMember({"error", "speed"}));
+                      "as stay within an error, as few as reach a speed, or as cost no more than "
+                      "--method in all of them")
+          ->check(CLI::IsMember({"error", "speed", "equal"}));
   command
       .add_option("--budget", arguments.budget,
-                  "For --choose: relative velocity error, or multiplications relative to dense")
+                  "For --choose: relative velocity error, or cost of all Linears relative to dense")
       ->check(CLI::Range(0.0, 1.0))
       ->needs(kind)
       ->capture_default_str();
+  command
+      .add_option("--cost", arguments.cost,
+                  "For --choose: multiplications; time, as measured and modelled for an H200 in "
+                  "bf16; auto: time if sparse layers save any at these sizes")
+      ->check(CLI::IsMember({"auto", "multiplications", "time"}))
+      ->needs(kind)
+      ->capture_default_str();
+  command
+      .add_option("--at-once", arguments.at_once,
+                  "For --cost time: pictures drawn at once, of the trained size")
+      ->check(CLI::Range(1, 65536))
+      ->needs(kind)
+      ->capture_default_str();
+  command
+      .add_option(
+          "--mix", arguments.mix,
+          "For --choose: what a layer may also do: sparsegpt, sparsegpt+lora (2:4 weights), "
+          "fixed-low-rank, fixed-half, or all")
+      ->delimiter(',')
+      ->check(CLI::IsMember(names_of_rivals()))
+      ->needs(kind);
 }
 
 void add_training_options(CLI::App& command, CalibrateArguments& arguments) {

@@ -24,6 +24,9 @@ struct CalibrateArguments {
   std::vector<std::string> merge;
   std::string choose;
   double budget = 0.05;
+  std::string cost = "auto";
+  int at_once = 1;
+  std::vector<std::string> mix;
   std::string method = "joint";
   std::string transform = "none";
   std::optional<bool> norm;

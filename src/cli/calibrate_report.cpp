@@ -21,15 +21,20 @@ void print_layers(const CalibrateResult& result) {
 }
 
 void print_choices(const LayerChoices& choices) {
-  fmt::print("{:44} {:>15} {:>9}\n", "layer, best bargain first", "velocity error", "saved");
+  const std::string_view measure = to_string(choices.measure);
+  fmt::print("Cost: {} ({}).\n", measure, choices.measure_reason);
+  fmt::print("{:44} {:15} {:>8} {:>8}  {}\n", "layer, best bargain first", "does", "error", "saved",
+             "why");
   for (const LayerChoice& layer : choices.layers) {
-    fmt::print("{:44} {:15.4f} {:8.2f}%  {}\n", layer.name, layer.velocity_error, 100 * layer.saved,
-               layer.chosen ? "sparse" : "dense");
+    fmt::print("{:44} {:15} {:8.4f} {:7.2f}%  {}\n", layer.name, layer.method, layer.velocity_error,
+               100 * layer.saved, layer.why);
   }
   fmt::print(
-      "Relative error of the velocity with this layer alone sparse, and the share of all Linears'\n"
-      "multiplications that it saves. Together: error {:.4f}, {:.1f} % of the multiplications.\n",
-      choices.velocity_error, 100 * choices.relative_flops);
+      "error: of the velocity, relative, with this layer alone so, or not dense; saved: of the "
+      "cost\n"
+      "of all Linears. Together: error {:.4f} (root of the sum of squares {:.4f}), {:.1f} % of the "
+      "{}.\n",
+      choices.velocity_error, choices.summed_error, 100 * choices.relative_cost, measure);
 }
 
 }  // namespace rtlynx::cli

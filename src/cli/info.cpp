@@ -34,8 +34,18 @@ nlohmann::ordered_json describe_build() {
           {"device_by_default", choose_device("auto").str()}};
 }
 
+std::string describe_replacement(const LayerCompensation& layer) {
+  const Replacement& values = *layer.replacement;
+  std::string text = fmt::format("{}: {}", layer.method, kind_of(layer));
+  if (values.axes.defined()) {
+    text += fmt::format(", {} of every {} axes", values.axes.size(2), values.axes.size(1));
+  }
+  if (values.rank() > 0) text += fmt::format(", rank {}", values.rank());
+  return text;
+}
+
 // `left` of the layer's transform is done at run time, the rest by the weights before it.
-std::string describe_layer(const LayerCompensation& layer, const InputTransform& left) {
+std::string describe_sparsified(const LayerCompensation& layer, const InputTransform& left) {
   const auto free_unless = [](const torch::Tensor& part) {
     return part.defined() ? "" : " at no cost";
   };
@@ -85,8 +95,11 @@ nlohmann::ordered_json describe_model(const InfoOptions& options,
                       {"out", linear->out_features()},
                       {"sparse", sparse}});
     if (compensation && sparse) {
+      const LayerCompensation& layer = compensation->layers.at(name);
+      layers.back()["kind"] = kind_of(layer);
       layers.back()["compensation"] =
-          describe_layer(compensation->layers.at(name), linear->compensation()->transform);
+          layer.replacement ? describe_replacement(layer)
+                            : describe_sparsified(layer, linear->compensation()->transform);
     }
   }
   nlohmann::ordered_json model = {
@@ -111,9 +124,11 @@ void print_section(const std::string& title, const nlohmann::ordered_json& secti
     if (key == "layers") {
       for (const auto& layer : value) {
         const std::string does = layer.value("compensation", std::string());
-        fmt::print("  {:6} {:5} -> {:5}  {}{}{}\n", layer["sparse"].get<bool>() ? "2:4" : "dense",
-                   layer["in"].get<int>(), layer["out"].get<int>(),
-                   layer["name"].get<std::string>(), does.empty() ? "" : "  ", does);
+        const bool fixed = layer.value("kind", std::string()) == "fixed choice";
+        const char* pattern = fixed ? "fixed" : layer["sparse"].get<bool>() ? "2:4" : "dense";
+        fmt::print("  {:6} {:5} -> {:5}  {}{}{}\n", pattern, layer["in"].get<int>(),
+                   layer["out"].get<int>(), layer["name"].get<std::string>(),
+                   does.empty() ? "" : "  ", does);
       }
     } else {
       fmt::print("  {:24} {}\n", key, value.is_string() ? value.get<std::string>() : value.dump());

@@ -28,6 +28,23 @@ CalibrateProgress progress_over(std::size_t parts, const CalibrateOptions& optio
   return {.passes = static_cast<int>(parts) * (options.transform.needs_moments() ? 2 : 1)};
 }
 
+std::vector<LayerOption> solve_rivals(const std::string& input, const SparseLinear& linear,
+                                      const torch::Tensor& second_moment,
+                                      const CalibrateOptions& options) {
+  std::vector<LayerOption> rivals;
+  for (const RivalMethod method : options.rivals) {
+    const std::optional<RivalSolution> solution =
+        solve_rival(method, linear->weight, second_moment, options.solve.rank);
+    if (!solution) continue;
+    rivals.push_back({.layer = {.input = input,
+                                .values = {},
+                                .replacement = solution->values,
+                                .method = std::string(to_string(method))},
+                      .local_error = solution->error});
+  }
+  return rivals;
+}
+
 void append(CalibrateResult& all, CalibrateResult part) {
   if (all.layers.empty()) {
     all = std::move(part);
@@ -59,6 +76,9 @@ CalibrateResult solve_layers(const Pipeline& pipeline, const CalibrationSums& su
   for (const InputGroup& group : whole_calibration(pipeline, options).inputs) {
     if (!sums.moments.contains(group.name)) continue;
     const InputMoments& moments = sums.moments.at(group.name);
+    const torch::Tensor of_input =
+        options.rivals.empty() ? torch::Tensor()
+                               : input_second_moment(moments, sums.transforms.at(group.name));
     for (const auto& [name, linear] : group.layers) {
       LayerSolution solution =
           solve_layer(moments, sums.transforms.at(group.name), linear->weight, options.solve);
@@ -68,7 +88,8 @@ CalibrateResult solve_layers(const Pipeline& pipeline, const CalibrationSums& su
                                .tokens = moments.tokens,
                                .in_features = linear->in_features(),
                                .out_features = linear->out_features(),
-                               .solution = std::move(solution)});
+                               .solution = std::move(solution),
+                               .rivals = solve_rivals(group.name, linear, of_input, options)});
     }
   }
   return result;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "compensate/compensation_file.h"
+#include "compensate/rivals.h"
 #include "compensate/solve.h"
 #include "pipeline/pipeline.h"
 #include "study/calibration_run.h"
@@ -30,6 +31,7 @@ struct CalibrateOptions {
   std::string recipe = "paper-flux";
   TransformChoice transform;
   SolveOptions solve;
+  std::vector<RivalMethod> rivals;  ///< what else to solve every layer by, for a mixed choice
 
   /// Of sums at a time. Inputs that do not fit are drawn for in parts, one after the other.
   std::int64_t memory = std::int64_t{32} << 30;
@@ -52,6 +54,13 @@ struct CalibrateProgress {
 /// Called after every step. Returns false to stop after the batch at work.
 using CalibrateCallback = std::function<bool(const CalibrateProgress&)>;
 
+/// One thing that a layer may do in a mixed choice, and the relative error of its output over the
+/// calibration's tokens.
+struct LayerOption {
+  LayerCompensation layer;
+  double local_error = 0;
+};
+
 /// A layer and what its compensation is expected to do.
 struct CalibratedLayer {
   std::string name;
@@ -60,6 +69,7 @@ struct CalibratedLayer {
   std::int64_t in_features = 0;
   std::int64_t out_features = 0;
   LayerSolution solution;
+  std::vector<LayerOption> rivals;  ///< as options.rivals asks for, where they can be
 };
 
 struct CalibrateResult {

@@ -151,14 +151,28 @@ double cost_of(const Pipeline& pipeline, const ModelCompensation& compensation,
       const double products = static_cast<double>(linear->weight.numel()) *
                               static_cast<double>(moments.at(group.name).tokens);
       const auto layer = compensation.layers.find(name);
-      spent += layer == compensation.layers.end()
-                   ? products
-                   : products * relative_flops(layer->second.values, linear->in_features(),
-                                               linear->out_features(), share);
+      spent +=
+          layer == compensation.layers.end()
+              ? products
+              : products * relative_flops(layer->second, {.in_features = linear->in_features(),
+                                                          .out_features = linear->out_features(),
+                                                          .input_share = share});
       whole += products;
     }
   }
   return spent / whole;
+}
+
+// The run and the rank are the inputs' and the model's.
+CalibrateResult solve_model(Pipeline& pipeline, const MethodInputs& inputs,
+                            CalibrateOptions options) {
+  options.run = inputs.run;
+  options.solve.rank = default_rank(pipeline.transformer->config().hidden_dim());
+  const std::string key = to_string(options.transform) + (uses_norm(options.solve) ? " norm" : "");
+  if (!inputs.sums->contains(key)) {
+    inputs.sums->emplace(key, collect_sums(pipeline, options).value());
+  }
+  return solve_layers(pipeline, inputs.sums->at(key), options);
 }
 
 /// Sparse activations with what rtlynx calibrate makes of the run.
@@ -166,14 +180,8 @@ Method compensated(std::string name, std::string description, SolveOptions solve
                    const char* transform) {
   const auto prepare = [solve, choice = transform_choice_from_string(transform)](
                            Pipeline& pipeline, const MethodInputs& inputs) {
-    CalibrateOptions options{.run = inputs.run, .transform = choice, .solve = solve};
-    options.solve.rank = default_rank(pipeline.transformer->config().hidden_dim());
-    const std::string key = to_string(choice) + (uses_norm(solve) ? " norm" : "");
-    if (!inputs.sums->contains(key)) {
-      inputs.sums->emplace(key, collect_sums(pipeline, options).value());
-    }
     const ModelCompensation made =
-        solve_layers(pipeline, inputs.sums->at(key), options).compensation;
+        solve_model(pipeline, inputs, {.transform = choice, .solve = solve}).compensation;
     apply_compensation(*pipeline.transformer, made, "compensation");
     return cost_of(pipeline, made, inputs.moments);
   };
@@ -199,6 +207,27 @@ std::vector<Method> compensated_methods() {
   };
 }
 
+Method mixed() {
+  const auto prepare = [](Pipeline& pipeline, const MethodInputs& inputs) {
+    constexpr int kPrompts = 2, kSteps = 4;  // to rank layers by
+    const LayerCandidates candidates =
+        candidates_of(solve_model(pipeline, inputs,
+                                  {.solve = {.method = CompensationMethod::joint},
+                                   .rivals = {kRivalMethods.begin(), kRivalMethods.end()}}));
+    const DenseTrajectory trajectory = choice_trajectory(pipeline, inputs.run, kPrompts, kSteps);
+    const LayerChoices choices =
+        choose_layers(pipeline, candidates, trajectory,
+                      {.kind = LayerBudget::Kind::equal, .measure = CostMeasure::multiplications});
+    return cost_of(pipeline, choices.compensation, inputs.moments);
+  };
+  return {
+      .name = "mixed",
+      .kind = Method::Kind::mixed,
+      .description = "by layer: joint, SparseGPT, a fixed choice or dense, at most at joint's cost",
+      .reads_moments = true,
+      .prepare = prepare};
+}
+
 std::vector<Method> make_methods() {
   std::vector<Method> methods = {
       plain(LinearMode::dense, Method::Kind::dense, 1.0, "the model as it is"),
@@ -209,6 +238,7 @@ std::vector<Method> make_methods() {
   for (auto more : {compensated_methods(), weight_methods(), fixed_methods()}) {
     std::move(more.begin(), more.end(), std::back_inserter(methods));
   }
+  methods.push_back(mixed());
   return methods;
 }
 
@@ -224,6 +254,8 @@ std::string_view to_string(Method::Kind kind) {
       return "weight 2:4";
     case Method::Kind::fixed_choice:
       return "fixed choice";
+    case Method::Kind::mixed:
+      return "mixed";
   }
   fail("Method::Kind", "one of the enumerators", std::to_string(static_cast<int>(kind)));
 }
@@ -247,8 +279,11 @@ Method method_from_file(Pipeline& pipeline, const std::filesystem::path& path) {
   const ModelCompensation compensation = read_compensation(path);
   apply_compensation(*pipeline.transformer, compensation, path.string());
   restore_dense(pipeline);
+  const bool replaces =
+      std::any_of(compensation.layers.begin(), compensation.layers.end(),
+                  [](const auto& item) { return item.second.replacement.has_value(); });
   return {.name = path.stem().string(),
-          .kind = Method::Kind::activation24,
+          .kind = replaces ? Method::Kind::mixed : Method::Kind::activation24,
           .description = compensation.method + ", transform " + compensation.transform + ", rank " +
                          std::to_string(compensation.rank),
           .reads_moments = true,

@@ -28,7 +28,7 @@ struct MethodInputs {
 
 /// One way to make the recipe's layers cheaper, as evaluations list it.
 struct Method {
-  enum class Kind { dense, activation24, weight24, fixed_choice };
+  enum class Kind { dense, activation24, weight24, fixed_choice, mixed };
 
   std::string name;  ///< as options and reports spell it
   Kind kind = Kind::dense;
@@ -39,7 +39,7 @@ struct Method {
   std::function<double(Pipeline& pipeline, const MethodInputs& inputs)> prepare;
 };
 
-/// "dense", "activation 2:4", "weight 2:4" or "fixed choice".
+/// "dense", "activation 2:4", "weight 2:4", "fixed choice" or "mixed".
 std::string_view to_string(Method::Kind kind);
 
 /// All methods, dense first.

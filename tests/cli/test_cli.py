@@ -297,7 +297,8 @@ class StudyTest(CliTest):
         self.assertEqual(result.returncode, 0, result.stderr)
         report = json.loads((self.folder / "metrics.json").read_text())
         methods = [method["name"] for method in report["methods"]]
-        for name in ("dense", "norm", "block64+joint", "wanda", "sparsegpt+lora", "fixed-half"):
+        for name in ("dense", "norm", "block64+joint", "wanda", "sparsegpt+lora", "fixed-half",
+                     "mixed"):
             self.assertIn(name, methods)
         self.assertEqual({path.name for path in pictures.iterdir()},
                          {f"{name}-0000.png" for name in methods})
@@ -468,6 +469,34 @@ class CalibrateTest(CliTest):
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertEqual(self.files(), ["c.safetensors", "p.safetensors"])
 
+    def test_a_mixed_choice_is_drawn_shown_and_evaluated(self):
+        path, result = self.made("--choose", "equal", "--mix", "all", "--json")
+        choice = json.loads(result.stdout)["choice"]
+        methods = {layer["method"] for layer in choice["layers"]}
+        self.assertGreater(len(methods), 1, methods)
+        self.assertTrue(all(layer["why"] for layer in choice["layers"]))
+        shown = run("info", "--model", self.model, "--compensation", path, "--layers", "--json")
+        shown = json.loads(shown.stdout)
+        self.assertEqual(shown["compensation"]["method"], "mixed")
+        kinds = {layer["name"]: layer.get("kind", "dense") for layer in shown["model"]["layers"]}
+        for layer in choice["layers"]:
+            self.assertEqual(kinds[layer["name"]] == "dense", layer["method"] == "dense")
+        drawn = run("generate", *PROMPT, *QUICK, "--model", self.model, "--compensation", path, "-o",
+                    self.folder / "a.png")
+        self.assertEqual(drawn.returncode, 0, drawn.stderr)
+        result = run("evaluate", "--model", self.model, "--device", "cpu", "--steps", 2, "--prompts",
+                     2, "--calibration-prompts", 1, "--methods", "dense", "--compensation", path,
+                     "--json")
+        self.assertEqual(json.loads(result.stdout)["methods"][1]["kind"], "mixed")
+
+    def test_the_layer_report_says_what_and_why(self):
+        # By time a model this small stays dense, which is no compensation to write.
+        result = self.calibrate("--choose", "error", "--cost", "time", "-o", self.folder / "c")
+        self.assert_refused(result, 1, "all stay dense", "c.partial")
+        self.assertIn("Cost: time (as asked for)", result.stdout)
+        self.assertIn("saves nothing; joint: no kernel: fewer than 1024 tokens", result.stdout)
+        self.assertEqual(self.files(), ["c.partial"])
+
     def test_shards_are_merged(self):
         files = [self.folder / f"{index}" for index in (1, 2)]
         for index, file in enumerate(files, start=1):
@@ -506,7 +535,8 @@ class CalibrateTest(CliTest):
         _, result = self.made("--method", "refit", "--choose", "speed", "--budget", 0.85,
                               "--json")
         choice = json.loads(result.stdout)["choice"]
-        self.assertLessEqual(choice["relative_flops"], 0.85)
+        self.assertLessEqual(choice["relative_cost"], 0.85)
+        self.assertEqual(choice["cost"], "multiplications")  # too small for an H200
         self.assertTrue(0 < sum(layer["chosen"] for layer in choice["layers"]) < 14)
 
     def test_impossible_requests(self):
@@ -514,6 +544,7 @@ class CalibrateTest(CliTest):
                           ["--recipe", "paper-z-image"], ["--budget", 0.1],
                           ["--method", "sgd", "--transform", "64"], ["--start", "x"],
                           ["--method", "distill", "--choose", "error"],
+                          ["--mix", "all"], ["--choose", "equal", "--mix", "magic"],
                           ["--shard", "3/2", "--moments", "m"], ["--shard", "1/2"],
                           ["--shard", "1/2", "--moments", "m", "--merge", "m"],
                           ["--shard", "1/2", "--moments", "m", "--choose", "error"],
