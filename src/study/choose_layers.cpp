@@ -87,7 +87,7 @@ std::pair<CostMeasure, std::string> choose_measure(const LayerBudget& budget,
                                                    const LayerCandidates& candidates,
                                                    const Works& works) {
   if (budget.measure) return {*budget.measure, "as asked for"};
-  const std::string setting = std::to_string(budget.pictures) + " pictures at once on an H200";
+  const std::string setting = "drawing " + std::to_string(budget.pictures) + " at once on an H200";
   const Costs times(CostMeasure::time, works);
   std::string example;
   for (const auto& [name, options] : candidates.options) {
