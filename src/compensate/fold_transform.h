@@ -35,10 +35,10 @@ struct FoldedInput {
 };
 
 /// Folds the scales and permutations of a model to which a compensation was applied
-/// (apply_compensation) into the weights before them: the same choices and the same pictures, to
-/// rounding, for less work. Inputs without a scale or permutation are not listed; one that no
-/// weights make (models/produced_input.h), or whose readers choose by different transforms, stays
-/// as it is.
+/// (apply_compensation) into the weights before them: the same outputs, to rounding, for less work;
+/// the same choices but for channels that rounding makes equal. Inputs without a scale or
+/// permutation are not listed; one that no weights make (models/produced_input.h), or whose readers
+/// choose by different transforms, stays as it is.
 ///
 /// To undo it, apply the compensation anew, or set every layer to `dense`.
 std::vector<FoldedInput> fold_transforms(torch::nn::Module& model);
