@@ -236,6 +236,23 @@ TEST_F(Fold, WhatCannotBeFoldedStaysAndSaysWhy) {
   EXPECT_TRUE(run().equal(before));
 }
 
+TEST_F(Fold, AReaderThatIsAFixedChoiceKeepsTheFactors) {
+  ProducedInput out = input_of(kOut);
+  ASSERT_EQ(out.readers.size(), 2U);
+  compensate(out.readers.front(), free_transform(out), false);
+  SparseLinear& other = out.readers.back().linear;
+  other->set_replacement({.down = torch::randn({4, other->in_features()}),
+                          .up = torch::randn({other->out_features(), 4})});
+  other->set_mode(LinearMode::replaced);
+  const torch::Tensor before = run();
+  const std::vector<FoldedInput> folded = fold_transforms(*model_);
+  ASSERT_EQ(folded.size(), 1U);
+  EXPECT_EQ(*folded.front().why,
+            out.readers.back().name +
+                " reads the same input and is replaced by more than a dense weight");
+  EXPECT_TRUE(run().equal(before));
+}
+
 /// w2(silu(w1 x) * w3 x).
 class SwiGlu : public torch::nn::Module {
  public:
@@ -273,6 +290,22 @@ TEST(FoldSwiGlu, TakesFactorsAndAnyOrder) {
   ASSERT_EQ(folded.size(), 1U);
   EXPECT_TRUE(folded.front().left.is_identity());
   EXPECT_LE(relative_error(mlp.forward(x), before), 4 * rounding);
+}
+
+TEST(FoldSwiGlu, PassesThroughAFixedChoice) {
+  const torch::NoGradGuard no_grad;
+  torch::manual_seed(15);
+  SwiGlu mlp;
+  mlp.w3->set_replacement({.down = torch::randn({4, 8}), .up = torch::randn({24, 4})});
+  mlp.w3->set_mode(LinearMode::replaced);
+  const std::vector<ProducedInput> inputs = produced_inputs(mlp);
+  const torch::Tensor x = torch::randn({7, 8});
+  compensate(inputs.front().readers.front(), free_transform(inputs.front()), true);
+  const torch::Tensor before = mlp.forward(x);
+  ASSERT_TRUE(fold_transforms(mlp).front().left.is_identity());
+  EXPECT_FALSE(mlp.w3->replacement()->weight.defined());
+  EXPECT_TRUE(mlp.w3->replacement()->bias.defined());
+  EXPECT_LE(relative_error(mlp.forward(x), before), 1e-6);
 }
 
 }  // namespace
