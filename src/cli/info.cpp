@@ -136,6 +136,19 @@ void print_section(const std::string& title, const nlohmann::ordered_json& secti
   }
 }
 
+void print_costs(const nlohmann::ordered_json& costs) {
+  fmt::print("    {:<40}{:>15}{:>10}{:>10}\n", "", "multiplications", "us", "of dense");
+  for (const auto& cost : costs) {
+    const auto number = [&](const char* key, int decimals) {
+      return cost[key].is_null() ? std::string("-")
+                                 : fmt::format("{:.{}f}", cost[key].get<double>(), decimals);
+    };
+    fmt::print("    {:<40}{:>15}{:>10}{:>10}  {}\n", cost["method"].get<std::string>(),
+               number("relative_flops", 3), number("us", 1), number("relative_us", 2),
+               cost["source"].get<std::string>());
+  }
+}
+
 void print_products(const nlohmann::ordered_json& products) {
   fmt::print("products\n");
   for (const auto& product : products) {
@@ -143,6 +156,7 @@ void print_products(const nlohmann::ordered_json& products) {
                product["outputs"].get<std::int64_t>(), product["channels"].get<std::int64_t>(),
                product["rank"].get<int>(), product["dtype"].get<std::string>(),
                product["reason"].get<std::string>());
+    if (product.contains("costs")) print_costs(product["costs"]);
   }
 }
 
@@ -194,7 +208,7 @@ void add_info(CLI::App& app) {
   options->products.add_to(*command);
   command->footer(
       "Example:\n  rtlynx info --layers\n  rtlynx info --layers --compensation best.safetensors\n"
-      "  rtlynx info --shape 4608,12288,3072 --rank 64");
+      "  rtlynx info --shape 4608,12288,3072 --rank 64 --costs");
   command->callback([options] { info(*options); });
 }
 

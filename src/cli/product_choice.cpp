@@ -5,6 +5,7 @@
 #include "benchmark/shapes.h"
 #include "io/text.h"
 #include "kernels/gemm/select.h"
+#include "study/method_costs.h"
 
 namespace rtlynx::cli {
 namespace {
@@ -80,6 +81,23 @@ nlohmann::ordered_json describe_choice(const gpu::Gemm24Shape& shape,
   return product;
 }
 
+nlohmann::ordered_json describe_costs(const gpu::Gemm24Shape& shape) {
+  const LayerWork work{
+      .tokens = shape.tokens, .in_features = shape.channels, .out_features = shape.outputs};
+  const auto or_null = [](const std::optional<double>& value) {
+    return value ? nlohmann::ordered_json(*value) : nlohmann::ordered_json(nullptr);
+  };
+  nlohmann::ordered_json costs = nlohmann::ordered_json::array();
+  for (const MethodCost& cost : method_costs(work, shape.rank)) {
+    costs.push_back({{"method", cost.method},
+                     {"relative_flops", cost.relative_flops},
+                     {"us", or_null(cost.us)},
+                     {"relative_us", or_null(cost.relative_us)},
+                     {"source", cost.source}});
+  }
+  return costs;
+}
+
 }  // namespace
 
 void ProductOptions::add_to(CLI::App& command) {
@@ -101,6 +119,12 @@ void ProductOptions::add_to(CLI::App& command) {
       ->check(CLI::IsMember({"auto", "current", "h200"}))
       ->needs(shape)
       ->capture_default_str();
+  command
+      .add_flag(
+          "--costs", costs,
+          "What every kind of method makes of the layer: multiplications, and microseconds as "
+          "measured or modelled for an H200 in bf16")
+      ->needs(shape);
 }
 
 nlohmann::ordered_json ProductOptions::describe() const {
@@ -108,7 +132,10 @@ nlohmann::ordered_json ProductOptions::describe() const {
   for (const std::string& text : shapes) parsed.push_back(parse_shape(text, *this));
   const Gpu chosen = choose_gpu(gpu);
   nlohmann::ordered_json products = nlohmann::ordered_json::array();
-  for (const auto& shape : parsed) products.push_back(describe_choice(shape, chosen.traits));
+  for (const auto& shape : parsed) {
+    products.push_back(describe_choice(shape, chosen.traits));
+    if (costs) products.back()["costs"] = describe_costs(shape);
+  }
   return {{"gpu", describe_gpu(chosen)}, {"products", std::move(products)}};
 }
 

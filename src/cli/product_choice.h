@@ -14,11 +14,12 @@ struct ProductOptions {
   int rank = 0;
   std::string dtype = "bf16";
   std::string gpu = "auto";
+  bool costs = false;
 
   void add_to(CLI::App& command);
 
-  /// {"gpu": ..., "products": [...]}. Throws UsageError for a shape that is none, and Error if
-  /// "current" cannot be had.
+  /// {"gpu": ..., "products": [...]}; with `costs` each product lists study/method_costs.h. Throws
+  /// UsageError for a shape that is none, and Error if "current" cannot be had.
   nlohmann::ordered_json describe() const;
 };
 

@@ -23,11 +23,14 @@ torch::Tensor strong_axes(const torch::Tensor& weight, const torch::Tensor& mome
 
 }  // namespace
 
+std::int64_t rank_of_half(std::int64_t outputs, std::int64_t inputs) {
+  return std::max<std::int64_t>(1, outputs * inputs / (2 * (outputs + inputs)));
+}
+
 Replacement fix_low_rank(const torch::Tensor& weight, const torch::Tensor& second_moment) {
   check_moment("fix_low_rank", weight, second_moment);
-  const std::int64_t outputs = weight.size(0), inputs = weight.size(1);
-  const std::int64_t rank = std::max<std::int64_t>(1, outputs * inputs / (2 * (outputs + inputs)));
-  const LowRank closest = closest_low_rank(weight, second_moment, rank);
+  const LowRank closest =
+      closest_low_rank(weight, second_moment, rank_of_half(weight.size(0), weight.size(1)));
   return {.down = closest.down, .up = closest.up};
 }
 

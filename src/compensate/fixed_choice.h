@@ -14,8 +14,10 @@ namespace rtlynx {
 // are to be worth its while. Closed forms of the weight W [N, K] and the second moment C [K, K] of
 // its inputs (compensate/second_moment.h), in fp64.
 
-/// The closest low rank to W with half of its multiplications, r (K + N) = K N / 2 rounded down (at
-/// least 1): activation-aware, as in SVD-LLM.
+/// The rank r of half the multiplications: r (K + N) = K N / 2, rounded down, at least 1.
+std::int64_t rank_of_half(std::int64_t outputs, std::int64_t inputs);
+
+/// The closest low rank to W of rank_of_half(): activation-aware, as in SVD-LLM.
 Replacement fix_low_rank(const torch::Tensor& weight, const torch::Tensor& second_moment);
 
 /// Half of the axes of a block transform. For each `block` channels b: V = W_b^T W_b, B = V^(1/2),

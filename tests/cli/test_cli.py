@@ -112,6 +112,17 @@ class ProductTest(CliTest):
         self.assertEqual(product["workspace_bytes"] > 0, product["stream_k"])
         self.assertTrue(product["reason"])
 
+    def test_costs_of_all_methods_stand_side_by_side(self):
+        options = ["--shape", "4096,12288,3072", "--rank", 64, "--gpu", "h200", "--costs"]
+        result = run("info", *options)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertRegex(result.stdout, r"fixed half of the axes +0\.503 +\d+\.\d +0\.\d\d")
+        (product,) = json.loads(run("info", *options, "--json").stdout)["products"]
+        costs = {cost["method"]: cost for cost in product["costs"]}
+        self.assertEqual(costs["dense"]["relative_flops"], 1)
+        self.assertLess(costs["activation 2:4, low rank"]["relative_us"], 1)
+        self.assert_refused(run("info", "--costs"), 2, "--shape")
+
     def test_without_a_gpu_an_h200_is_assumed(self):
         hidden = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
         result = run("info", *self.SHAPE, env=hidden)
