@@ -18,6 +18,7 @@
 #include "cli/output.h"
 #include "cli/progress.h"
 #include "models/recipe.h"
+#include "study/calibration_shard.h"
 #include "study/calibration_shards.h"
 #include "study/choose_layers.h"
 

@@ -8,7 +8,7 @@
 
 #include "base/error.h"
 #include "ops/ops.h"
-#include "study/calibration_shards.h"
+#include "study/calibration_shard.h"
 
 namespace rtlynx {
 namespace {

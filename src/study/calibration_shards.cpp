@@ -2,17 +2,14 @@
 #include "study/calibration_shards.h"
 
 #include <algorithm>
-#include <charconv>
 #include <map>
 
 #include "base/error.h"
-#include "io/text.h"
 #include "study/calibration_passes.h"
+#include "study/calibration_shard.h"
 
 namespace rtlynx {
 namespace {
-
-constexpr const char* kShardKey = "shard";
 
 // Bitwise: transforms made of sums that differ at all need not be the same.
 bool equal_inputs(const CalibrationPass& a, const CalibrationPass& b) {
@@ -43,19 +40,6 @@ void begin_second_round(CalibrationState& state, CalibrationPass inputs, const s
 
 std::string where_of(const std::filesystem::path& file, const std::string& shard) {
   return file.string() + ", shard " + shard;
-}
-
-CalibrationShard read_shard(const std::filesystem::path& file) {
-  const SafetensorsFile opened = SafetensorsFile::open(file);
-  const auto found = opened.metadata().find(kShardKey);
-  if (found == opened.metadata().end()) {
-    fail(file.string(), "the statistics of a shard", "none of a shard");
-  }
-  try {
-    return shard_from_string(found->second);
-  } catch (const Error& error) {
-    throw Error(file.string() + ", metadata " + error.what());
-  }
 }
 
 /// Files by the number of their shard: all of one division, each once.
@@ -140,31 +124,6 @@ class Merge {
 };
 
 }  // namespace
-
-CalibrationShard shard_from_string(std::string_view text) {
-  CalibrationShard shard{.index = 0, .count = 0};
-  const char* end = text.data() + text.size();
-  const auto index = std::from_chars(text.data(), end, shard.index);
-  const bool slash = index.ec == std::errc() && index.ptr != end && *index.ptr == '/';
-  const auto count = slash ? std::from_chars(index.ptr + 1, end, shard.count) : index;
-  const bool valid = slash && count.ec == std::errc() && count.ptr == end && shard.index >= 1 &&
-                     shard.index <= shard.count;
-  if (!valid) {
-    throw UsageError("shard: required i/n with 1 <= i <= n, such as 2/4, got " + printable(text));
-  }
-  return shard;
-}
-
-std::string to_string(const CalibrationShard& shard) {
-  return std::to_string(shard.index) + "/" + std::to_string(shard.count);
-}
-
-SafetensorsMetadata describe_shard(const CalibrationPart& part,
-                                   const std::optional<CalibrationShard>& shard) {
-  SafetensorsMetadata description = part.description;
-  if (shard) description[kShardKey] = to_string(*shard);
-  return description;
-}
 
 ShardProgress collect_shard(Pipeline& pipeline, const CalibrateOptions& options,
                             const std::filesystem::path& merged_inputs,

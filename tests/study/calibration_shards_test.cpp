@@ -9,6 +9,7 @@
 #include "pipeline/small_pipeline.h"
 #include "refusal.h"
 #include "study/calibration_passes.h"
+#include "study/calibration_shard.h"
 #include "temp_dir.h"
 
 namespace rtlynx {
