@@ -62,10 +62,8 @@ struct Outcome {
   std::uint32_t largest;
 };
 
-/// Magnitudes below kInfinityAsHalf compare as the fp16 numbers their bits spell, whatever the
-/// element type: positive numbers order as their bits do. Others take compare_exactly.
-inline constexpr std::uint32_t kInfinityAsHalf = 0x7c00u;
-
+/// Of magnitudes that spell finite fp16 numbers, whatever the element type: positive numbers order
+/// as their bits do. Others take compare_exactly.
 __device__ __forceinline__ Outcome compare(const std::uint32_t (&x)[4]) {
   const __half2 k0 = __habs2(as_half2(x[0])), k1 = __habs2(as_half2(x[1]));
   const __half2 k2 = __habs2(as_half2(x[2])), k3 = __habs2(as_half2(x[3]));
@@ -133,7 +131,8 @@ __device__ __forceinline__ Selected select_by(const TokenPair& z) {
   return result;
 }
 
-/// Whether TokenSums::in_middle() holds of both halves; also these bits compare as fp16 numbers do.
+/// Whether both halves are in the middle range of TokenSums, which ends below the infinity of fp16:
+/// then compare() orders them as well.
 template <typename Element>
 __device__ __forceinline__ bool both_in_middle(std::uint32_t largest) {
   const auto both = [](std::uint32_t bits) { return as_half2(bits * 0x00010001u); };
