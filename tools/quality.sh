@@ -5,12 +5,12 @@
 #
 # RTLYNX is the binary, OUT a folder, PROMPTS the number of held-out captions; the options go to every
 # command: --model, --device. Compensations that are already in OUT are not made again, and evaluate
-# goes on behind its last finished method, so that a run that was stopped goes on. RTLYNX_BATCH is the number of pictures drawn at once (32),
-# RTLYNX_TRAIN_STEPS that of the steps of the trained low ranks (2000).
+# goes on behind its last finished method, so that a run that was stopped goes on. RTLYNX_BATCH is the
+# number of pictures drawn at once (32), RTLYNX_TRAIN_STEPS that of the trained low ranks' steps (2000).
 set -euo pipefail
 
 if [[ $# -lt 3 ]]; then
-  sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
+  sed -n '2,9s/^# \{0,1\}//p' "$0" >&2
   exit 2
 fi
 rtlynx=$1 out=$2 prompts=$3
