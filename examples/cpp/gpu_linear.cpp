@@ -42,6 +42,12 @@ DeviceMemory allocate(std::size_t bytes) {
   return DeviceMemory(memory);
 }
 
+DeviceMemory allocate_zeros(std::size_t bytes) {
+  DeviceMemory memory = allocate(bytes);
+  check(cudaMemset(memory.get(), 0, bytes));
+  return memory;
+}
+
 DeviceMemory on_gpu(const Elements& elements) {
   DeviceMemory memory = allocate(elements.size() * 2);
   check(cudaMemcpy(memory.get(), elements.data(), elements.size() * 2, cudaMemcpyHostToDevice));
@@ -62,15 +68,18 @@ Elements sparse_linear(const Elements& x, const Elements& weight) {
   const DeviceMemory scale = allocate(kTokens * sizeof(float));
   const DeviceMemory y_gpu = allocate(kTokens * kOutputs * 2);
   const std::size_t workspace_bytes = gpu::gemm24_workspace_bytes(config, device);
-  const DeviceMemory workspace = allocate(workspace_bytes);
-  check(cudaMemset(workspace.get(), 0, workspace_bytes));
+  const DeviceMemory workspace = allocate_zeros(workspace_bytes);
+  const std::size_t pack_workspace_bytes = gpu::pack24_workspace_bytes(/*rank=*/0, device);
+  const DeviceMemory pack_workspace = allocate_zeros(pack_workspace_bytes);
 
   const void* const x_data = x_gpu.get();
   gpu::pack24({.x = contiguous(x_data, DType::bf16, kTokens, kChannels),
                .operand = operand.get(),
                .scale = static_cast<float*>(scale.get()),
                .down = {},  // no low-rank residual
-               .low = nullptr},
+               .low = nullptr,
+               .workspace = pack_workspace.get(),
+               .workspace_bytes = pack_workspace_bytes},
               nullptr);
   gpu::gemm24({.shape = shape,
                .operand = operand.get(),

@@ -32,6 +32,7 @@ std::size_t bytes_of(std::int64_t elements, DType dtype) {
 Problem::Problem(const Shape& shape, DType dtype, std::uint64_t seed, cudaStream_t stream)
     : shape_(shape), dtype_(dtype), seed_(seed * 0x10000) {
   draw_shared(stream);
+  pack_workspace_ = DeviceBuffer(gpu::pack24_workspace_bytes(kRank, gpu::current_device()));
   const std::int64_t count = sets_needed();
   for (std::int64_t i = 0; i < count; ++i) {
     sets_.push_back(
@@ -129,6 +130,8 @@ void Problem::pack(int index, const PackOptions& options, cudaStream_t stream) c
     problem.multiplier = multiplier_.data();
     problem.shift = shift_.data();
   }
+  problem.workspace = pack_workspace_.data();
+  problem.workspace_bytes = pack_workspace_.bytes();
   problem.selected_from = options.selected_from;
   gpu::pack24(problem, stream);
 }

@@ -78,7 +78,8 @@ class Problem {
   Shape shape_;
   DType dtype_;
   std::uint64_t seed_;
-  DeviceBuffer down_, up_, bias_, bias_float_, multiplier_, shift_, transform_, workspace_;
+  DeviceBuffer down_, up_, bias_, bias_float_, multiplier_, shift_, transform_;
+  DeviceBuffer pack_workspace_, workspace_;
   std::vector<OperandSet> sets_;
 };
 

@@ -99,12 +99,15 @@ void check_small_pack_of(DType dtype, std::uint64_t seed, cudaStream_t stream) {
   const DeviceBuffer operand(expected.operand.size());
   const DeviceBuffer scale(expected.scale.size() * sizeof(float));
   const DeviceBuffer low(count(kTokens, kLowRank) * sizeof(T));
+  const DeviceBuffer workspace(gpu::pack24_workspace_bytes(kLowRank, gpu::current_device()));
   const gpu::Pack24 problem{
       .x = contiguous(device_x.as<const void>(), dtype, kTokens, kChannels),
       .operand = operand.data(),
       .scale = scale.as<float>(),
       .down = contiguous(device_down.as<const void>(), dtype, kLowRank, kChannels),
-      .low = low.data()};
+      .low = low.data(),
+      .workspace = workspace.data(),
+      .workspace_bytes = workspace.bytes()};
   gpu::pack24(problem, stream);
   check_cuda(cudaStreamSynchronize(stream), "pack24");
 

@@ -188,9 +188,12 @@ Packed pack24(const Tensor& x) {
 
   const Tensor source = aligned(rows.tensor);
   const Tensor operand = new_operand24(rows);
+  const std::optional<Tensor> workspace = new_pack_workspace(source, /*rank=*/0, device.stream());
   gpu::pack24({.x = contiguous(source.const_data_ptr(), rows.dtype, rows.rows, rows.columns),
                .operand = operand.mutable_data_ptr(),
-               .scale = scale.mutable_data_ptr<float>()},
+               .scale = scale.mutable_data_ptr<float>(),
+               .workspace = workspace ? workspace->mutable_data_ptr() : nullptr,
+               .workspace_bytes = workspace ? static_cast<std::size_t>(workspace->numel()) : 0},
               device.stream());
   check(launch_operand_to_rows(
             operand.const_data_ptr(),

@@ -9,6 +9,7 @@
 #include "kernels/gemm/select.h"
 #include "kernels/gemm/workspace.h"
 #include "kernels/gpu/check.h"
+#include "kernels/pack/workspace.h"
 #include "rtlynx/gpu/pack24.h"
 #include "rtlynx/operand24.h"
 
@@ -38,12 +39,16 @@ gpu::Gemm24Config fallback_config(const gpu::DeviceTraits& device) {
           .cluster = 2};
 }
 
-/// Of `bytes`, its flags zero: what lies behind them is written before it is read.
-Tensor new_workspace(const Tensor& like, std::size_t bytes, int ctas, cudaStream_t stream) {
+/// Of `bytes`, the first of them zero: what lies behind these is written before it is read.
+Tensor new_workspace(const Tensor& like, std::size_t bytes, std::size_t zero_bytes,
+                     cudaStream_t stream) {
   const Tensor workspace = new_empty(like, {static_cast<std::int64_t>(bytes)}, ScalarType::Byte);
-  const std::size_t flag_bytes = gpu::Gemm24Workspace::bytes(ctas, 0, 0);
-  gpu::check(cudaMemsetAsync(workspace.mutable_data_ptr(), 0, flag_bytes, stream), "linear24");
+  gpu::check(cudaMemsetAsync(workspace.mutable_data_ptr(), 0, zero_bytes, stream), "workspace");
   return workspace;
+}
+
+std::size_t bytes_of(const std::optional<Tensor>& workspace) {
+  return workspace ? static_cast<std::size_t>(workspace->numel()) : 0;
 }
 
 const void* data_or_null(const std::optional<Tensor>& tensor) {
@@ -57,7 +62,7 @@ void* mutable_data_or_null(const std::optional<Tensor>& tensor) {
 /// The tensors of a call, made before the pack is launched: the product follows it directly.
 struct Buffers {
   Tensor x, weight, operand;
-  std::optional<Tensor> scale, down, up, low, bias, workspace;
+  std::optional<Tensor> scale, down, up, low, bias, pack_workspace, workspace;
 };
 
 Buffers make_buffers(const Linear24Arguments& in, bool norm, const gpu::Gemm24Config& config,
@@ -71,14 +76,23 @@ Buffers make_buffers(const Linear24Arguments& in, bool norm, const gpu::Gemm24Co
     buffers.low = new_empty(x, {in.x.rows, rank_of(in)});
   }
   if (in.bias) buffers.bias = torch::stable::to(*in.bias, ScalarType::Float);
+  buffers.pack_workspace = new_pack_workspace(x, rank_of(in), stream);
   const gpu::DeviceTraits device = gpu::current_device();
   if (const std::size_t bytes = gpu::gemm24_workspace_bytes(config, device)) {
-    buffers.workspace = new_workspace(x, bytes, device.multiprocessors, stream);
+    const std::size_t flag_bytes = gpu::Gemm24Workspace::bytes(device.multiprocessors, 0, 0);
+    buffers.workspace = new_workspace(x, bytes, flag_bytes, stream);
   }
   return buffers;
 }
 
 }  // namespace
+
+std::optional<Tensor> new_pack_workspace(const Tensor& like, int rank, cudaStream_t stream) {
+  const gpu::DeviceTraits device = gpu::current_device();
+  const std::size_t bytes = gpu::pack24_workspace_bytes(rank, device);
+  if (bytes == 0) return std::nullopt;
+  return new_workspace(like, bytes, pack::Workspace::arrival_bytes(device.multiprocessors), stream);
+}
 
 Linear24Choice choose_linear24(const Linear24Arguments& in) {
   if (in.x.columns == 0) return {};  // nothing to multiply
@@ -99,9 +113,10 @@ void run_sparse_linear24(const Linear24Arguments& in, bool norm, const gpu::Gemm
        .operand = buffers.operand.mutable_data_ptr(),
        .scale = scale,
        .down = contiguous(data_or_null(buffers.down), in.x.dtype, rank_of(in), in.x.columns),
-       .low = mutable_data_or_null(buffers.low)},
+       .low = mutable_data_or_null(buffers.low),
+       .workspace = mutable_data_or_null(buffers.pack_workspace),
+       .workspace_bytes = bytes_of(buffers.pack_workspace)},
       stream);
-  const std::optional<Tensor>& workspace = buffers.workspace;
   gpu::gemm24({.shape = shape_of(in),
                .operand = buffers.operand.const_data_ptr(),
                .weight = buffers.weight.const_data_ptr(),
@@ -110,8 +125,8 @@ void run_sparse_linear24(const Linear24Arguments& in, bool norm, const gpu::Gemm
                .scale = scale,
                .bias = static_cast<const float*>(data_or_null(buffers.bias)),
                .y = y.mutable_data_ptr(),
-               .workspace = mutable_data_or_null(workspace),
-               .workspace_bytes = workspace ? static_cast<std::size_t>(workspace->numel()) : 0,
+               .workspace = mutable_data_or_null(buffers.workspace),
+               .workspace_bytes = bytes_of(buffers.workspace),
                .follows_pack = true},
               config, stream);
 }

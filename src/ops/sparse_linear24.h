@@ -26,6 +26,9 @@ void run_sparse_linear24(const Linear24Arguments& in, bool norm, const gpu::Gemm
 /// not, which only views into others can be.
 Tensor aligned(const Tensor& tensor);
 
+/// A workspace for gpu::pack24 of this call, if it needs one.
+std::optional<Tensor> new_pack_workspace(const Tensor& like, int rank, cudaStream_t stream);
+
 /// An operand for gpu::pack24 to fill from x.
 Tensor new_operand24(const Rows& x);
 

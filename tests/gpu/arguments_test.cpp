@@ -236,6 +236,23 @@ TEST_F(ArgumentsGpuTest, TheWorkspaceHasToBeThereAndLargeEnough) {
   expect_gemm_refused("workspace unaligned", problem, kSm90);
 }
 
+TEST_F(ArgumentsGpuTest, TheWorkspaceOfAPackHasToBeThereAndLargeEnough) {
+  if (!has_sm90()) GTEST_SKIP() << "no GPU of compute capability 9.0";
+  const auto expect_pack_refused = [](const std::string& rule, const Pack24& problem) {
+    expect_refused(rule, "gpu::pack24: required", [&] { gpu::pack24(problem, nullptr); });
+  };
+  const std::size_t bytes = gpu::pack24_workspace_bytes(64, gpu::current_device());
+  ASSERT_GT(bytes, gpu::pack24_workspace_bytes(0, gpu::current_device()));
+  Pack24 problem = good_pack();
+  expect_pack_refused("no workspace", problem);
+  problem.workspace = address();
+  problem.workspace_bytes = bytes - 1;
+  expect_pack_refused("workspace too small", problem);
+  problem.workspace = unaligned();
+  problem.workspace_bytes = bytes;
+  expect_pack_refused("workspace unaligned", problem);
+}
+
 TEST_F(ArgumentsGpuTest, ConfigurationsThatDoNotExist) {
   if (!has_sm90()) GTEST_SKIP() << "no GPU of compute capability 9.0";
   Gemm24Config config = kSm90;

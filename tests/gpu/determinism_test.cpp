@@ -9,6 +9,7 @@
 
 #include "gpu/gemm_case.h"
 #include "gpu/gpu_test.h"
+#include "gpu/pack_case.h"
 #include "kernels/gemm/select.h"
 #include "rtlynx/gpu/pack24.h"
 #include "rtlynx/operand24.h"
@@ -22,6 +23,7 @@ using testing::all_configs;
 using testing::DeviceBuffer;
 using testing::GemmCase;
 using testing::kNarrowTypes;
+using testing::PackWorkspace;
 using testing::Stream;
 using testing::Workspace;
 
@@ -44,16 +46,18 @@ class Layer {
         scale_(kTokens * sizeof(float)),
         low_(kTokens * kRank * 2),
         y_(kTokens * kOutputs * 2),
+        pack_workspace_(kRank),
         workspace_(config) {}
 
   /// `input` 0 or 1: of two.
   void launch(int input, bool follows_pack, cudaStream_t stream) const {
-    gpu::pack24({.x = contiguous(x_[input]->data(), dtype_, kTokens, kChannels),
-                 .operand = operand_.data(),
-                 .scale = scale_.floats(),
-                 .down = contiguous(down_->data(), dtype_, kRank, kChannels),
-                 .low = low_.data()},
-                stream);
+    gpu::Pack24 pack{.x = contiguous(x_[input]->data(), dtype_, kTokens, kChannels),
+                     .operand = operand_.data(),
+                     .scale = scale_.floats(),
+                     .down = contiguous(down_->data(), dtype_, kRank, kChannels),
+                     .low = low_.data()};
+    pack_workspace_.attach(pack);
+    gpu::pack24(pack, stream);
     Gemm24 problem{.shape = {kTokens, kOutputs, kChannels, kRank, dtype_},
                    .operand = operand_.data(),
                    .weight = weight_->data(),
@@ -80,6 +84,7 @@ class Layer {
     EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
   }
   Bytes y() const {
+    pack_workspace_.expect_clean();
     workspace_.expect_clean();
     EXPECT_TRUE(y_.guards_intact());
     return y_.read();
@@ -101,6 +106,7 @@ class Layer {
   std::array<Buffer, 2> x_;
   Buffer weight_, down_, up_;
   DeviceBuffer operand_, scale_, low_, y_;
+  PackWorkspace pack_workspace_;
   Workspace workspace_;
 };
 

@@ -84,6 +84,24 @@ TEST_P(Pack24GpuTest, LowRankOfEverySize) {
   }
 }
 
+// Runs over several blocks of tokens: ends of one, whole ones, beginnings of another. And a row so
+// long that many CTAs have a piece of the same block.
+TEST_P(Pack24GpuTest, RunsOfEveryKind) {
+  for (const auto& [tokens, channels] :
+       {std::pair<std::int64_t, std::int64_t>{5100, 320}, {40000, 64}, {700, 1024}, {130, 20000}}) {
+    const PackShape shape{.dtype = GetParam(), .tokens = tokens, .channels = channels, .rank = 64};
+    SCOPED_TRACE(name_of(shape));
+    PackCase pack(shape, normal_elements(GetParam(), tokens * channels, 9),
+                  normal_elements(GetParam(), 64 * channels, 10, 0.05f));
+    gpu::Pack24 problem = pack.problem();
+    for (const gpu::Producer producer : {gpu::Producer::none, gpu::Producer::gelu}) {
+      problem.producer = producer;
+      pack.run(problem);
+      pack.expect_specified();
+    }
+  }
+}
+
 // Then one CTA has all the channels of its tokens; few tokens are shared by several.
 TEST_P(Pack24GpuTest, TokensThatFillTheGpu) {
   const PackShape shape{.dtype = GetParam(), .tokens = 26000, .channels = 272};

@@ -9,6 +9,7 @@
 
 #include "base/half.h"
 #include "gpu/reference.h"
+#include "kernels/pack/workspace.h"
 #include "ops/samples.h"
 #include "rtlynx/operand24.h"
 #include "rtlynx/pack24.h"
@@ -120,6 +121,30 @@ Elements hard_rows(DType dtype, std::int64_t rows, std::int64_t columns, int fir
   return elements;
 }
 
+PackWorkspace::PackWorkspace(int rank)
+    : buffer_(gpu::pack24_workspace_bytes(rank, gpu::current_device())) {
+  if (buffer_.size() == 0) return;
+  const std::vector<std::byte> zeros(
+      pack::Workspace::arrival_bytes(gpu::current_device().multiprocessors));
+  EXPECT_EQ(cudaMemcpy(buffer_.data(), zeros.data(), zeros.size(), cudaMemcpyHostToDevice),
+            cudaSuccess);
+}
+
+void PackWorkspace::attach(gpu::Pack24& problem) const {
+  problem.workspace = buffer_.data();
+  problem.workspace_bytes = buffer_.size();
+}
+
+void PackWorkspace::expect_clean() const {
+  EXPECT_TRUE(buffer_.guards_intact());
+  if (buffer_.size() == 0) return;
+  std::vector<std::byte> arrivals(
+      pack::Workspace::arrival_bytes(gpu::current_device().multiprocessors));
+  ASSERT_EQ(cudaMemcpy(arrivals.data(), buffer_.data(), arrivals.size(), cudaMemcpyDeviceToHost),
+            cudaSuccess);
+  for (const std::byte value : arrivals) ASSERT_EQ(value, std::byte{0}) << "arrivals";
+}
+
 PackCase::PackCase(const PackShape& shape, const Elements& x, const Elements& down)
     : shape_(shape),
       x_(on_gpu(with_gaps(x, shape))),
@@ -127,7 +152,8 @@ PackCase::PackCase(const PackShape& shape, const Elements& x, const Elements& do
       operand_(static_cast<std::size_t>(operand24_bytes(shape.tokens, shape.channels))),
       scale_(count(shape.tokens, sizeof(float))),
       low_(count(shape.tokens, 2 * shape.rank)),
-      seen_(count(shape.tokens, 2 * shape.channels)) {}
+      seen_(count(shape.tokens, 2 * shape.channels)),
+      workspace_(shape.rank) {}
 
 gpu::Pack24 PackCase::problem() const {
   gpu::Pack24 problem{
@@ -140,6 +166,7 @@ gpu::Pack24 PackCase::problem() const {
     problem.down = contiguous(down_.data(), shape_.dtype, shape_.rank, shape_.channels);
     problem.low = low_.data();
   }
+  workspace_.attach(problem);
   problem.selected_from = seen_.data();
   problem.portable = std::getenv("RTLYNX_TEST_PORTABLE_PACK") != nullptr;
   return problem;
@@ -151,6 +178,7 @@ void PackCase::run(const gpu::Pack24& problem) {
   const Stream stream;
   gpu::pack24(problem, stream);
   stream.wait();
+  workspace_.expect_clean();
 }
 
 void PackCase::expect_specified() const {
@@ -177,15 +205,17 @@ void PackCase::expect_specified() const {
   expect_guards();
 }
 
-/// Where the definition of s says exactly 1, it has to be exactly 1.
+/// Where the definition of s says exactly 1, it has to be exactly 1. Elsewhere: the sums of squares
+/// are rounded once for 16 channels, by up to 2^-23 of them, and s takes half of that.
 void PackCase::expect_scale(const Elements& seen, const std::vector<float>& cpu_scale) const {
   const std::vector<float> scale = this->scale();
+  const float allowed = std::max(1e-5f, 0x1p-24f * static_cast<float>(shape_.channels) / 16);
   Elements kept(seen.size());
   sparsify24(contiguous(seen.data(), shape_.dtype, shape_.tokens, shape_.channels),
              contiguous(kept.data(), shape_.dtype, shape_.tokens, shape_.channels), nullptr);
   for (std::int64_t m = 0; m < shape_.tokens; ++m) {
     const auto row = static_cast<std::size_t>(m);
-    ASSERT_NEAR(scale[row], cpu_scale[row], 1e-5f * cpu_scale[row]) << "row " << m;
+    ASSERT_NEAR(scale[row], cpu_scale[row], allowed * cpu_scale[row]) << "row " << m;
     bool finite = true, only_zeros_dropped = true;
     for (std::int64_t k = m * shape_.channels; k < (m + 1) * shape_.channels; ++k) {
       const auto at = static_cast<std::size_t>(k);

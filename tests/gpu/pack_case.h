@@ -29,6 +29,19 @@ Elements normal_elements(DType dtype, std::int64_t count, std::uint32_t seed,
 /// zeros, norms near both ends of the type's range. Row 0 is of kind `first_kind`.
 Elements hard_rows(DType dtype, std::int64_t rows, std::int64_t columns, int first_kind);
 
+/// The workspace of packs with up to `rank` columns of H, zero as it has to be.
+class PackWorkspace {
+ public:
+  explicit PackWorkspace(int rank);
+
+  void attach(gpu::Pack24& problem) const;
+  /// What has to be zero is zero again, and nothing lies outside.
+  void expect_clean() const;
+
+ private:
+  DeviceBuffer buffer_;
+};
+
 /// One problem for gpu::pack24: its inputs, and all that it can write.
 class PackCase {
  public:
@@ -60,6 +73,7 @@ class PackCase {
 
   PackShape shape_;
   DeviceBuffer x_, down_, operand_, scale_, low_, seen_;
+  PackWorkspace workspace_;
 };
 
 }  // namespace rtlynx::testing

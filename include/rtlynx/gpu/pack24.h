@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
+#include "rtlynx/gpu/gemm24.h"
 #include "rtlynx/matrix.h"
-
-typedef struct CUstream_st* cudaStream_t;  // as in the CUDA headers, which are not needed here
 
 /// Online 2:4 packing on the GPU (sm_80 and later): one pass over X gives all that the sparse GEMM
 /// of gemm24.h reads. All pointers are device memory of the current device, 16-byte aligned.
@@ -43,9 +43,17 @@ struct Pack24 {
   int transform_block = 0;  // K a multiple of it; 128 takes 144 KiB of shared memory, which GPUs
                             // before sm_90 may not have
 
+  void* workspace = nullptr;  // pack24_workspace_bytes, one per stream in flight
+  std::size_t workspace_bytes = 0;
+
   void* selected_from = nullptr;  // out, for tests: [M, K] contiguous, what the selection saw
   bool portable = false;          // for tests: the kernel of sm_80 where a faster one exists
 };
+
+/// Bytes of workspace for packs with scale or low rank, of any size, with `rank` columns of H; 0
+/// where none is needed. It must be zero before its first use and is left ready for the next: what
+/// has to be zero is zero again, for any rank of at most this one.
+std::size_t pack24_workspace_bytes(int rank, const DeviceTraits& device);
 
 /// Asynchronous on `stream`; allocates nothing; capturable in a graph. Throws Error for arguments
 /// that break the rules above and for a launch that CUDA refuses.

@@ -94,6 +94,17 @@ __device__ __forceinline__ std::uint32_t load_acquire(const std::uint32_t* flag)
   return value;
 }
 
+/// Counts from 0 to `count` and at once back to 0; whether this was the last. What the CTA wrote
+/// before (__syncthreads() in between) is seen by whoever is last, and the CTA of that thread.
+__device__ __forceinline__ bool count_up(std::uint32_t* counter, int count) {
+  std::uint32_t before;
+  asm volatile("atom.inc.acq_rel.gpu.global.u32 %0, [%1], %2;"
+               : "=r"(before)
+               : "l"(counter), "r"(count - 1)
+               : "memory");
+  return before == static_cast<std::uint32_t>(count - 1);
+}
+
 __device__ __forceinline__ void store_release(std::uint32_t* flag, std::uint32_t value) {
   asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(flag), "r"(value) : "memory");
 }

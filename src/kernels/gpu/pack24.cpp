@@ -10,7 +10,7 @@
 #include "kernels/gpu/check.h"
 #include "kernels/pack/pack24.h"
 #include "kernels/pack/unpack24.h"
-#include "rtlynx/gpu/gemm24.h"
+#include "kernels/pack/workspace.h"
 #include "rtlynx/operand24.h"
 
 namespace rtlynx::gpu {
@@ -18,10 +18,6 @@ namespace {
 
 constexpr std::string_view kPack = "gpu::pack24";
 constexpr int kLargestRank = 256;
-
-bool is_norm(Producer producer) {
-  return producer == Producer::layer_norm || producer == Producer::rms_norm;
-}
 
 void check_input(const Pack24& problem) {
   const ConstMatrixView& x = problem.x;
@@ -57,7 +53,7 @@ void check_producer(const Pack24& problem) {
     fail(kPack, "a known producer", std::to_string(static_cast<int>(problem.producer)));
   }
   if (problem.producer == Producer::swiglu) check_pointer(kPack, "up", problem.up);
-  if (!is_norm(problem.producer)) return;
+  if (!pack::is_norm(problem.producer)) return;
   check_pointer(kPack, "multiplier", problem.multiplier, /*optional=*/true);
   check_pointer(kPack, "shift", problem.shift, /*optional=*/true);
   require(problem.image_tokens >= 0, kPack, "image_tokens of 0 or more",
@@ -74,7 +70,17 @@ void check_transform(const Pack24& problem) {
   check_pointer(kPack, "transform", problem.transform);
 }
 
-pack::Params params_of(const Pack24& problem) {
+/// The kernel for Hopper shares a token's channels among CTAs.
+void check_workspace(const Pack24& problem, const DeviceTraits& device) {
+  const int rank = static_cast<int>(problem.down.rows);
+  const std::size_t needed = pack24_workspace_bytes(rank, device);
+  check_pointer(kPack, "workspace", problem.workspace);
+  require(problem.workspace_bytes >= needed, kPack,
+          "a workspace of " + std::to_string(needed) + " bytes",
+          std::to_string(problem.workspace_bytes));
+}
+
+pack::Params params_of(const Pack24& problem, const DeviceTraits& device) {
   const int tokens = static_cast<int>(problem.x.rows);
   const int channels = static_cast<int>(problem.x.columns);
   const std::int64_t image = problem.image_tokens > 0 ? problem.image_tokens : tokens;
@@ -99,10 +105,17 @@ pack::Params params_of(const Pack24& problem) {
           .transform = problem.transform,
           .transform_block = problem.transform_block,
           .selected_from = problem.selected_from,
-          .portable = problem.portable};
+          .portable = problem.portable,
+          .workspace = problem.workspace,
+          .multiprocessors = device.multiprocessors};
 }
 
 }  // namespace
+
+std::size_t pack24_workspace_bytes(int rank, const DeviceTraits& device) {
+  if (device.compute_capability != 90) return 0;
+  return pack::Workspace::bytes(device.multiprocessors, rank);
+}
 
 void pack24(const Pack24& problem, cudaStream_t stream) {
   if (problem.x.rows == 0) return;
@@ -113,8 +126,12 @@ void pack24(const Pack24& problem, cudaStream_t stream) {
   const DeviceTraits device = current_device();
   require(device.compute_capability >= 80, kPack, "a GPU of compute capability 8.0 or later",
           std::to_string(device.compute_capability));
-  check(launch_pack24(problem.x.dtype, params_of(problem), device.compute_capability, stream),
-        kPack);
+  const pack::Params params = params_of(problem, device);
+  const bool adds_up = params.scale != nullptr || params.rank > 0;
+  if (adds_up && pack24_runs_on_hopper(params, device.compute_capability)) {
+    check_workspace(problem, device);
+  }
+  check(launch_pack24(problem.x.dtype, params, device.compute_capability, stream), kPack);
 }
 
 void unpack24(const void* operand, MatrixView kept, cudaStream_t stream) {

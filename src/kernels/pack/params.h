@@ -3,9 +3,14 @@
 
 #include <cstdint>
 
+#include "kernels/device/host_device.h"
 #include "rtlynx/gpu/pack24.h"
 
 namespace rtlynx::pack {
+
+RTLYNX_HOST_DEVICE constexpr bool is_norm(gpu::Producer producer) {
+  return producer == gpu::Producer::layer_norm || producer == gpu::Producer::rms_norm;
+}
 
 /// What the pack kernel reads: gpu::Pack24 with its defaults resolved.
 struct Params {
@@ -32,6 +37,9 @@ struct Params {
   int transform_block;
   void* selected_from;  // [M, K]; null: not wanted
   bool portable;        // also where a faster kernel exists
+
+  void* workspace;  // workspace.h; null where the portable kernel runs
+  int multiprocessors;
 };
 
 }  // namespace rtlynx::pack

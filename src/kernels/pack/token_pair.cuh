@@ -27,6 +27,7 @@ __device__ __forceinline__ int row_of_thread() {
 /// Where a thread writes its part of the packed tile at `packed`.
 class PackedPlace {
  public:
+  PackedPlace() = default;
   __device__ explicit PackedPlace(char* packed)
       : values_(packed + packed_chunk_offset(row_of_thread(), threadIdx.x % 4)),
         metadata_(kPackedTileValueBytes + static_cast<int>(threadIdx.x) % 128 * 4 -
@@ -180,9 +181,5 @@ struct PairMoments {
     return result;
   }
 };
-
-__device__ __forceinline__ bool is_norm(gpu::Producer producer) {
-  return producer == gpu::Producer::layer_norm || producer == gpu::Producer::rms_norm;
-}
 
 }  // namespace rtlynx::pack

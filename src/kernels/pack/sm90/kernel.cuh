@@ -1,25 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "kernels/pack/cluster.h"
+#include "kernels/pack/sm90/cluster_sums.cuh"
+#include "kernels/pack/sm90/parts.cuh"
 #include "kernels/pack/sm90/ring.cuh"
 
-/// The pack kernel for Hopper. A CTA has 128 tokens, the CTAs of a cluster share their channels.
-/// TMA is some stages ahead; one thread asks for them. The products (transform, low rank) read what
-/// TMA brought, or what a producer wrote over it, from shared memory.
+/// The pack kernel for Hopper. A CTA takes a run of steps (runs.h), eight warps the 128 tokens of a
+/// block. TMA is some stages ahead; one thread asks for them. The products (transform, low rank)
+/// read what TMA brought, or what a producer wrote over it, from shared memory.
 namespace rtlynx::pack::sm90 {
-
-/// What the CTAs with slices of the same tokens have at `own` in their shared memory, all on the
-/// way at once; zeros beyond the last slice.
-template <typename T, typename Vector>
-__device__ __forceinline__ void load_parts(const Span<T>& span, std::uint32_t own,
-                                           Vector (&parts)[kLargestCluster]) {
-#pragma unroll
-  for (int i = 0; i < kLargestCluster; ++i) {
-    parts[i] = {};
-    if (i < span.slice.count) device::load_cluster(own, i, parts[i]);
-  }
-}
 
 /// A thread's part of its CTA's work.
 template <typename T>
@@ -27,50 +16,53 @@ class Packer {
  public:
   using Element = typename T::Element;
 
-  __device__ Packer(const Params& params, const TensorMaps& maps, const Span<T>& span, Ring<T> ring)
-      : params_(params),
-        span_(span),
-        ring_(ring),
-        loader_(params, maps, span, ring),
-        packed_(first_tile(params, span)) {
+  __device__ Packer(const Params& params, const Sharing& sharing, const Span<T>& span,
+                    const Loader<T>& loader, std::uint32_t shared)
+      : params_(params), sharing_(sharing), span_(span), loader_(loader), ring_{shared} {
     const int lane = threadIdx.x % 32, row = row_of_thread();
     warpgroup_ = __shfl_sync(0xffffffffu, threadIdx.x / 128, 0);
-    stores_ = blockIdx.y == 0 && span.first_token + warpgroup_ * kPackedTileTokens < params.tokens;
     // Chunks 2 t and 2 t + 1 of the row, swizzled.
     own_chunk_ = block(0) + row * kRowBytes + (lane % 4 * 2 ^ lane / 4) * 16;
   }
 
   __device__ __forceinline__ void run() {
-    if (threadIdx.x == 0) loader_.fill();
-    __syncwarp();
     if (span_.norm()) find_moments();
-    beyond()[0] = beyond()[1] = {0.0f, 0.0f, 0.0f, 0.0f};
-    for (float& sum : low_) sum = 0.0f;
-    sums_ = {};
+    int at = span_.begin;
 #pragma unroll 1
-    for (int step = span_.slice.first_step; step < span_.slice.end_step; ++step) {
-      device::mbarrier_wait(ring_.full(), ring_.phase);
-      process(step);
-      leave(step);
-    }
-    finish();
+    do {
+      const Piece piece = sharing_.runs.piece(at, span_.end);
+      begin(piece);
+#pragma unroll 1
+      for (int step = piece.first_step; step < piece.end_step; ++step) {
+        device::mbarrier_wait(ring_.full(), ring_.phase);
+        process(step);
+        leave();
+      }
+      const int block = first_token_ / kTileTokens;
+      at = block * sharing_.runs.steps() + piece.end_step;
+      if (params_.scale != nullptr || T::kRank > 0) finish(block);
+    } while (T::kRuns && at < span_.end);  // a cluster has one block
   }
 
  private:
   /// The upper token.
-  __device__ int token() const { return span_.first_token + tile_row(); }
+  __device__ int token() const { return first_token_ + block_row_of_thread(); }
   __device__ Place place() const {
     return {token(), token() < params_.tokens, token() + 8 < params_.tokens};
   }
 
-  /// The first tile of this warpgroup's tokens and CTA's channels.
-  static __device__ char* first_tile(const Params& params, const Span<T>& span) {
-    const std::int64_t block = span.first_token / kPackedTileTokens + threadIdx.x / 128;
-    const std::int64_t tile = span.slice.first_step * T::kStepTiles;
-    return params.operand + tile * params.tile_stride + block * kPackedTileBytes;
+  __device__ __forceinline__ void begin(const Piece& piece) {
+    first_token_ = piece.block * kTileTokens;
+    stores_ = blockIdx.y == 0 && first_token_ + warpgroup_ * kPackedTileTokens < params_.tokens;
+    const std::int64_t tile = piece.first_step * T::kStepTiles;
+    packed_ = PackedPlace(params_.operand + tile * params_.tile_stride +
+                          std::int64_t{piece.block * kWarpgroups + warpgroup_} * kPackedTileBytes);
+    beyond()[0] = beyond()[1] = {0.0f, 0.0f, 0.0f, 0.0f};
+    for (float& sum : low_) sum = 0.0f;
+    sums_ = {};
   }
 
-  __device__ PairSums::Beyond& beyond() const {
+  static __device__ PairSums::Beyond& beyond() {
     extern __shared__ __align__(1024) char shared[];
     return reinterpret_cast<PairSums::Beyond*>(shared + T::kBeyondOffset)[threadIdx.x];
   }
@@ -81,14 +73,12 @@ class Packer {
   }
   __device__ void sync_warpgroup() const { device::named_barrier_sync(1 + warpgroup_, 128); }
 
-  /// Goes on to the next stage. The one before this, which the others have left by now, is filled
-  /// again; of one or two stages this very one, or nothing would be on the way.
-  __device__ __forceinline__ void leave(int step) {
+  /// Goes on to the next stage.
+  __device__ __forceinline__ void leave() {
     __syncwarp();
     if (threadIdx.x % 32 == 0) device::mbarrier_arrive(ring_.empty());
     ring_.advance();
-    const bool fills = T::kStages < 3 || step > span_.slice.first_step;
-    if (threadIdx.x == 0 && fills) loader_.load_next();
+    if (threadIdx.x == 0) loader_.load_next();
     __syncwarp();
   }
 
@@ -300,10 +290,12 @@ class Packer {
   /// Mean and variance of each token over the cluster.
   __device__ void find_moments() {
     const bool centred = span_.producer == gpu::Producer::layer_norm;
+    const Piece piece = sharing_.runs.piece(span_.begin, span_.end);
+    first_token_ = piece.block * kTileTokens;
     auto sums = PairMoments::begin<Element>(params_, place(), centred);
     const Ring<T> start = ring_;
 #pragma unroll 1
-    for (int step = span_.slice.first_step; step < span_.slice.end_step; ++step) {
+    for (int step = piece.first_step; step < piece.end_step; ++step) {
       device::mbarrier_wait(ring_.full(), ring_.phase);
 #pragma unroll
       for (int tile = 0; tile < T::kStepTiles; ++tile) {
@@ -315,11 +307,11 @@ class Packer {
       if (span_.stays()) {
         ring_.advance();
       } else {
-        leave(step);
+        leave();
       }
     }
     if (span_.stays()) ring_ = start;
-    const std::uint32_t exchange = ring_.base + T::kMomentOffset + tile_row() * 8;
+    const std::uint32_t exchange = ring_.base + T::kMomentOffset + block_row_of_thread() * 8;
     const auto offer = [&](const ShiftedSums& token, std::uint32_t address) {
       const float sum = quad_sum(token.sum), squares = quad_sum(token.squares);
       if (threadIdx.x % 4 == 0) device::store_shared(address, float2{sum, squares});
@@ -329,10 +321,10 @@ class Packer {
     device::cluster_sync();
     const auto finish_token = [&](ShiftedSums& token, std::uint32_t offered,
                                   std::uint32_t own_moments) {
-      float2 parts[kLargestCluster];
-      load_parts(span_, offered, parts);
       token.sum = token.squares = 0.0f;
-      for (const float2& part : parts) {
+      for (int cta = 0; cta < device::cluster_size(); ++cta) {
+        float2 part;
+        device::load_cluster(offered, cta, part);
         token.sum += part.x;
         token.squares += part.y;
       }
@@ -358,98 +350,50 @@ class Packer {
     return {upper.x, upper.y, lower.x, lower.y};
   }
 
-  /// The row of the upper token in the CTA's 128.
-  __device__ int tile_row() const { return warpgroup_ * kPackedTileTokens + row_of_thread(); }
-
-  /// Adds up the cluster's parts, each CTA for its share of the tokens, and writes s and H / s.
-  __device__ __forceinline__ void finish() {
+  __device__ __forceinline__ void finish(int block) {
     const TokenSums upper = sums_.upper(beyond()), lower = sums_.lower(beyond());
-    __syncthreads();  // all have read the stages
-    const std::uint32_t sums = ring_.base + tile_row() * 16;
-    if (threadIdx.x % 4 == 0) {
-      store_sums(sums, upper);
-      store_sums(sums + 8 * 16, lower);
+    if constexpr (T::kRuns) {
+      Parts<T>(params_, sharing_, block).finish(upper, lower, low_);
+    } else {
+      ClusterSums<T>(params_, block, ring_.base).finish(upper, lower, low_);
     }
-    if constexpr (T::kRank > 0) {
-      const std::uint32_t low = low_address(tile_row(), static_cast<int>(threadIdx.x) % 4 * 2);
-#pragma unroll
-      for (int i = 0; i < T::kRank / 8; ++i) {
-        const float* const four = low_ + 4 * i;
-        device::store_shared(low + 32 * i, float2{four[0], four[1]});
-        device::store_shared(low + 32 * i + 8 * kLowPitch, float2{four[2], four[3]});
-      }
-    }
-    device::cluster_sync();
-    constexpr int kParts = T::kRank > 0 ? T::kRank / 4 : 1;  // of a token: four columns of H
-    const int first = kTileTokens * span_.slice.index / span_.slice.count;
-    const int end = kTileTokens * (span_.slice.index + 1) / span_.slice.count;
-    for (int i = threadIdx.x; i < (end - first) * kParts; i += kThreads) {
-      finish_part(first + i / kParts, i % kParts);
-    }
-  }
-
-  static __device__ void store_sums(std::uint32_t address, const TokenSums& sums) {
-    const float4 v = sums.to_float4();
-    device::store_shared_vector(
-        address, make_uint4(__float_as_uint(v.x), __float_as_uint(v.y), __float_as_uint(v.z), 0));
-  }
-
-  // Eight floats more than a row of H: rows of a store lie in different banks.
-  static constexpr int kLowPitch = (T::kRank + 8) * 4;
-  static_assert(T::kSumBytes + kTileTokens * (T::kRank > 0 ? kLowPitch : 0) <= T::kMomentOffset);
-
-  __device__ std::uint32_t low_address(int row, int column) const {
-    return ring_.base + T::kSumBytes + row * kLowPitch + column * 4;
-  }
-
-  /// A thread for four columns of H of a token; that of the first ones writes s.
-  __device__ __forceinline__ void finish_part(int row, int part) const {
-    const int token = span_.first_token + row;
-    if (token >= params_.tokens) return;
-    float4 sums[kLargestCluster], low[kLargestCluster];
-    if (params_.scale != nullptr) load_parts(span_, ring_.base + row * 16, sums);
-    if constexpr (T::kRank > 0) load_parts(span_, low_address(row, 4 * part), low);
-    float s = 1.0f;
-    if (params_.scale != nullptr) {
-      TokenSums total;
-      for (const float4& values : sums) total.add(TokenSums::from(values));
-      s = total.scale();
-      if (part == 0 && blockIdx.y == 0) params_.scale[token] = s;
-    }
-    const int column = first_column<T>() + 4 * part;
-    if (T::kRank == 0 || column >= params_.rank) return;
-    float4 h{0.0f, 0.0f, 0.0f, 0.0f};
-    for (const float4& v : low) h = {h.x + v.x, h.y + v.y, h.z + v.z, h.w + v.w};
-    auto* const target = static_cast<std::uint16_t*>(params_.low) +
-                         static_cast<std::int64_t>(token) * params_.rank + column;
-    *reinterpret_cast<uint2*>(target) = make_uint2(Element::from_float2({h.x / s, h.y / s}),
-                                                   Element::from_float2({h.z / s, h.w / s}));
   }
 
   const Params& params_;
+  const Sharing& sharing_;
   const Span<T>& span_;
+  const Loader<T>& loader_;
   Ring<T> ring_;
-  Loader<T> loader_;
   int warpgroup_;
+  int first_token_;
   std::uint32_t own_chunk_;  // from a tile's start
   bool stores_;              // the warpgroup has tokens, and no other CTA stores the same
   PackedPlace packed_;
   PairSums sums_;
-  float low_[T::kRank > 0 ? T::kRank / 2 : 1];
+  float low_[T::kLowRegisters];
 };
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads, T::kCtasPerSm)
-    pack24_kernel(const __grid_constant__ Params params, const __grid_constant__ TensorMaps maps) {
-  extern __shared__ __align__(1024) char shared[];
-  const Ring<T> ring{device::shared_address(shared)};
+    pack24_kernel(const __grid_constant__ Params params, const __grid_constant__ Sharing sharing,
+                  const __grid_constant__ TensorMaps maps) {
+  extern __shared__ __align__(1024) char memory[];
+  const std::uint32_t shared = device::shared_address(memory);
+  const Span<T> span(params, sharing.runs);
+  // With runs in shared memory: there registers are scarce.
+  Cursor<T> own{};
+  auto& cursor = T::kRuns ? *reinterpret_cast<Cursor<T>*>(memory + T::kCursorOffset) : own;
+  static_assert(sizeof(cursor) <= T::kCursorBytes);
+  const Loader<T> loader(params, sharing.runs, maps, span, cursor);
   device::let_next_grid_start();
-  start_barriers<T>(ring);
-  const Span<T> span(params);
-  Packer<T>(params, maps, span, ring).run();
-  // Others may still read this CTA's parts.
-  device::cluster_arrive_relaxed();
-  device::cluster_wait();
+  if (threadIdx.x == 0) loader.start(shared);
+  __syncthreads();
+  Packer<T>(params, sharing, span, loader, shared).run();
+  if constexpr (!T::kRuns) {
+    // Others may still read this CTA's sums.
+    device::cluster_arrive_relaxed();
+    device::cluster_wait();
+  }
 }
 
 }  // namespace rtlynx::pack::sm90

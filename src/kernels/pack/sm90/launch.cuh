@@ -6,12 +6,17 @@
 
 #include "kernels/device/tensor_map.h"
 #include "kernels/pack/pack24.h"
+#include "kernels/pack/sharing.h"
 #include "kernels/pack/sm90/kernel.cuh"
+#include "kernels/pack/workspace.h"
 
 /// The instances of the Hopper pack kernel for one element type.
 namespace rtlynx::pack::sm90 {
 
 inline constexpr int kMostDevices = 64;
+
+// The share of the GPU that runs have to fill beyond what clusters do.
+inline constexpr double kWorthRuns = 0.05;
 
 /// [rows, channels] of 16-bit elements in boxes of 64 channels.
 template <typename Element>
@@ -80,8 +85,7 @@ cudaLaunchConfig_t launch_config(dim3 grid, cudaLaunchAttribute& cluster, cudaSt
 
 template <typename T>
 cudaError_t find_places(ClusterPlaces& places) {
-  // With more than half of the shared memory a CTA is alone on its multiprocessor.
-  constexpr int kAloneBytes = std::max(T::kSharedBytes, kMultiprocessorBytes / 2 + 1024);
+  constexpr int kAloneBytes = std::max(T::kSharedBytes, T::kAloneBytes);
   cudaError_t status = cudaFuncSetAttribute(
       pack24_kernel<T>, cudaFuncAttributeMaxDynamicSharedMemorySize, kAloneBytes);
   for (int ctas = 1; ctas <= kLargestCluster && status == cudaSuccess; ++ctas) {
@@ -93,7 +97,6 @@ cudaError_t find_places(ClusterPlaces& places) {
     config.dynamicSmemBytes = kAloneBytes;
     status = cudaOccupancyMaxActiveClusters(&places.alone[ctas], pack24_kernel<T>, &config);
   }
-  if (T::kCtasPerSm == 1) places.at_once = places.alone;  // also where two would find room
   return status;
 }
 
@@ -117,6 +120,19 @@ cudaError_t places_of(const ClusterPlaces*& places) {
   return device.status;
 }
 
+inline int ceil_div(int value, int divisor) { return (value + divisor - 1) / divisor; }
+
+/// Blocks of tokens, steps along the channels of each, and passes for columns of H.
+template <typename T>
+struct Extent {
+  int blocks, steps, passes;
+
+  explicit Extent(const Params& params)
+      : blocks(ceil_div(params.tokens, kTileTokens)),
+        steps(ceil_div(params.tiles, T::kStepTiles)),
+        passes(T::kRank == 0 ? 1 : ceil_div(params.rank, T::kRank)) {}
+};
+
 template <typename T>
 cudaError_t launch_kernel(const Params& params, cudaStream_t stream) {
   const ClusterPlaces* places = nullptr;
@@ -125,29 +141,53 @@ cudaError_t launch_kernel(const Params& params, cudaStream_t stream) {
   TensorMaps maps{};
   status = make_tensor_maps<T>(params, maps);
   if (status != cudaSuccess) return status;
-  const auto ceil_div = [](int value, int divisor) { return (value + divisor - 1) / divisor; };
-  const int blocks = ceil_div(params.tokens, kTileTokens);
-  const int steps = ceil_div(params.tiles, T::kStepTiles);
-  const int ctas = choose_cluster(*places, blocks, steps);
-  const int passes = T::kRank == 0 ? 1 : ceil_div(params.rank, T::kRank);
-  const dim3 grid(static_cast<unsigned>(blocks * ctas), static_cast<unsigned>(passes));
-  cudaLaunchAttribute cluster = cluster_of(ctas);
-  const cudaLaunchConfig_t config = launch_config<T>(grid, cluster, stream);
-  return cudaLaunchKernelEx(&config, pack24_kernel<T>, params, maps);
+  const auto [blocks, steps, passes] = Extent<T>(params);
+  const int cluster = T::kRuns ? 1 : choose_cluster(*places, blocks, steps);
+  const int most = std::min(places->at_once[1], Workspace::most_ctas(params.multiprocessors));
+  const int ctas = T::kRuns ? choose_ctas(most / passes, blocks, steps) : blocks * cluster;
+  const Workspace workspace(params.workspace, params.multiprocessors);
+  const Sharing sharing{.runs = Runs(blocks, steps, ctas),
+                        .arrivals = workspace.arrivals(),
+                        .parts = static_cast<float4*>(workspace.parts())};
+  const dim3 grid(static_cast<unsigned>(ctas), static_cast<unsigned>(passes));
+  cudaLaunchAttribute attribute = cluster_of(cluster);
+  const cudaLaunchConfig_t config = launch_config<T>(grid, attribute, stream);
+  return cudaLaunchKernelEx(&config, pack24_kernel<T>, params, sharing, maps);
+}
+
+/// The moments of a norm are added up by a cluster. Where exponentials take the time, runs are
+/// faster. Memory is kept busy by clusters that leave a fifth of the GPU idle, and they add up
+/// sooner: without a producer runs pay only where they fill the GPU better and end with a block.
+template <typename Element, int kProducer, int kRank, int kTransform>
+cudaError_t launch_sharing(const Params& params, cudaStream_t stream) {
+  using Clusters = Traits<Element, kProducer, kRank, kTransform, false>;
+  using WithRuns = Traits<Element, kProducer, kRank, kTransform, true>;
+  if constexpr (Clusters::kMaybeNorm || (!Clusters::kProduces && kTransform > 0)) {
+    return launch_kernel<Clusters>(params, stream);
+  } else if constexpr (Clusters::kProduces) {
+    return launch_kernel<WithRuns>(params, stream);
+  } else {
+    const ClusterPlaces* places = nullptr;
+    const cudaError_t status = places_of<Clusters>(places);
+    if (status != cudaSuccess) return status;
+    const auto [blocks, steps, passes] = Extent<Clusters>(params);
+    const double by_runs = filled_by_equal_runs(params.multiprocessors / passes, blocks, steps);
+    return by_runs > filled_by_clusters(*places, blocks * passes, steps) + kWorthRuns
+               ? launch_kernel<WithRuns>(params, stream)
+               : launch_kernel<Clusters>(params, stream);
+  }
 }
 
 template <typename Element, int kProducer, int kTransform>
 cudaError_t launch_rank(const Params& params, cudaStream_t stream) {
-  if (params.rank == 0) {
-    return launch_kernel<Traits<Element, kProducer, 0, kTransform>>(params, stream);
-  }
+  if (params.rank == 0) return launch_sharing<Element, kProducer, 0, kTransform>(params, stream);
   // Beside a transform of two tiles 128 columns find no room: further CTAs do them.
   if constexpr (kTransform < 2) {
     if (params.rank > 64) {
-      return launch_kernel<Traits<Element, kProducer, 128, kTransform>>(params, stream);
+      return launch_sharing<Element, kProducer, 128, kTransform>(params, stream);
     }
   }
-  return launch_kernel<Traits<Element, kProducer, 64, kTransform>>(params, stream);
+  return launch_sharing<Element, kProducer, 64, kTransform>(params, stream);
 }
 
 /// The norms look at run time which of them they are, and so do, with a transform, they and GELU:

@@ -5,6 +5,8 @@
 
 #include "kernels/device/wgmma.cuh"
 #include "kernels/pack/params.h"
+#include "kernels/pack/runs.h"
+#include "kernels/pack/token_pair.cuh"
 #include "rtlynx/operand24.h"
 
 /// The pack kernel for Hopper: what its instances differ in, and its shared memory.
@@ -14,7 +16,7 @@ namespace rtlynx::pack::sm90 {
 inline constexpr int kAnyProducer = -1;
 
 inline constexpr int kWarpgroups = 2;  // each has the 64 tokens of a packed tile
-inline constexpr int kTileTokens = kWarpgroups * kPackedTileTokens;  // of a CTA
+inline constexpr int kTileTokens = kWarpgroups * kPackedTileTokens;  // of a block
 inline constexpr int kThreads = 128 * kWarpgroups;
 inline constexpr int kRowBytes = 2 * kPackedTileChannels;
 inline constexpr int kTileBytes = kTileTokens * kRowBytes;            // of X
@@ -29,15 +31,25 @@ struct TensorMaps {
   CUtensorMap transform;  // five axes: see transform_box() in launch.cuh
 };
 
+/// How the CTAs share the work, and where they leave what has to be added up (parts.cuh).
+struct Sharing {
+  Runs runs;
+  std::uint32_t* arrivals;  // [gridDim.y, gridDim.x], zeros before and after
+  float4* parts;            // [gridDim.y, gridDim.x, 2, T::kPartVectors]
+};
+
 /// kProducer: the producer, or kAnyProducer. kRank: columns of H that a CTA computes: 0, 64 or 128;
 /// for more, further CTAs (blockIdx.y) select again, but store only their columns. kTransform:
-/// tiles of 64 channels that the transform mixes: 0, 1 (blocks of 64) or 2 (128).
-template <typename ElementType, int kProducerOrAny, int kRankColumns, int kTransformTiles>
+/// tiles of 64 channels that the transform mixes: 0, 1 (blocks of 64) or 2 (128). kSharesRuns: how
+/// CTAs share the channels of a block: by runs (parts.cuh), else by clusters (cluster_sums.cuh).
+template <typename ElementType, int kProducerOrAny, int kRankColumns, int kTransformTiles,
+          bool kSharesRuns>
 struct Traits {
   using Element = ElementType;
   static constexpr int kProducer = kProducerOrAny;
   static constexpr int kRank = kRankColumns;
   static constexpr int kTransform = kTransformTiles;
+  static constexpr bool kRuns = kSharesRuns;
   static constexpr int kStepTiles = kTransform == 2 ? 2 : 1;  // tiles of channels a step
   static constexpr bool kSwiglu = kProducer == static_cast<int>(gpu::Producer::swiglu);
   static constexpr bool kMaybeNorm = kProducer == kAnyProducer;
@@ -54,38 +66,46 @@ struct Traits {
   static constexpr int kStageBytes =
       kModulationOffset + (kMaybeNorm ? 1024 : 0);  // matrices are aligned to 1024
 
-  // What waits for exponentials or products gains from company, what waits for memory does not. A
-  // transform of two tiles and 128 columns of H have no registers for it.
+  // What waits for exponentials or products gains from company on its multiprocessor, what waits
+  // for memory does not; runs with products, of which every multiprocessor has as many, do without.
+  // A transform of two tiles and 128 columns of H have no registers for it.
+  static constexpr bool kGelu = kProducer == static_cast<int>(gpu::Producer::gelu);
   static constexpr bool kOnlySelects = !kProduces && kTransform == 0 && kRank == 0;
-  static constexpr int kCtasPerSm = kOnlySelects || kTransform == 2 || kRank > 64 ? 1 : 2;
+  static constexpr bool kAlone = kOnlySelects || (kRuns && !kGelu);
+  static constexpr int kCtasPerSm = kAlone || kTransform == 2 || kRank > 64 ? 1 : 2;
   static constexpr int kLargestBytes = kMultiprocessorBytes / kCtasPerSm - 1024;
+
   // A norm's sums, for the cluster to read, and the moments that they give.
   static constexpr int kMomentBytes = kMaybeNorm ? kTileTokens * (8 + 8) : 0;
-  // More bytes on their way make the memory slower: with 5, 6, 8 and 12 stages 4096 x 12288 without
-  // rank takes 50.4, 48.3, 50.8 and 53.9 us.
-  static constexpr int kMostStages = 6;
   static constexpr int kBeyondBytes = kThreads * 32;  // PairSums::Beyond of each thread
+  static constexpr int kCursorBytes = 32;
+  // More bytes on their way make the memory slower.
+  static constexpr int kMostStages = kOnlySelects && kRuns ? 5 : 6;
   static constexpr int kFit =
-      (kLargestBytes - kMomentBytes - kBeyondBytes - 16 * kMostStages) / kStageBytes;
+      (kLargestBytes - kMomentBytes - kBeyondBytes - kCursorBytes - 16 * kMostStages) / kStageBytes;
   static constexpr int kStages = kFit < kMostStages ? kFit : kMostStages;
   static constexpr int kMomentOffset = kStages * kStageBytes;
   static constexpr int kBeyondOffset = kMomentOffset + kMomentBytes;
-  static constexpr int kBarrierOffset = kBeyondOffset + kBeyondBytes;
-  static constexpr int kSharedBytes = kBarrierOffset + 16 * kStages;
+  static constexpr int kCursorOffset = kBeyondOffset + kBeyondBytes;
+  static constexpr int kBarrierOffset = kCursorOffset + kCursorBytes;
+  static constexpr int kUsedBytes = kBarrierOffset + 16 * kStages;
+  // With more than half of the shared memory a CTA is alone on its multiprocessor.
+  static constexpr int kAloneBytes = kMultiprocessorBytes / 2 + 1024;
+  static constexpr int kSharedBytes =
+      kCtasPerSm == 1 && kUsedBytes < kAloneBytes ? kAloneBytes : kUsedBytes;
 
-  // At the end the stages hold what the CTAs of a cluster add up: sums [128] of 16 bytes, and H.
-  static constexpr int kSumBytes = kTileTokens * 16;
+  static constexpr int kLowRegisters = kRank > 0 ? kRank / 2 : 1;  // of a thread, for H
+  // A part of a block in device memory: its sums [128], and of H what each thread holds, eight
+  // columns after eight; in vectors of four floats.
+  static constexpr int kPartVectors = kTileTokens + kRank / 8 * kThreads;
   static_assert(kStages >= 1);
   static_assert(kStageBytes % 1024 == 0 && 2 * kStepTiles * kModulationBytes <= 1024);
 };
 
-/// The steps of its tokens' work that a CTA does: slice `index` of `count`.
-struct Slice {
-  int index;
-  int count;
-  int first_step;
-  int end_step;
-};
+/// The row of the thread's upper token in the block's 128.
+__device__ __forceinline__ int block_row_of_thread() {
+  return static_cast<int>(threadIdx.x) / 128 * kPackedTileTokens + row_of_thread();
+}
 
 /// The first column of H that this CTA computes; only the CTAs of column 0 store the rest.
 template <typename T>

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kernels/pack/cluster.h"
+#include "kernels/pack/sharing.h"
 
 #include <gtest/gtest.h>
+
+#include <utility>
 
 namespace rtlynx::pack {
 namespace {
@@ -42,6 +44,46 @@ TEST(ChooseCluster, SizesThatTheGpuCannotRunAreLeftOut) {
   for (int blocks : {1, 32, 54}) EXPECT_LE(choose_cluster(places, blocks, 192), 4);
 }
 
+// 4,096 and 4,224 tokens: clusters of three or seven leave a quarter or a seventh idle.
+TEST(Filled, RunsFillWhatClustersLeaveIdle) {
+  ClusterPlaces alone = kH200;
+  alone.at_once = alone.alone;
+  EXPECT_DOUBLE_EQ(filled_by_clusters(alone, 32, 192), 96 / 132.0);
+  EXPECT_DOUBLE_EQ(filled_by_clusters(kH200, 32, 192), 224 / 264.0);
+  EXPECT_DOUBLE_EQ(filled_by_equal_runs(132, 32, 192), 128 / 132.0);
+  EXPECT_DOUBLE_EQ(filled_by_equal_runs(132, 33, 160), 1.0);
+}
+
+TEST(Filled, OtherwiseBothFillAsMuch) {
+  for (const auto& [blocks, steps] : {std::pair{36, 240}, {54, 192}}) {
+    EXPECT_DOUBLE_EQ(filled_by_equal_runs(132, blocks, steps), 108 / 132.0) << blocks;
+    EXPECT_DOUBLE_EQ(filled_by_clusters(kH200, blocks, steps), 216 / 264.0) << blocks;
+  }
+}
+
+TEST(Filled, MoreBlocksThanCtasAreNotCutAlike) {
+  EXPECT_EQ(filled_by_equal_runs(132, 133, 48), 0.0);
+  EXPECT_DOUBLE_EQ(filled_by_clusters(kH200, 300, 1), 300 / 528.0);
+}
+
+TEST(ChooseCtas, AllMultiprocessorsHaveWork) {
+  EXPECT_EQ(choose_ctas(132, 36, 240), 132);
+  EXPECT_EQ(choose_ctas(132, 54, 192), 132);
+  EXPECT_EQ(choose_ctas(132, 300, 48), 132);
+}
+
+TEST(ChooseCtas, BlocksAreCutAlikeIfThatLeavesHardlyAnyIdle) {
+  EXPECT_EQ(choose_ctas(132, 32, 192), 128);
+  EXPECT_EQ(choose_ctas(132, 33, 160), 132);
+  EXPECT_EQ(choose_ctas(264, 54, 192), 264);  // 216 would leave 48 idle
+}
+
+TEST(ChooseCtas, ACtaHasThreeStepsOrAllThatThereAre) {
+  EXPECT_EQ(choose_ctas(132, 1, 48), 16);
+  EXPECT_EQ(choose_ctas(132, 1, 2), 1);
+  EXPECT_EQ(choose_ctas(132, 2, 5), 2);
+}
+
 TEST(ChooseCluster, NoOtherSizeIsSooner) {
   const auto load = [](int cluster, int blocks, int steps) {
     const double own = (steps + cluster - 1) / cluster;
@@ -55,6 +97,7 @@ TEST(ChooseCluster, NoOtherSizeIsSooner) {
       ASSERT_GE(chosen, 1);
       ASSERT_LE(chosen, kLargestCluster);
       for (int other = 1; other <= kLargestCluster && other * 3 <= steps; ++other) {
+        if (other > 1 && blocks > kH200.at_once[other]) continue;  // not all at once
         EXPECT_LE(load(chosen, blocks, steps), load(other, blocks, steps))
             << blocks << " blocks, " << steps << " steps, " << chosen << " against " << other;
       }

@@ -19,4 +19,15 @@ struct ClusterPlaces {
 /// the smaller, which has less to add up. `steps`: of channels.
 int choose_cluster(const ClusterPlaces& places, int blocks, int steps);
 
+/// The share of the places for CTAs that these clusters fill.
+double filled_by_clusters(const ClusterPlaces& places, int blocks, int steps);
+
+/// The share of `most` CTAs that are busy if every block of tokens is cut into as many runs
+/// (runs.h); 0 if there are more blocks than CTAs.
+double filled_by_equal_runs(int most, int blocks, int steps);
+
+/// CTAs that share the steps of all blocks of tokens (runs.h), of at most `most`: as many for every
+/// block, unless many would then be idle.
+int choose_ctas(int most, int blocks, int steps);
+
 }  // namespace rtlynx::pack

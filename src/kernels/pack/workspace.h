@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "rtlynx/operand24.h"
+
+namespace rtlynx::pack {
+
+/// How the workspace of the Hopper pack kernel is divided: a count per CTA of how many parts have
+/// arrived, zero between calls, then two parts per CTA (runs.h). A part is the sums of squares of
+/// 128 tokens, 16 bytes each, and their columns of H in fp32.
+class Workspace {
+ public:
+  static constexpr int kTileTokens = 2 * kPackedTileTokens;
+  static constexpr int kMostCtasPerSm = 2;
+
+  Workspace(void* base, int multiprocessors)
+      : base_(static_cast<char*>(base)), multiprocessors_(multiprocessors) {}
+
+  std::uint32_t* arrivals() const { return reinterpret_cast<std::uint32_t*>(base_); }
+  void* parts() const { return base_ + arrival_bytes(multiprocessors_); }
+
+  static constexpr std::size_t part_bytes(int columns) {
+    return static_cast<std::size_t>(kTileTokens) * (16 + 4 * static_cast<std::size_t>(columns));
+  }
+
+  static constexpr int most_ctas(int multiprocessors) { return multiprocessors * kMostCtasPerSm; }
+
+  /// The part at the beginning that has to be zero.
+  static constexpr std::size_t arrival_bytes(int multiprocessors) {
+    return (static_cast<std::size_t>(most_ctas(multiprocessors)) * 4 + 255) / 256 * 256;
+  }
+
+  /// For any number of tokens and channels. A CTA computes 64 or 128 columns of H, and with 128 it
+  /// is alone on its multiprocessor.
+  static constexpr std::size_t bytes(int multiprocessors, int rank) {
+    const std::size_t ctas = static_cast<std::size_t>(most_ctas(multiprocessors));
+    return arrival_bytes(multiprocessors) + 2 * ctas * part_bytes(rank == 0 ? 0 : 64);
+  }
+
+ private:
+  char* base_;
+  int multiprocessors_;
+};
+
+}  // namespace rtlynx::pack
