@@ -16,11 +16,14 @@ class Workspace {
   static constexpr int kTileTokens = 2 * kPackedTileTokens;
   static constexpr int kMostCtasPerSm = 2;
 
+  /// `base` null: there is none.
   Workspace(void* base, int multiprocessors)
       : base_(static_cast<char*>(base)), multiprocessors_(multiprocessors) {}
 
   std::uint32_t* arrivals() const { return reinterpret_cast<std::uint32_t*>(base_); }
-  void* parts() const { return base_ + arrival_bytes(multiprocessors_); }
+  void* parts() const {
+    return base_ == nullptr ? nullptr : base_ + arrival_bytes(multiprocessors_);
+  }
 
   static constexpr std::size_t part_bytes(int columns) {
     return static_cast<std::size_t>(kTileTokens) * (16 + 4 * static_cast<std::size_t>(columns));

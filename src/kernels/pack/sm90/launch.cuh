@@ -156,8 +156,8 @@ cudaError_t launch_kernel(const Params& params, cudaStream_t stream) {
 }
 
 /// The moments of a norm are added up by a cluster. Where exponentials take the time, runs are
-/// faster. Memory is kept busy by clusters that leave a fifth of the GPU idle, and they add up
-/// sooner: without a producer runs pay only where they fill the GPU better and end with a block.
+/// faster. Without a producer they pay only where they fill the GPU better and end with a block:
+/// clusters add up sooner, and those that leave a fifth of the GPU idle still keep memory busy.
 template <typename Element, int kProducer, int kRank, int kTransform>
 cudaError_t launch_sharing(const Params& params, cudaStream_t stream) {
   using Clusters = Traits<Element, kProducer, kRank, kTransform, false>;
