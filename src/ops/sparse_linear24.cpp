@@ -43,7 +43,8 @@ gpu::Gemm24Config fallback_config(const gpu::DeviceTraits& device) {
 Tensor new_workspace(const Tensor& like, std::size_t bytes, std::size_t zero_bytes,
                      cudaStream_t stream) {
   const Tensor workspace = new_empty(like, {static_cast<std::int64_t>(bytes)}, ScalarType::Byte);
-  gpu::check(cudaMemsetAsync(workspace.mutable_data_ptr(), 0, zero_bytes, stream), "workspace");
+  gpu::check(cudaMemsetAsync(workspace.mutable_data_ptr(), 0, zero_bytes, stream),
+             "memset of a workspace");
   return workspace;
 }
 

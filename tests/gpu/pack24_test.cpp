@@ -84,11 +84,15 @@ TEST_P(Pack24GpuTest, LowRankOfEverySize) {
   }
 }
 
-// Runs over several blocks of tokens: ends of one, whole ones, beginnings of another. And a row so
-// long that many CTAs have a piece of the same block.
+// Runs over several blocks of tokens: ends of one, whole ones, beginnings of another. Rows so long
+// that many CTAs have a piece of the same block. And 33 blocks, which runs fill a GPU of 132
+// multiprocessors with.
 TEST_P(Pack24GpuTest, RunsOfEveryKind) {
-  for (const auto& [tokens, channels] :
-       {std::pair<std::int64_t, std::int64_t>{5100, 320}, {40000, 64}, {700, 1024}, {130, 20000}}) {
+  for (const auto& [tokens, channels] : {std::pair<std::int64_t, std::int64_t>{5100, 320},
+                                         {40000, 64},
+                                         {700, 1024},
+                                         {130, 20000},
+                                         {4200, 768}}) {
     const PackShape shape{.dtype = GetParam(), .tokens = tokens, .channels = channels, .rank = 64};
     SCOPED_TRACE(name_of(shape));
     PackCase pack(shape, normal_elements(GetParam(), tokens * channels, 9),

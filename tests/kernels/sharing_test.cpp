@@ -61,6 +61,19 @@ TEST(Filled, OtherwiseBothFillAsMuch) {
   }
 }
 
+// One CTA adds up the parts of all runs of a block.
+TEST(ChooseCtas, ABlockHasEightRunsAtMost) {
+  EXPECT_EQ(choose_ctas(132, 1, 192), 8);
+  EXPECT_EQ(choose_ctas(264, 32, 192), 256);
+  EXPECT_EQ(choose_ctas(264, 20, 192), 160);
+}
+
+TEST(Filled, FewBlocksAreLeftToClusters) {
+  for (int blocks = 1; blocks <= 26; ++blocks) {
+    EXPECT_EQ(filled_by_equal_runs(132, blocks, 192), 0.0) << blocks;
+  }
+}
+
 TEST(Filled, MoreBlocksThanCtasAreNotCutAlike) {
   EXPECT_EQ(filled_by_equal_runs(132, 133, 48), 0.0);
   EXPECT_DOUBLE_EQ(filled_by_clusters(kH200, 300, 1), 300 / 528.0);
@@ -72,14 +85,14 @@ TEST(ChooseCtas, AllMultiprocessorsHaveWork) {
   EXPECT_EQ(choose_ctas(132, 300, 48), 132);
 }
 
-TEST(ChooseCtas, BlocksAreCutAlikeIfThatLeavesHardlyAnyIdle) {
+TEST(ChooseCtas, BlocksAreCutAlikeIfRunsGetHardlyLonger) {
   EXPECT_EQ(choose_ctas(132, 32, 192), 128);
   EXPECT_EQ(choose_ctas(132, 33, 160), 132);
   EXPECT_EQ(choose_ctas(264, 54, 192), 264);  // 216 would leave 48 idle
 }
 
 TEST(ChooseCtas, ACtaHasThreeStepsOrAllThatThereAre) {
-  EXPECT_EQ(choose_ctas(132, 1, 48), 16);
+  EXPECT_EQ(choose_ctas(132, 1, 18), 6);
   EXPECT_EQ(choose_ctas(132, 1, 2), 1);
   EXPECT_EQ(choose_ctas(132, 2, 5), 2);
 }

@@ -38,7 +38,7 @@ struct Params {
   void* selected_from;  // [M, K]; null: not wanted
   bool portable;        // also where a faster kernel exists
 
-  void* workspace;  // workspace.h; null: nothing to add up, or the portable kernel
+  void* workspace;  // workspace.h; may be null where the caller needs none
   int multiprocessors;
 };
 

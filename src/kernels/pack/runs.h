@@ -42,9 +42,6 @@ class Runs {
     const int first = at - block * steps_, left = end - block * steps_;
     return {block, first, left < steps_ ? left : steps_};
   }
-  RTLYNX_HOST_DEVICE constexpr bool is_whole(const Piece& piece) const {
-    return piece.first_step == 0 && piece.end_step == steps_;
-  }
 
   /// The CTAs with pieces of a block are first_cta(block) .. last_cta(block).
   RTLYNX_HOST_DEVICE constexpr int first_cta(int block) const { return cta_of(block * steps_); }

@@ -2,7 +2,6 @@
 #include "kernels/pack/sharing.h"
 
 #include <algorithm>
-#include <cstdint>
 
 namespace rtlynx::pack {
 namespace {
@@ -11,16 +10,16 @@ namespace {
 constexpr int kLeastSteps = 3;
 // How many times as long two CTAs on a multiprocessor take as one: measured on an H200.
 constexpr double kSharing = 1.7;
+// Runs that a block is cut into: at most, and where clusters could do as well. One CTA adds up.
+constexpr int kMostRuns = 8;
+constexpr int kFewRuns = 4;
 // What a CTA takes to end a block and begin another.
 constexpr int kStepsOfAnEnd = 4;
 
-std::int64_t ceil_div(std::int64_t value, std::int64_t divisor) {
-  return (value + divisor - 1) / divisor;
-}
-
 /// Of at most `most`, those that have work enough.
 int useful_ctas(int most, int blocks, int steps) {
-  const std::int64_t useful = std::int64_t{blocks} * steps / kLeastSteps;
+  const std::int64_t useful =
+      std::min(std::int64_t{blocks} * steps / kLeastSteps, std::int64_t{blocks} * kMostRuns);
   return static_cast<int>(std::clamp<std::int64_t>(useful, 1, most));
 }
 
@@ -53,7 +52,8 @@ double filled_by_clusters(const ClusterPlaces& places, int blocks, int steps) {
 }
 
 double filled_by_equal_runs(int most, int blocks, int steps) {
-  return static_cast<double>(useful_ctas(most, blocks, steps) / blocks * blocks) / most;
+  const int runs = useful_ctas(most, blocks, steps) / blocks;  // of a block
+  return runs > kFewRuns ? 0.0 : static_cast<double>(runs * blocks) / most;
 }
 
 int choose_ctas(int most, int blocks, int steps) {

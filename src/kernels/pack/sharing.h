@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <cstdint>
 
 /// How the Hopper pack kernel shares its work among CTAs.
 namespace rtlynx::pack {
@@ -15,6 +16,10 @@ struct ClusterPlaces {
   std::array<int, kLargestCluster + 1> at_once{};  // as many as find room there
 };
 
+constexpr std::int64_t ceil_div(std::int64_t value, std::int64_t divisor) {
+  return (value + divisor - 1) / divisor;
+}
+
 /// CTAs that share the channels of a block of tokens: the number that is soonest done; of equals
 /// the smaller, which has less to add up. `steps`: of channels.
 int choose_cluster(const ClusterPlaces& places, int blocks, int steps);
@@ -23,11 +28,12 @@ int choose_cluster(const ClusterPlaces& places, int blocks, int steps);
 double filled_by_clusters(const ClusterPlaces& places, int blocks, int steps);
 
 /// The share of `most` CTAs that are busy if every block of tokens is cut into as many runs
-/// (runs.h); 0 if there are more blocks than CTAs.
+/// (runs.h); 0 if there are more blocks than CTAs, or so few that a block would be cut into more
+/// runs than have been measured: one CTA adds up all their parts.
 double filled_by_equal_runs(int most, int blocks, int steps);
 
-/// CTAs that share the steps of all blocks of tokens (runs.h), of at most `most`: as many for every
-/// block, unless many would then be idle.
+/// CTAs that share the steps of all blocks of tokens (runs.h), of at most `most` >= 1: as many for
+/// every block, unless the longest run would then be several steps longer.
 int choose_ctas(int most, int blocks, int steps);
 
 }  // namespace rtlynx::pack

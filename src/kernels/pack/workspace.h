@@ -29,17 +29,15 @@ class Workspace {
     return static_cast<std::size_t>(kTileTokens) * (16 + 4 * static_cast<std::size_t>(columns));
   }
 
-  static constexpr int most_ctas(int multiprocessors) { return multiprocessors * kMostCtasPerSm; }
-
   /// The part at the beginning that has to be zero.
   static constexpr std::size_t arrival_bytes(int multiprocessors) {
-    return (static_cast<std::size_t>(most_ctas(multiprocessors)) * 4 + 255) / 256 * 256;
+    return (static_cast<std::size_t>(multiprocessors) * kMostCtasPerSm * 4 + 255) / 256 * 256;
   }
 
   /// For any number of tokens and channels. A CTA computes 64 or 128 columns of H, and with 128 it
   /// is alone on its multiprocessor.
   static constexpr std::size_t bytes(int multiprocessors, int rank) {
-    const std::size_t ctas = static_cast<std::size_t>(most_ctas(multiprocessors));
+    const std::size_t ctas = static_cast<std::size_t>(multiprocessors) * kMostCtasPerSm;
     return arrival_bytes(multiprocessors) + 2 * ctas * part_bytes(rank == 0 ? 0 : 64);
   }
 

@@ -97,6 +97,7 @@ cudaError_t find_places(ClusterPlaces& places) {
     config.dynamicSmemBytes = kAloneBytes;
     status = cudaOccupancyMaxActiveClusters(&places.alone[ctas], pack24_kernel<T>, &config);
   }
+  if (status == cudaSuccess && places.alone[1] == 0) status = cudaErrorInvalidConfiguration;
   return status;
 }
 
@@ -120,18 +121,26 @@ cudaError_t places_of(const ClusterPlaces*& places) {
   return device.status;
 }
 
-inline int ceil_div(int value, int divisor) { return (value + divisor - 1) / divisor; }
-
 /// Blocks of tokens, steps along the channels of each, and passes for columns of H.
 template <typename T>
 struct Extent {
   int blocks, steps, passes;
 
   explicit Extent(const Params& params)
-      : blocks(ceil_div(params.tokens, kTileTokens)),
-        steps(ceil_div(params.tiles, T::kStepTiles)),
-        passes(T::kRank == 0 ? 1 : ceil_div(params.rank, T::kRank)) {}
+      : blocks(static_cast<int>(ceil_div(params.tokens, kTileTokens))),
+        steps(static_cast<int>(ceil_div(params.tiles, T::kStepTiles))),
+        passes(T::kRank == 0 ? 1 : static_cast<int>(ceil_div(params.rank, T::kRank))) {}
 };
+
+/// CTAs with work of their own in a launch of runs, in all its passes: what the workspace has room
+/// for.
+template <typename T>
+int most_ctas(const ClusterPlaces& places, const Params& params) {
+  static_assert(T::kPartVectors * sizeof(float4) == Workspace::part_bytes(T::kRank));
+  static_assert(T::kCtasPerSm * Workspace::part_bytes(T::kRank) <=
+                Workspace::kMostCtasPerSm * Workspace::part_bytes(T::kRank > 0 ? 64 : 0));
+  return std::min(places.at_once[1], T::kCtasPerSm * params.multiprocessors);
+}
 
 template <typename T>
 cudaError_t launch_kernel(const Params& params, cudaStream_t stream) {
@@ -143,8 +152,9 @@ cudaError_t launch_kernel(const Params& params, cudaStream_t stream) {
   if (status != cudaSuccess) return status;
   const auto [blocks, steps, passes] = Extent<T>(params);
   const int cluster = T::kRuns ? 1 : choose_cluster(*places, blocks, steps);
-  const int most = std::min(places->at_once[1], Workspace::most_ctas(params.multiprocessors));
-  const int ctas = T::kRuns ? choose_ctas(most / passes, blocks, steps) : blocks * cluster;
+  const int most = most_ctas<T>(*places, params) / passes;
+  if (T::kRuns && most == 0) return cudaErrorInvalidConfiguration;
+  const int ctas = T::kRuns ? choose_ctas(most, blocks, steps) : blocks * cluster;
   const Workspace workspace(params.workspace, params.multiprocessors);
   const Sharing sharing{.runs = Runs(blocks, steps, ctas),
                         .arrivals = workspace.arrivals(),
@@ -171,10 +181,10 @@ cudaError_t launch_sharing(const Params& params, cudaStream_t stream) {
     const cudaError_t status = places_of<Clusters>(places);
     if (status != cudaSuccess) return status;
     const auto [blocks, steps, passes] = Extent<Clusters>(params);
-    const double by_runs = filled_by_equal_runs(params.multiprocessors / passes, blocks, steps);
-    return by_runs > filled_by_clusters(*places, blocks * passes, steps) + kWorthRuns
-               ? launch_kernel<WithRuns>(params, stream)
-               : launch_kernel<Clusters>(params, stream);
+    const double by_runs = filled_by_equal_runs(params.multiprocessors, blocks, steps);
+    const bool runs_pay = by_runs > filled_by_clusters(*places, blocks, steps) + kWorthRuns;
+    return passes == 1 && runs_pay ? launch_kernel<WithRuns>(params, stream)
+                                   : launch_kernel<Clusters>(params, stream);
   }
 }
 

@@ -8,8 +8,8 @@
 namespace rtlynx::pack::sm90 {
 
 /// What CTAs have added up for their pieces of a block of tokens, in device memory. The CTA that is
-/// the last to leave its part adds up all of them, in the order of their channels: the same bits
-/// every time. No CTA waits for another.
+/// the last to leave its part adds up all of them, in a fixed order: the same bits every time. No
+/// CTA waits for another.
 template <typename T>
 class Parts {
  public:
