@@ -110,7 +110,6 @@ TEST(ChooseCluster, NoOtherSizeIsSooner) {
       ASSERT_GE(chosen, 1);
       ASSERT_LE(chosen, kLargestCluster);
       for (int other = 1; other <= kLargestCluster && other * 3 <= steps; ++other) {
-        if (other > 1 && blocks > kH200.at_once[other]) continue;  // not all at once
         EXPECT_LE(load(chosen, blocks, steps), load(other, blocks, steps))
             << blocks << " blocks, " << steps << " steps, " << chosen << " against " << other;
       }
