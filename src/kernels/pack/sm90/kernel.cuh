@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "kernels/device/cta.cuh"
+#include "kernels/device/shared.cuh"
 #include "kernels/pack/sm90/cluster_sums.cuh"
 #include "kernels/pack/sm90/parts.cuh"
 #include "kernels/pack/sm90/ring.cuh"

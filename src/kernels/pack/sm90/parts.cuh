@@ -48,6 +48,7 @@ class Parts {
     const std::int64_t index = part_of(blockIdx.y * gridDim.x + cta, cta == first_cta_);
     return sharing_.parts + index * T::kPartVectors;
   }
+
   __device__ __forceinline__ void leave(const TokenSums& upper, const TokenSums& lower,
                                         const float (&low)[T::kLowRegisters]) const {
     float4* const own = part(blockIdx.x);

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "kernels/device/cta.cuh"
 #include "kernels/device/mbarrier.cuh"
-#include "kernels/device/shared.cuh"
 #include "kernels/device/tma.cuh"
 #include "kernels/pack/sm90/traits.cuh"
 #include "kernels/pack/token_pair.cuh"
