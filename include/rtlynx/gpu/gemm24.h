@@ -7,8 +7,7 @@
 #include <string>
 
 #include "rtlynx/dtype.h"
-
-typedef struct CUstream_st* cudaStream_t;  // as in the CUDA headers, which are not needed here
+#include "rtlynx/gpu/device.h"
 
 /// The 2:4-sparse GEMM with low-rank residual: Sparse Tensor Cores by wgmma.sp (sm_90a) or mma.sp
 /// (sm_80 and later).
@@ -34,16 +33,6 @@ struct Gemm24Config {
 
   friend bool operator==(const Gemm24Config&, const Gemm24Config&) = default;
 };
-
-/// The GPU, as far as the choice depends on it.
-struct DeviceTraits {
-  int compute_capability = 0;  // 90 for 9.0
-  int multiprocessors = 0;
-  int shared_bytes = 0;  // per block, opt-in
-};
-
-/// The current device. Throws Error if there is none.
-DeviceTraits current_device();
 
 struct Gemm24Shape {
   std::int64_t tokens = 0;    // M

@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "rtlynx/gpu/gemm24.h"
+#include "rtlynx/gpu/device.h"
 #include "rtlynx/matrix.h"
 
 /// Online 2:4 packing on the GPU (sm_80 and later): one pass over X gives all that the sparse GEMM

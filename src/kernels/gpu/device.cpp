@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "rtlynx/gpu/device.h"
+
 #include <cuda_runtime_api.h>
 
 #include "kernels/gpu/check.h"
-#include "rtlynx/gpu/gemm24.h"
 
 namespace rtlynx::gpu {
 namespace {
