@@ -6,10 +6,10 @@
 #include <string_view>
 
 #include "base/error.h"
-#include "kernels/gpu/check.h"
-#include "kernels/pack/linear24_steps.h"
+#include "kernels/check.h"
 #include "kernels/pack/operand_rows.h"
-#include "kernels/pack/sparsify24.h"
+#include "kernels/plain/linear24_steps.h"
+#include "kernels/plain/sparsify24.h"
 #include "ops/arguments.h"
 #include "ops/dispatch.h"
 #include "ops/sparse_linear24.h"

@@ -6,9 +6,9 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/check.h"
 #include "kernels/gemm/select.h"
 #include "kernels/gemm/workspace.h"
-#include "kernels/gpu/check.h"
 #include "kernels/pack/workspace.h"
 #include "rtlynx/gpu/pack24.h"
 #include "rtlynx/operand24.h"

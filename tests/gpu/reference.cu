@@ -4,8 +4,8 @@
 #include <algorithm>
 
 #include "gpu/reference.h"
+#include "kernels/check.h"
 #include "kernels/device/element.cuh"
-#include "kernels/gpu/check.h"
 
 namespace rtlynx::testing {
 namespace {

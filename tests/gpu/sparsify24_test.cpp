@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kernels/pack/sparsify24.h"
+#include "kernels/plain/sparsify24.h"
 
 #include <cuda_runtime_api.h>
 #include <gtest/gtest.h>
@@ -13,7 +13,7 @@
 
 #include "base/half.h"
 #include "gpu/gpu_test.h"
-#include "kernels/pack/linear24_steps.h"
+#include "kernels/plain/linear24_steps.h"
 #include "ops/samples.h"
 #include "rtlynx/pack24.h"
 

@@ -7,7 +7,7 @@
 
 #include "kernels/gemm/measured.h"
 #include "kernels/gemm/sm90/tile.h"
-#include "rtlynx/gpu/gemm24.h"
+#include "rtlynx/gpu/product24.h"
 
 namespace rtlynx::gpu {
 

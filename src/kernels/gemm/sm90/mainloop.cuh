@@ -67,7 +67,7 @@ class Producer {
   __device__ void load_weights(const Ring<T>& ring, const Tile& tile, int step) const {
     const bool low = is_low(step);
     const int column = low ? (step - params_.k_steps) * T::kLowStepRank : step * T::kStepChannels;
-    device::tensor_load(ring.weights(), low ? &params_.up : &params_.weight, column, tile.output,
+    device::tensor_load(ring.weights(), low ? &tile.of->up : &tile.of->weight, column, tile.output,
                         ring.full());
   }
 
@@ -79,7 +79,7 @@ class Producer {
                         blocks * kPackedTileBytes, ring_.full());
       return;
     }
-    const int column = tile.low_column + (step - params_.k_steps) * T::kLowStepRank;
+    const int column = tile.of->low_column + (step - params_.k_steps) * T::kLowStepRank;
 #pragma unroll 1
     for (int block = 0; block < blocks; ++block) {
       device::tensor_load(ring_.tokens(block), &params_.low, column,
