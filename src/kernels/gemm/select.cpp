@@ -150,6 +150,13 @@ Gemm24Choice select_gemm24(const Gemm24Shape& shape, const DeviceTraits& device,
                 " (measured on an " + gpu + ")", measured.estimate_margin);
 }
 
+Gemm24Config fastest_sparse(const Gemm24Shape& shape, const DeviceTraits& device) {
+  if (device.compute_capability != 90) return {.path = Gemm24Config::Path::sm80};
+  const MeasuredShape* known = find_measured(shape, kH200);
+  if (is_device(kH200, device) && known != nullptr) return known->config;
+  return TimeModel(shape, device.multiprocessors, kH200).fastest_sparse().config;
+}
+
 Gemm24Choice select_gemm24(const Gemm24Shape& shape, const DeviceTraits& device) {
   return select_gemm24(shape, device, kH200);
 }
