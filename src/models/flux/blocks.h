@@ -6,7 +6,7 @@
 #include "layers/attention.h"
 #include "layers/feed_forward.h"
 #include "layers/modulation.h"
-#include "models/flux_config.h"
+#include "models/flux/config.h"
 
 namespace rtlynx {
 

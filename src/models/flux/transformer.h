@@ -4,7 +4,7 @@
 #include <filesystem>
 
 #include "layers/embedding.h"
-#include "models/flux_blocks.h"
+#include "models/flux/blocks.h"
 
 namespace rtlynx {
 
@@ -42,6 +42,19 @@ class FluxTransformerImpl : public torch::nn::Module {
   /// -> velocity [B, I, patch_size^2 * out_channels]. Throws Error for inputs that do not fit the
   /// config, guidance given without `guidance_embeds` or missing with it among them.
   torch::Tensor forward(const FluxInputs& inputs);
+
+  /// What comes before the blocks, of checked inputs.
+  struct Start {
+    FluxStreams streams;
+    torch::Tensor temb;   // [B, d]
+  };
+  Start begin(const FluxInputs& inputs);
+
+  /// What comes behind them: image [B, I, d] -> velocity.
+  torch::Tensor finish(const torch::Tensor& image, const torch::Tensor& temb);
+
+  /// The rotation of the joint attention's tokens, complex64 [T + I, head_dim / 2].
+  torch::Tensor rotation(const torch::Tensor& txt_ids, const torch::Tensor& img_ids) const;
 
   const FluxConfig& config() const { return config_; }
 

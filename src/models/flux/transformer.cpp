@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "models/flux.h"
+#include "models/flux/transformer.h"
 
 #include <sstream>
 
@@ -104,7 +104,7 @@ void FluxTransformerImpl::check(const FluxInputs& inputs) const {
   }
 }
 
-torch::Tensor FluxTransformerImpl::forward(const FluxInputs& inputs) {
+FluxTransformerImpl::Start FluxTransformerImpl::begin(const FluxInputs& inputs) {
   check(inputs);
   FluxStreams streams{.text = context_embedder_(inputs.encoder_hidden_states),
                       .image = x_embedder_(inputs.hidden_states)};
@@ -113,19 +113,28 @@ torch::Tensor FluxTransformerImpl::forward(const FluxInputs& inputs) {
   const torch::Tensor timestep = inputs.timestep.to(type) * 1000;
   const torch::Tensor guidance =
       config_.guidance_embeds ? inputs.guidance.to(type) * 1000 : torch::Tensor();
-  const torch::Tensor temb = time_text_embed_(timestep, guidance, inputs.pooled_projections);
-  const torch::Tensor table = rotary_table(torch::cat({inputs.txt_ids, inputs.img_ids}),
-                                           config_.axes_dims_rope, kRotaryTheta);
+  return {std::move(streams), time_text_embed_(timestep, guidance, inputs.pooled_projections)};
+}
 
+torch::Tensor FluxTransformerImpl::rotation(const torch::Tensor& txt_ids,
+                                            const torch::Tensor& img_ids) const {
+  return rotary_table(torch::cat({txt_ids, img_ids}), config_.axes_dims_rope, kRotaryTheta);
+}
+
+torch::Tensor FluxTransformerImpl::finish(const torch::Tensor& image, const torch::Tensor& temb) {
+  const auto mod = norm_out_(temb);  // scale, shift: the opposite order of the blocks'
+  return proj_out_(modulate(layer_norm(image), mod[0], mod[1]));
+}
+
+torch::Tensor FluxTransformerImpl::forward(const FluxInputs& inputs) {
+  auto [streams, temb] = begin(inputs);
+  const torch::Tensor table = rotation(inputs.txt_ids, inputs.img_ids);
   for (auto& block : double_blocks_) streams = block(streams, temb, table);
 
   const std::int64_t text_tokens = streams.text.size(1);
   torch::Tensor joint = torch::cat({streams.text, streams.image}, /*dim=*/1);
   for (auto& block : single_blocks_) joint = block(joint, temb, table);
-
-  const torch::Tensor image = joint.narrow(1, text_tokens, joint.size(1) - text_tokens);
-  const auto mod = norm_out_(temb);  // scale, shift: the opposite order of the blocks'
-  return proj_out_(modulate(layer_norm(image), mod[0], mod[1]));
+  return finish(joint.narrow(1, text_tokens, joint.size(1) - text_tokens), temb);
 }
 
 FluxTransformer load_flux(const std::filesystem::path& folder,

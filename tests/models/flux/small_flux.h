@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "models/flux_config.h"
+#include "models/flux/config.h"
 
 namespace rtlynx::test {
 

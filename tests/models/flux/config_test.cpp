@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "models/flux_config.h"
+#include "models/flux/config.h"
 
 #include <gtest/gtest.h>
 

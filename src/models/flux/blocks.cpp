@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "models/flux_blocks.h"
+#include "models/flux/blocks.h"
 
 namespace rtlynx {
 namespace {
