@@ -21,7 +21,7 @@ FluxConfig config() {
           .num_layers = 2,
           .num_single_layers = 2,
           .attention_head_dim = 64,
-          .num_attention_heads = 4,
+          .num_attention_heads = 2,
           .joint_attention_dim = 48,
           .pooled_projection_dim = 32,
           .axes_dims_rope = {16, 24, 24}};
