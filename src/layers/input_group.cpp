@@ -32,17 +32,28 @@ bool same_transform(const InputTransform& a, const InputTransform& b) {
          same_or_neither(a.permutation, b.permutation);
 }
 
-/// One dense product, with the bias and GELU in its epilogue where torch has one.
+/// One dense product, with the bias and GELU in its epilogue where torch has one; into `out` if it
+/// is defined.
 torch::Tensor dense_product(const torch::Tensor& x, const torch::Tensor& weight,
-                            const torch::Tensor& bias, ops::Activation activation) {
+                            const torch::Tensor& bias, ops::Activation activation,
+                            const torch::Tensor& out) {
   const bool gelu = activation == ops::Activation::gelu;
-  if (gelu && x.is_cuda() && bias.defined()) {
+  if (x.is_cuda() && bias.defined() && (gelu || out.defined())) {
     const torch::Tensor rows = x.reshape({-1, x.size(-1)});
-    return torch::_addmm_activation(bias, rows, weight.t(), 1, 1, /*use_gelu=*/true)
-        .view({x.size(0), x.size(1), weight.size(0)});
+    torch::Tensor y = out.defined() ? out.view({-1, weight.size(0)})
+                                    : torch::empty({rows.size(0), weight.size(0)}, x.options());
+    if (gelu) {
+      torch::_addmm_activation_out(y, bias, rows, weight.t(), 1, 1, /*use_gelu=*/true);
+    } else {
+      torch::addmm_out(y, bias, rows, weight.t());
+    }
+    return out.defined() ? out : y.view({x.size(0), x.size(1), weight.size(0)});
   }
-  const torch::Tensor y = torch::linear(x, weight, bias);
-  return gelu ? torch::gelu(y, "tanh") : y;
+  torch::Tensor y = torch::linear(x, weight, bias);
+  if (gelu) y = torch::gelu(y, "tanh");
+  if (!out.defined()) return y;
+  torch::Tensor target = out;
+  return target.copy_(y);
 }
 
 }  // namespace
@@ -147,35 +158,76 @@ void InputGroup::join_stacks() {
   }
 }
 
-std::vector<torch::Tensor> InputGroup::forward(const GroupInput& input) const {
-  std::vector<torch::Tensor> results(layers_.size());
-  for (const Pack& pack : packs_) {
-    ops::PackOptions options = pack.options;
-    torch::Tensor x = input.x;
-    const InputTransform& transform = layers_[pack.members.front()]->form().transform;
-    if (transform.scale.defined() || transform.permutation.defined()) {
-      x = transform.apply(input.dense());
-    } else if (input.moments.defined()) {
-      options.producer = "layer_norm";
-      options.moments = input.moments;
-      options.scale = input.scale;
-      options.shift = input.shift;
-    } else if (input.tail.defined()) {
-      options.tail = input.tail;
-    }
-    std::vector<torch::Tensor> ys = ops::product(ops::pack(x, options), pack.layers);
-    for (std::size_t i = 0; i < ys.size(); ++i) results[pack.members[i]] = std::move(ys[i]);
+void InputGroup::run_pack(const Pack& pack, const GroupInput& input,
+                          std::vector<torch::Tensor>& results) const {
+  ops::PackOptions options = pack.options;
+  torch::Tensor x = input.x;
+  const InputTransform& transform = layers_[pack.members.front()]->form().transform;
+  if (transform.scale.defined() || transform.permutation.defined()) {
+    x = transform.apply(input.dense());
+  } else if (input.moments.defined()) {
+    options.producer = "layer_norm";
+    options.moments = input.moments;
+    options.scale = input.scale;
+    options.shift = input.shift;
+  } else if (input.tail.defined()) {
+    options.tail = input.tail;
   }
+  const ops::Packed packed = ops::pack(x, options);
+  const bool any_place = std::any_of(pack.members.begin(), pack.members.end(), [&](std::size_t i) {
+    return results[i].defined();
+  });
+  if (!any_place) {
+    std::vector<torch::Tensor> ys = ops::product(packed, pack.layers);
+    for (std::size_t i = 0; i < ys.size(); ++i) results[pack.members[i]] = std::move(ys[i]);
+    return;
+  }
+  std::vector<torch::Tensor> places;
+  for (std::size_t i = 0; i < pack.members.size(); ++i) {
+    torch::Tensor& place = results[pack.members[i]];
+    const std::int64_t outputs = pack.layers[i].weight.size(0);
+    if (!place.defined()) place = torch::empty({x.size(0), x.size(1), outputs}, x.options());
+    places.push_back(place);
+  }
+  ops::product_out(packed, pack.layers, places);
+}
+
+void InputGroup::run_stack(const Stack& stack, const torch::Tensor& z,
+                           std::vector<torch::Tensor>& results) const {
+  if (stack.members.size() == 1) {
+    torch::Tensor& place = results[stack.members.front()];
+    place = dense_product(z, stack.weight, stack.bias, stack.activation, place);
+    return;
+  }
+  const torch::Tensor y = dense_product(z, stack.weight, stack.bias, stack.activation, {});
+  const std::vector<torch::Tensor> parts = y.split_with_sizes(stack.outputs, -1);
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    torch::Tensor& place = results[stack.members[i]];
+    if (place.defined()) {
+      place.copy_(parts[i]);
+    } else {
+      place = parts[i];
+    }
+  }
+}
+
+std::vector<torch::Tensor> InputGroup::forward(const GroupInput& input,
+                                               const std::vector<torch::Tensor>& out) const {
+  std::vector<torch::Tensor> results = out;
+  results.resize(layers_.size());
+  for (const Pack& pack : packs_) run_pack(pack, input, results);
   if (!reads_dense()) return results;
   const torch::Tensor z = input.dense();
-  for (const Stack& stack : stacks_) {
-    const torch::Tensor y = dense_product(z, stack.weight, stack.bias, stack.activation);
-    const std::vector<torch::Tensor> parts = y.split_with_sizes(stack.outputs, -1);
-    for (std::size_t i = 0; i < parts.size(); ++i) results[stack.members[i]] = parts[i];
-  }
+  for (const Stack& stack : stacks_) run_stack(stack, z, results);
   for (const std::size_t member : others_) {
-    const torch::Tensor y = SparseLinear(layers_[member])(z);
-    results[member] = activations_[member] == ops::Activation::gelu ? torch::gelu(y, "tanh") : y;
+    torch::Tensor y = SparseLinear(layers_[member])(z);
+    if (activations_[member] == ops::Activation::gelu) y = torch::gelu(y, "tanh");
+    torch::Tensor& place = results[member];
+    if (place.defined()) {
+      place.copy_(y);
+    } else {
+      place = y;
+    }
   }
   return results;
 }

@@ -40,8 +40,10 @@ class InputGroup {
   bool reads_dense() const { return !stacks_.empty() || !others_.empty(); }
   bool reads_packed() const { return !packs_.empty(); }
 
-  /// The layers' results [B, S, N_i], in their order. Rows may lie apart.
-  std::vector<torch::Tensor> forward(const GroupInput& input) const;
+  /// The layers' results [B, S, N_i], in their order. Rows may lie apart. `out`: where to write
+  /// them, none at all or an entry for each layer, which may be undefined.
+  std::vector<torch::Tensor> forward(const GroupInput& input,
+                                     const std::vector<torch::Tensor>& out = {}) const;
 
  private:
   /// Layers that read one packed input, at most as many and as much low rank as go into one.
@@ -58,6 +60,10 @@ class InputGroup {
     std::vector<std::int64_t> outputs;
     std::vector<std::size_t> members;
   };
+
+  void run_pack(const Pack& pack, const GroupInput& input, std::vector<torch::Tensor>& results) const;
+  void run_stack(const Stack& stack, const torch::Tensor& z,
+                 std::vector<torch::Tensor>& results) const;
 
   void add_sparse(std::size_t member, const LinearForm& form);
   void add_dense(std::size_t member);

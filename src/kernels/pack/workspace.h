@@ -30,15 +30,11 @@ class Workspace {
     return static_cast<std::size_t>(kTileTokens) * (16 + 4 * static_cast<std::size_t>(columns));
   }
 
-  /// For any number of tokens and channels. With up to 64 columns of H two CTAs share a
-  /// multiprocessor, with more one has it.
+  /// For any number of tokens and channels. A CTA of runs computes up to 64 columns of H, or 128
+  /// with the multiprocessor to itself.
   static constexpr std::size_t bytes(int multiprocessors, int low_columns) {
     const std::size_t ctas = static_cast<std::size_t>(multiprocessors) * kMostCtasPerSm;
-    const std::size_t alone = static_cast<std::size_t>(multiprocessors);
-    const std::size_t narrow = 2 * ctas * part_bytes(low_columns == 0 ? 0 : 64);
-    const std::size_t wide =
-        low_columns > 64 ? 2 * alone * part_bytes(low_columns <= 128 ? 128 : 256) : 0;
-    return gpu::zeroed_bytes(multiprocessors) + (narrow > wide ? narrow : wide);
+    return gpu::zeroed_bytes(multiprocessors) + 2 * ctas * part_bytes(low_columns == 0 ? 0 : 64);
   }
 
  private:

@@ -165,7 +165,8 @@ class Row {
 };
 
 template <typename Element, int kVectors>
-__global__ void residual_norm_kernel(const __grid_constant__ ResidualNormParams params) {
+__global__ void __launch_bounds__(32 * kMostWarps)
+    residual_norm_kernel(const __grid_constant__ ResidualNormParams params) {
   device::let_next_grid_start();
   device::wait_for_previous_grid();
   Row<Element, kVectors>(params, blockIdx.x).run();

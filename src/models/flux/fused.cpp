@@ -123,7 +123,15 @@ torch::Tensor FluxFused::attend(const ops::Heads& heads) const {
 
 torch::Tensor FluxFused::run_single(const SingleBlock& block, const Stream& joint, const Next& own,
                                     const torch::Tensor& rotation) const {
-  const std::vector<torch::Tensor> qkvm = block.in.forward(input(joint, own));
+  // A dense output projection reads attention and MLP from one tensor: the MLP is written into it.
+  torch::Tensor together;  // [B, S, 5 d]
+  std::vector<torch::Tensor> places;
+  const std::int64_t dim = joint.h.size(2);
+  if (block.out.reads_dense()) {
+    together = torch::empty({joint.h.size(0), joint.h.size(1), 5 * dim}, joint.h.options());
+    places = {{}, {}, {}, together.narrow(2, dim, 4 * dim)};
+  }
+  const std::vector<torch::Tensor> qkvm = block.in.forward(input(joint, own), places);
   ops::Heads heads = ops::head_norm({.q = {qkvm[0]},
                                      .k = {qkvm[1]},
                                      .v = {},
@@ -131,7 +139,10 @@ torch::Tensor FluxFused::run_single(const SingleBlock& block, const Stream& join
                                      .k_weights = {block.norm_k}},
                                     rotation, model_->config().attention_head_dim);
   heads.v = qkvm[2];
-  return block.out.forward({.x = attend(heads), .tail = qkvm[3]}).front();
+  const torch::Tensor attended = attend(heads);
+  if (!together.defined()) return block.out.forward({.x = attended, .tail = qkvm[3]}).front();
+  together.narrow(2, 0, dim).copy_(attended);
+  return block.out.forward({.x = together}).front();
 }
 
 torch::Tensor FluxFused::forward(const FluxInputs& inputs, const torch::Tensor& rotation) {

@@ -148,7 +148,9 @@ struct Extent {
 template <typename T>
 int most_ctas(const ClusterPlaces& places, const gpu::DeviceTraits& device) {
   static_assert(T::kPartVectors * sizeof(float4) == Workspace::part_bytes(T::kRank));
-  static_assert(T::kCtasPerSm == 1 || T::kRank <= 64);
+  static_assert(!T::kRuns ||
+                T::kCtasPerSm * Workspace::part_bytes(T::kRank) <=
+                Workspace::kMostCtasPerSm * Workspace::part_bytes(T::kRank > 0 ? 64 : 0));
   return std::min(places.at_once[1], T::kCtasPerSm * device.multiprocessors);
 }
 
@@ -176,9 +178,8 @@ cudaError_t launch_kernel(const Params& params, const Launch& launch) {
 }
 
 /// Where exponentials take the time, runs are faster; GELU beside a transform has no registers for
-/// them. Elsewhere they pay only where they fill the
-/// GPU better and end with a block: clusters add up sooner, and those that leave a fifth of the GPU
-/// idle still keep memory busy.
+/// them. Plain inputs with little to add up take runs where these fill the GPU better and end with a
+/// block. All others take clusters, which add up sooner.
 template <typename Element, Producer kProducer, int kRank, int kTransform>
 cudaError_t launch_sharing(const Params& params, const Launch& launch) {
   using Clusters = Traits<Element, kProducer, kRank, kTransform, false>;
@@ -186,7 +187,7 @@ cudaError_t launch_sharing(const Params& params, const Launch& launch) {
   constexpr bool kPlainGelu = kProducer == Producer::gelu && kTransform == 0;
   if constexpr (kPlainGelu || kProducer == Producer::swiglu) {
     return launch_kernel<WithRuns>(params, launch);
-  } else if constexpr (kTransform > 0) {
+  } else if constexpr (kTransform > 0 || kRank > 64 || kProducer == Producer::norm) {
     return launch_kernel<Clusters>(params, launch);
   } else {
     const ClusterPlaces* places = nullptr;

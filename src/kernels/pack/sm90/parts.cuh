@@ -42,7 +42,7 @@ class Parts {
   static constexpr int kEights = T::kRank / 8;  // of columns
   // On their way at once, as registers allow.
   static constexpr int kPartsAtOnce = 8;
-  static constexpr int kEightsAtOnce = T::kCtasPerSm > 1 ? 2 : T::kRank > 192 ? 1 : 4;
+  static constexpr int kEightsAtOnce = T::kCtasPerSm == 1 ? 4 : 2;
 
   __device__ float4* part(int cta) const {
     const std::int64_t index = part_of(blockIdx.y * gridDim.x + cta, cta == first_cta_);
