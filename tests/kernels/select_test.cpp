@@ -285,17 +285,17 @@ TEST(SelectGemm24, SlicesAreThoseOfTheScheduler) {
 TEST(SelectGemm24, StreamKNeedsAPartialTilePerMultiprocessorAndFlags) {
   const Gemm24Config config{
       .path = Path::sm90, .tile_tokens = 128, .tile_outputs = 256, .stream_k = true};
-  const std::size_t bytes = gemm24_workspace_bytes(config, kDevice);
+  const std::size_t bytes = product24_workspace_bytes(config, kDevice);
   EXPECT_EQ(bytes, Gemm24Workspace::bytes(132, 128, 256));
   EXPECT_GT(bytes, 132u * 128u * 256u * 4u);
 }
 
 TEST(SelectGemm24, NoWorkspaceIsNeededWithoutStreamK) {
-  EXPECT_EQ(gemm24_workspace_bytes({}, kDevice), 0u);
-  EXPECT_EQ(gemm24_workspace_bytes({.path = Path::sm90, .tile_tokens = 128, .tile_outputs = 256},
-                                   kDevice),
+  EXPECT_EQ(product24_workspace_bytes({}, kDevice), 0u);
+  EXPECT_EQ(product24_workspace_bytes({.path = Path::sm90, .tile_tokens = 128, .tile_outputs = 256},
+                                      kDevice),
             0u);
-  EXPECT_EQ(gemm24_workspace_bytes({.path = Path::sm80, .stream_k = true}, kDevice), 0u);
+  EXPECT_EQ(product24_workspace_bytes({.path = Path::sm80, .stream_k = true}, kDevice), 0u);
 }
 
 TEST(SelectGemm24, NamesSayWhatDistinguishesConfigurations) {
