@@ -55,7 +55,7 @@ void check_producer(std::string_view op, const Pack24& input) {
   }
   if (input.producer != Producer::norm) return;
   check_image_tokens(op, input.image_tokens);
-  check_data(op, "moments", input.moments, x.rows);
+  check_data(op, "moments", input.moments, 2 * x.rows);
   check_per_image(op, "modulation_scale", input.modulation_scale, x.rows, input.image_tokens,
                   channels, x.dtype);
   check_per_image(op, "modulation_shift", input.modulation_shift, x.rows, input.image_tokens,
@@ -115,7 +115,7 @@ void check_product24(std::string_view op, const PackedShape& packed, const Produ
 void check_moments(std::string_view op, const Moments& problem) {
   check_matrix(op, "X", problem.x);
   check_norm(op, problem.norm);
-  check_data(op, "moments", problem.moments, problem.x.rows);
+  check_data(op, "moments", problem.moments, 2 * problem.x.rows);
 }
 
 void check_residual_norm(std::string_view op, const ResidualNorm& problem) {
