@@ -9,7 +9,6 @@
 #include <limits>
 #include <string>
 
-#include "base/error.h"
 #include "kernels/in_double.h"
 #include "kernels/test_input.h"
 
@@ -17,7 +16,6 @@ namespace rtlynx {
 namespace {
 
 using ::testing::Each;
-using ::testing::ThrowsMessage;
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
@@ -30,23 +28,6 @@ std::vector<Expected> for_each_element(
     for (std::int64_t k = 0; k < x.columns; ++k) expected.push_back(f(m, k));
   }
   return expected;
-}
-
-/// An input of every producer, all of it drawn at random.
-template <typename T>
-TestInput<T> random_input(Producer producer, std::int64_t tokens, std::int64_t channels) {
-  TestInput<T> input{.x = normal_matrix<T>(tokens, channels, 1, 2.0f), .producer = producer};
-  if (producer == Producer::swiglu) input.up = normal_matrix<T>(tokens, channels, 2);
-  if (producer == Producer::norm) {
-    for (std::int64_t m = 0; m < tokens; ++m) {
-      const auto token = static_cast<float>(m);
-      input.moments.insert(input.moments.end(), {0.25f - 0.5f * token, 0.3f + token});
-    }
-    input.weight = normal_vector<T>(channels, 3);
-    input.modulation_scale = normal_matrix<T>(1, channels, 4);
-    input.modulation_shift = normal_matrix<T>(1, channels, 5);
-  }
-  return input;
 }
 
 constexpr Producer kProducers[] = {Producer::none, Producer::gelu, Producer::swiglu,
@@ -284,104 +265,6 @@ TYPED_TEST(Pack24Test, NanStaysInItsToken) {
 TYPED_TEST(Pack24Test, EmptyInputsAreFine) {
   EXPECT_NO_THROW(TestPacked(random_input<TypeParam>(Producer::norm, 0, 32)));
   EXPECT_THAT(TestPacked(random_input<TypeParam>(Producer::gelu, 2, 0)).scale, Each(1.0f));
-}
-
-/// A call with every part, to break one rule of. Nothing is written by one that is refused.
-class Pack24Errors : public ::testing::Test {
- protected:
-  Pack24Errors() {
-    owner_.down = normal_matrix<float>(2, 64, 21);
-    owner_.transform = normal_vector<float>(64 * 16, 22);
-    owner_.transform_block = 16;
-    input_ = owner_.arguments();
-    packed_ = results_.arguments();
-  }
-
-  void expect_refused(const std::string& required_and_got) {
-    EXPECT_THAT([&] { pack24(input_, packed_); },
-                ThrowsMessage<Error>("pack24: " + required_and_got));
-    expect_same(results_, TestPacked<float>(3, 64, 2));
-    input_ = owner_.arguments();
-    packed_ = results_.arguments();
-  }
-
-  TestInput<float> owner_ = random_input<float>(Producer::norm, 3, 64);
-  TestPacked<float> results_{3, 64, 2};
-  Pack24 input_;
-  Packed24 packed_;
-};
-
-TEST_F(Pack24Errors, NoneInAValidCall) { EXPECT_NO_THROW(pack24(input_, packed_)); }
-
-TEST_F(Pack24Errors, OfX) {
-  input_.x.row_stride = 63;
-  expect_refused("required row_stride of X >= 64, got 63");
-  input_.x.columns = 56;
-  expect_refused("required channels divisible by 16, got 56");
-}
-
-TEST_F(Pack24Errors, OfTheTail) {
-  const TestMatrix<float> tail(3, 64), long_tail(4, 64);
-  input_.producer = Producer::none;
-  input_.tail = tail.view();
-  expect_refused("required channels of X before a tail, a multiple of 128, got 64");
-  input_.producer = Producer::none;
-  input_.tail = long_tail.view();
-  expect_refused("required tail [3, 64] f32, got tail [4, 64] f32");
-  const TestMatrix<float> x(3, 128);
-  input_.x = x.view();
-  input_.tail = tail.view();
-  expect_refused("required no producer beside a tail, got one");
-}
-
-TEST_F(Pack24Errors, OfTheProducer) {
-  input_.producer = static_cast<Producer>(9);
-  expect_refused("required a known producer, got 9");
-  input_.producer = Producer::swiglu;
-  expect_refused("required up [3, 64] f32, got up [0, 0] f32");
-  input_.moments = nullptr;
-  expect_refused("required data for moments, got a null pointer with 6 elements");
-  input_.image_tokens = -1;
-  expect_refused("required image_tokens of 0 or more, got -1");
-  input_.image_tokens = 2;
-  expect_refused("required modulation_scale [2, 64] f32, got modulation_scale [1, 64] f32");
-  input_.modulation_shift.dtype = DType::f16;
-  expect_refused("required modulation_shift [1, 64] f32, got modulation_shift [1, 64] f16");
-}
-
-TEST_F(Pack24Errors, OfTheTransform) {
-  input_.transform_block = 32;
-  expect_refused("required a transform block of 16, 64 or 128, got 32");
-  input_.transform_block = 128;
-  expect_refused("required channels divisible by the transform's block, got 64 and 128");
-}
-
-TEST_F(Pack24Errors, OfDown) {
-  input_.down.columns = 48;
-  expect_refused("required down [2, 64] f32, got down [2, 48] f32");
-  input_.down.dtype = DType::bf16;
-  expect_refused("required down [2, 64] f32, got down [2, 64] bf16");
-}
-
-TEST_F(Pack24Errors, OfTheResults) {
-  packed_.values.columns = 16;
-  expect_refused("required values [3, 32] f32, got values [3, 16] f32");
-  packed_.metadata = nullptr;
-  expect_refused("required data for metadata, got a null pointer with 12 elements");
-  packed_.scale = nullptr;
-  expect_refused("required data for scale, got a null pointer with 3 elements");
-  packed_.low.columns = 1;
-  expect_refused("required low [3, 2] f32, got low [3, 1] f32");
-}
-
-TEST_F(Pack24Errors, OfProduce24) {
-  TestMatrix<float> z(3, 32);
-  EXPECT_THAT([&] { produce24(input_, z.view()); },
-              ThrowsMessage<Error>("produce24: required z [3, 64] f32, got z [3, 32] f32"));
-  input_.moments = nullptr;
-  EXPECT_THAT([&] { produce24(input_, z.view()); },
-              ThrowsMessage<Error>("produce24: required data for moments, "
-                                   "got a null pointer with 6 elements"));
 }
 
 }  // namespace

@@ -94,4 +94,21 @@ std::vector<T> normal_vector(std::int64_t count, unsigned seed, float deviation 
   return {row.row(0), row.row(0) + count};
 }
 
+/// An input of every producer, all of it drawn at random.
+template <typename T>
+TestInput<T> random_input(Producer producer, std::int64_t tokens, std::int64_t channels) {
+  TestInput<T> input{.x = normal_matrix<T>(tokens, channels, 1, 2.0f), .producer = producer};
+  if (producer == Producer::swiglu) input.up = normal_matrix<T>(tokens, channels, 2);
+  if (producer == Producer::norm) {
+    for (std::int64_t m = 0; m < tokens; ++m) {
+      const auto token = static_cast<float>(m);
+      input.moments.insert(input.moments.end(), {0.25f - 0.5f * token, 0.3f + token});
+    }
+    input.weight = normal_vector<T>(channels, 3);
+    input.modulation_scale = normal_matrix<T>(1, channels, 4);
+    input.modulation_shift = normal_matrix<T>(1, channels, 5);
+  }
+  return input;
+}
+
 }  // namespace rtlynx
