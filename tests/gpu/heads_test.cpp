@@ -136,7 +136,8 @@ class HeadCase {
     return {.stream_count = static_cast<int>(streams_.size()),
             .images = shape_.images,
             .heads = shape_.heads,
-            .head_dim = shape_.head_dim};
+            .head_dim = shape_.head_dim,
+            .eps = 1e-2f};
   }
 
   HostHeads specified() const {

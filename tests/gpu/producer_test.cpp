@@ -161,7 +161,7 @@ TEST_P(ProducerGpuTest, TransformsOfEveryShape) {
 TEST_P(ProducerGpuTest, TransformsOfManyTokens) {
   for (const Producer producer : kProducers) {
     for (const int block : {16, 64, 128}) {
-      HostInput input = input_of(producer, 1000, 1152, 64);
+      HostInput input = input_of(producer, 500, 1152, 64);
       add_transform(input, block);
       PackCase(std::move(input)).expect_specified_by_all();
     }

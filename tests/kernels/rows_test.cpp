@@ -272,6 +272,7 @@ struct TestHeads {
                      .images = kImages,
                      .heads = kHeads,
                      .head_dim = kHeadDim,
+                     .eps = 1e-2f,
                      .rotation = rotation.empty() ? nullptr : rotation.data()};
     for (int i = 0; i < stream_count; ++i) {
       const auto data_of = [](const std::vector<T>& weight) {
@@ -304,7 +305,7 @@ std::pair<T, T> turned_pair(const TestMatrix<T>& x, std::int64_t row, std::int64
                             std::int64_t i, const std::vector<T>& weight, const float* angles) {
   std::vector<double> head;
   for (std::int64_t k = 0; k < 16; ++k) head.push_back(x.value(row, first + k));
-  const auto rate = static_cast<float>(moments_in_double(head, Norm::rms, 1e-6f).rate);
+  const auto rate = static_cast<float>(moments_in_double(head, Norm::rms, 1e-2f).rate);
   float pair[2];
   for (std::int64_t j = 0; j < 2; ++j) {
     const float r = to_float(from_float<T>(x.value(row, first + i + j) * rate));
