@@ -92,6 +92,19 @@ std::int64_t low_columns_of(const CaseShape& shape) {
   return columns;
 }
 
+/// H / s. What no product reads is NaN, and may not matter.
+Matrix draw_low(DType dtype, const CaseShape& shape, Values values) {
+  Matrix low = draw(dtype, shape.tokens, low_columns_of(shape), 2, values, 1.0f);
+  for (std::int64_t column = 0; column < low.columns; ++column) {
+    const auto reads = [&](const ProductShape& product) {
+      return column >= product.low_column && column < product.low_column + shape.rank;
+    };
+    if (std::any_of(shape.products.begin(), shape.products.end(), reads)) continue;
+    for (std::int64_t m = 0; m < low.rows; ++m) low.elements[low.index(m, column)] = 0xffffu;
+  }
+  return low;
+}
+
 }  // namespace
 
 std::vector<gpu::Gemm24Config> all_configs() {
@@ -187,7 +200,7 @@ ProductCase::ProductCase(DType dtype, const CaseShape& shape, Values values)
     : dtype_(dtype),
       shape_(shape),
       x_(draw(dtype, shape.tokens, shape.channels, 1, values, 1.0f)),
-      low_(draw(dtype, shape.tokens, low_columns_of(shape), 2, values, 1.0f)),
+      low_(draw_low(dtype, shape, values)),
       scale_(uniform(shape.tokens, 3, 1.0f, values == Values::integers ? 1.0f : 1.4f)),
       host_(std::make_unique<HostPacked>()),
       operand_(static_cast<std::size_t>(operand24_bytes(shape.tokens, shape.channels))),

@@ -39,7 +39,7 @@ struct CaseShape {
   std::int64_t tokens = 0;
   std::int64_t channels = 0;
   int rank = 0;
-  std::int64_t low_columns = 0;   // 0: as many as the products read
+  std::int64_t low_columns = 0;   // 0: as many as the products read. Those that none reads are NaN
   std::int64_t image_tokens = 0;  // that share a row of gate
   std::int64_t low_gap = 0;       // elements between the rows of low
   std::vector<ProductShape> products = {};
