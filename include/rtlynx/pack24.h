@@ -22,7 +22,8 @@ enum class Producer : std::uint8_t {
 /// device memory, as the function says that takes it.
 struct Pack24 {
   ConstMatrixView x;     // [M, K - tail.columns], any DType on the host, f16 or bf16 on a GPU
-  ConstMatrixView tail;  // [M, K2]: the last channels of the input, if they lie elsewhere
+  ConstMatrixView tail;  // [M, K2]: the last channels of the input, if they lie elsewhere: behind a
+                         // multiple of 128 in x, and without a producer
   Producer producer = Producer::none;
   ConstMatrixView up;  // swiglu: [M, K]
 

@@ -29,7 +29,8 @@ struct Moments {
 ///   h = x + g * p,   g = gate, or tanh(gate), or 1 without one
 ///   n = (h - mean of h) * rate of h * weight * (1 + scale) + shift
 ///
-/// h is rounded once to the element type; moments and n are of the rounded h; p is not rounded.
+/// h is rounded once to the element type, f16 clipped to its finite range as diffusers does;
+/// moments and n are of the rounded h; p is not rounded.
 /// What is not given is left out, what is not wanted is not written.
 struct ResidualNorm {
   ConstMatrixView x;     // [M, N]

@@ -15,9 +15,9 @@ using ::testing::ElementsAre;
 using ::testing::ThrowsMessage;
 
 template <typename T>
-TestMatrix<T> unpacked(const PackedMatrix<T>& packed) {
-  TestMatrix<T> x(packed.values.rows, 2 * packed.values.columns);
-  expand24(packed.values.view(), packed.metadata.data(), x.view());
+TestMatrix<T> expanded(const CompressedMatrix<T>& compressed) {
+  TestMatrix<T> x(compressed.values.rows, 2 * compressed.values.columns);
+  expand24(compressed.values.view(), compressed.metadata.data(), x.view());
   return x;
 }
 
@@ -67,36 +67,36 @@ TestMatrix<T> all_groups() {
 }
 
 template <typename T>
-class Pack24Test : public ::testing::Test {};
-TYPED_TEST_SUITE(Pack24Test, ElementTypes);
+class Compress24Test : public ::testing::Test {};
+TYPED_TEST_SUITE(Compress24Test, ElementTypes);
 
-TYPED_TEST(Pack24Test, SelectsLikeASortForEveryOrderOfFour) {
+TYPED_TEST(Compress24Test, SelectsLikeASortForEveryOrderOfFour) {
   const TestMatrix<TypeParam> x = all_groups<TypeParam>();
-  EXPECT_EQ(all_bits(unpacked(PackedMatrix<TypeParam>(x))), naive_kept(x));
+  EXPECT_EQ(all_bits(expanded(CompressedMatrix<TypeParam>(x))), naive_kept(x));
 }
 
-TYPED_TEST(Pack24Test, RoundTripsRandomRowsAndLeavesGapsAlone) {
+TYPED_TEST(Compress24Test, RoundTripsRandomRowsAndLeavesGapsAlone) {
   for (const std::int64_t rows : {1, 5}) {
     for (const std::int64_t channels : {16, 48, 176}) {
       const auto x = random_bits_matrix<TypeParam>(rows, channels, 3);
-      const PackedMatrix<TypeParam> packed(x);
-      const TestMatrix<TypeParam> kept = unpacked(packed);
+      const CompressedMatrix<TypeParam> compressed(x);
+      const TestMatrix<TypeParam> kept = expanded(compressed);
       EXPECT_EQ(all_bits(kept), naive_kept(x));
-      EXPECT_TRUE(packed.values.gaps_untouched());
+      EXPECT_TRUE(compressed.values.gaps_untouched());
       EXPECT_TRUE(kept.gaps_untouched());
     }
   }
 }
 
-TYPED_TEST(Pack24Test, PackingWhatWasUnpackedChangesNothing) {
-  const PackedMatrix<TypeParam> once(normal_matrix<TypeParam>(7, 64, 4));
-  const PackedMatrix<TypeParam> twice(unpacked(once));
+TYPED_TEST(Compress24Test, CompressingWhatWasExpandedChangesNothing) {
+  const CompressedMatrix<TypeParam> once(normal_matrix<TypeParam>(7, 64, 4));
+  const CompressedMatrix<TypeParam> twice(expanded(once));
   EXPECT_EQ(all_bits(twice.values), all_bits(once.values));
   EXPECT_EQ(twice.metadata, once.metadata);
   EXPECT_THAT(twice.scale, ElementsAre(1, 1, 1, 1, 1, 1, 1));
 }
 
-TYPED_TEST(Pack24Test, LowestNibbleIsTheLowestGroup) {
+TYPED_TEST(Compress24Test, LowestNibbleIsTheLowestGroup) {
   TestMatrix<TypeParam> x(1, 16);
   const std::vector<float> values = {9, 1, 2,  -8,  // 0 and 3: 0xC
                                      0, 0, 0,  0,   // 0 and 1: 0x4
@@ -104,34 +104,34 @@ TYPED_TEST(Pack24Test, LowestNibbleIsTheLowestGroup) {
                                      1, 3, -3, 2};  // 1 and 2: 0x9
   auto next = values.begin();
   x.fill([&] { return from_float<TypeParam>(*next++); });
-  const PackedMatrix<TypeParam> packed(x);
-  EXPECT_THAT(packed.metadata, ElementsAre(0x9e4c));
+  const CompressedMatrix<TypeParam> compressed(x);
+  EXPECT_THAT(compressed.metadata, ElementsAre(0x9e4c));
   std::vector<float> kept;
-  for (std::int64_t k = 0; k < 8; ++k) kept.push_back(packed.values.value(0, k));
+  for (std::int64_t k = 0; k < 8; ++k) kept.push_back(compressed.values.value(0, k));
   EXPECT_THAT(kept, ElementsAre(9, -8, 0, 0, -5, 6, 3, -3));
 }
 
-TYPED_TEST(Pack24Test, EmptyMatricesAreFine) {
-  EXPECT_NO_THROW(PackedMatrix<TypeParam>(TestMatrix<TypeParam>(0, 16)));
-  const PackedMatrix<TypeParam> no_channels(TestMatrix<TypeParam>(2, 0));
+TYPED_TEST(Compress24Test, EmptyMatricesAreFine) {
+  EXPECT_NO_THROW(CompressedMatrix<TypeParam>(TestMatrix<TypeParam>(0, 16)));
+  const CompressedMatrix<TypeParam> no_channels(TestMatrix<TypeParam>(2, 0));
   EXPECT_THAT(no_channels.scale, ElementsAre(1, 1));
 }
 
-TEST(Unpack24, AcceptsTheSixPatternsAndNamesTheRowAndGroupOfOthers) {
+TEST(Expand24, AcceptsTheSixPatternsAndNamesTheRowAndGroupOfOthers) {
   const std::string digits = "0123456789ABCDEF";
   for (unsigned nibble = 0; nibble < 16; ++nibble) {
     std::vector<float> values(2 * 16, 1.0f);
     std::vector<std::uint16_t> metadata(2 * 2, 0x4444);
     metadata[3] = static_cast<std::uint16_t>(0x4044 | nibble << 8);  // row 1, group 6
     std::vector<float> x(2 * 32);
-    const auto unpack = [&] {
+    const auto expand = [&] {
       expand24(contiguous(values.data(), DType::f32, 2, 16), metadata.data(),
                contiguous(x.data(), DType::f32, 2, 32));
     };
     if (std::string("489CDE").find(digits[nibble]) != std::string::npos) {
-      EXPECT_NO_THROW(unpack()) << nibble;
+      EXPECT_NO_THROW(expand()) << nibble;
     } else {
-      EXPECT_THAT(unpack, ThrowsMessage<Error>("expand24: required nibbles 4, 8, C, 9, D or E, "
+      EXPECT_THAT(expand, ThrowsMessage<Error>("expand24: required nibbles 4, 8, C, 9, D or E, "
                                                "got " +
                                                digits.substr(nibble, 1) + " at row 1, group 6"));
     }
@@ -139,7 +139,7 @@ TEST(Unpack24, AcceptsTheSixPatternsAndNamesTheRowAndGroupOfOthers) {
 }
 
 // One way after another to call compress24 wrongly.
-struct Pack24Call {
+struct Compress24Call {
   std::vector<float> x = std::vector<float>(2 * 32);
   std::vector<float> values = std::vector<float>(2 * 16);
   std::vector<std::uint16_t> metadata = std::vector<std::uint16_t>(2 * 2);
@@ -150,16 +150,16 @@ struct Pack24Call {
   void operator()() const { compress24(x_view, out); }
 };
 
-TEST(Pack24Errors, AValidCallWithoutScalePasses) { EXPECT_NO_THROW(Pack24Call()()); }
+TEST(Compress24Errors, AValidCallWithoutScalePasses) { EXPECT_NO_THROW(Compress24Call()()); }
 
-TEST(Pack24Errors, ChannelsNotDivisibleBy16) {
-  Pack24Call call;
+TEST(Compress24Errors, ChannelsNotDivisibleBy16) {
+  Compress24Call call;
   call.x_view.columns = 20;
   EXPECT_THAT(call, ThrowsMessage<Error>("compress24: required channels divisible by 16, got 20"));
 }
 
-TEST(Pack24Errors, WrongShapeOrTypeOfTheValues) {
-  Pack24Call call;
+TEST(Compress24Errors, WrongShapeOrTypeOfTheValues) {
+  Compress24Call call;
   call.out.values.columns = 8;
   EXPECT_THAT(
       call, ThrowsMessage<Error>("compress24: required values [2, 16] f32, got values [2, 8] f32"));
@@ -169,8 +169,8 @@ TEST(Pack24Errors, WrongShapeOrTypeOfTheValues) {
                         "compress24: required values [2, 16] f32, got values [2, 16] bf16"));
 }
 
-TEST(Pack24Errors, NullPointers) {
-  Pack24Call call;
+TEST(Compress24Errors, NullPointers) {
+  Compress24Call call;
   call.out.metadata = nullptr;
   EXPECT_THAT(call, ThrowsMessage<Error>("compress24: required data for metadata, "
                                          "got a null pointer with 4 elements"));

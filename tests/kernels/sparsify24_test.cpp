@@ -5,7 +5,7 @@
 #include "base/error.h"
 #include "kernels/spec/select24.h"
 #include "kernels/test_matrix.h"
-#include "rtlynx/pack24.h"
+#include "rtlynx/compress24.h"
 
 namespace rtlynx {
 namespace {

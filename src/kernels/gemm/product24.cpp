@@ -16,6 +16,16 @@ namespace {
 
 constexpr std::string_view kOp = "gpu::product24";
 
+/// TMA and 16-byte accesses want rows that begin on 16 bytes.
+void check_rows(std::string_view name, ConstMatrixView matrix) {
+  if (matrix.rows == 0 || matrix.columns == 0) return;
+  if (matrix.row_stride % 8 != 0) {
+    fail(kOp, "a row stride of " + std::string(name) + " divisible by 8",
+         std::to_string(matrix.row_stride));
+  }
+  check_pointer(kOp, name, matrix.data);
+}
+
 void check_packed(const PackedInput& packed) {
   require(packed.dtype == DType::bf16 || packed.dtype == DType::f16, kOp, "bf16 or f16",
           name_of(packed.dtype));
@@ -28,24 +38,14 @@ void check_packed(const PackedInput& packed) {
           std::to_string(packed.channels));
   check_pointer(kOp, "operand", packed.operand);
   check_pointer(kOp, "scale", packed.scale);
-  check_pointer(kOp, "low", packed.low.data, packed.low.columns == 0);
-}
-
-/// TMA and 16-byte accesses want rows that begin on 16 bytes.
-void check_rows(std::string_view name, ConstMatrixView matrix) {
-  if (matrix.rows == 0 || matrix.columns == 0) return;
-  if (matrix.row_stride % 8 != 0) {
-    fail(kOp, "a row stride of " + std::string(name) + " divisible by 8",
-         std::to_string(matrix.row_stride));
-  }
-  check_pointer(kOp, name, matrix.data);
+  check_rows("low", packed.low);
 }
 
 void check_product(const PackedInput& packed, const Product24& product, std::int64_t rank) {
   check_product24(kOp,
                   {.tokens = packed.tokens,
                    .channels = packed.channels,
-                   .low_columns = packed.low.columns,
+                   .low = packed.low,
                    .dtype = packed.dtype},
                   product);
   const std::int64_t outputs = product.weight.rows;

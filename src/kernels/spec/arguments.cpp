@@ -26,6 +26,10 @@ void check_if_there(std::string_view op, std::string_view name, ConstMatrixView 
   if (matrix.rows != 0) check_matrix(op, name, matrix, rows, columns, dtype);
 }
 
+void check_norm(std::string_view op, Norm norm) {
+  if (norm > Norm::rms) fail(op, "a known norm", std::to_string(static_cast<int>(norm)));
+}
+
 void check_image_tokens(std::string_view op, std::int64_t image_tokens) {
   if (image_tokens < 0) fail(op, "image_tokens of 0 or more", std::to_string(image_tokens));
 }
@@ -33,8 +37,8 @@ void check_image_tokens(std::string_view op, std::int64_t image_tokens) {
 void check_tail(std::string_view op, const Pack24& input) {
   if (input.tail.columns == 0) return;
   check_matrix(op, "tail", input.tail, input.x.rows, input.tail.columns, input.x.dtype);
-  if (input.x.columns % kTailStart != 0) {
-    fail(op, "channels of X divisible by " + std::to_string(kTailStart) + " before a tail",
+  if (input.x.columns == 0 || input.x.columns % kTailStart != 0) {
+    fail(op, "channels of X before a tail, a multiple of " + std::to_string(kTailStart),
          std::to_string(input.x.columns));
   }
   require(input.producer == Producer::none, op, "no producer beside a tail", "one");
@@ -51,7 +55,7 @@ void check_producer(std::string_view op, const Pack24& input) {
   }
   if (input.producer != Producer::norm) return;
   check_image_tokens(op, input.image_tokens);
-  check_data(op, "moments", input.moments, x.rows);
+  check_data(op, "moments", input.moments, 2 * x.rows);
   check_per_image(op, "modulation_scale", input.modulation_scale, x.rows, input.image_tokens,
                   channels, x.dtype);
   check_per_image(op, "modulation_shift", input.modulation_shift, x.rows, input.image_tokens,
@@ -83,13 +87,14 @@ void check_pack24(std::string_view op, const Pack24& input) {
 }
 
 void check_product24(std::string_view op, const PackedShape& packed, const Product24& product) {
-  const std::int64_t outputs = product.weight.rows;
+  const std::int64_t outputs = product.weight.rows, low_columns = packed.low.columns;
   check_matrix(op, "weight", product.weight, outputs, packed.channels, packed.dtype);
   const std::int64_t rank = product.up.columns;
   if (rank != 0) {
     check_matrix(op, "up", product.up, outputs, rank, packed.dtype);
-    if (product.low_column < 0 || product.low_column > packed.low_columns - rank) {
-      fail(op, "columns of low inside its " + std::to_string(packed.low_columns),
+    check_matrix(op, "low", packed.low, packed.tokens, low_columns, packed.dtype);
+    if (product.low_column < 0 || product.low_column > low_columns - rank) {
+      fail(op, "columns of low inside its " + std::to_string(low_columns),
            std::to_string(rank) + " from column " + std::to_string(product.low_column));
     }
   }
@@ -109,12 +114,14 @@ void check_product24(std::string_view op, const PackedShape& packed, const Produ
 
 void check_moments(std::string_view op, const Moments& problem) {
   check_matrix(op, "X", problem.x);
-  check_data(op, "moments", problem.moments, problem.x.rows);
+  check_norm(op, problem.norm);
+  check_data(op, "moments", problem.moments, 2 * problem.x.rows);
 }
 
 void check_residual_norm(std::string_view op, const ResidualNorm& problem) {
   const ConstMatrixView& x = problem.x;
   check_matrix(op, "X", x);
+  check_norm(op, problem.norm);
   check_image_tokens(op, problem.image_tokens);
   check_if_there(op, "Y", problem.y, x.rows, x.columns, x.dtype);
   const auto check_modulation = [&](std::string_view name, ConstMatrixView matrix) {
@@ -137,10 +144,12 @@ void check_head_norm(std::string_view op, const HeadNorm& problem) {
   if (problem.stream_count < 1 || problem.stream_count > 2) {
     fail(op, "one stream or two", std::to_string(problem.stream_count));
   }
+  if (problem.images < 0) fail(op, "images of 0 or more", std::to_string(problem.images));
   const DType dtype = problem.q.dtype;
   std::int64_t tokens = 0;
   for (int i = 0; i < problem.stream_count; ++i) {
     const HeadStream& stream = problem.streams[i];
+    if (stream.tokens < 0) fail(op, "tokens of 0 or more", std::to_string(stream.tokens));
     const std::int64_t rows = problem.images * stream.tokens;
     check_matrix(op, "q of a stream", stream.q, rows, columns, dtype);
     check_matrix(op, "k of a stream", stream.k, rows, columns, dtype);

@@ -28,7 +28,7 @@ void check_pack24(std::string_view op, const Pack24& input);
 struct PackedShape {
   std::int64_t tokens = 0;
   std::int64_t channels = 0;
-  std::int64_t low_columns = 0;  // of H / s
+  ConstMatrixView low;  // H / s; no columns: no low rank
   DType dtype = DType::f32;
 };
 void check_product24(std::string_view op, const PackedShape& packed, const Product24& product);

@@ -32,16 +32,18 @@ Kept kept_of(const Packed24& packed, std::int64_t m) {
   return kept;
 }
 
-/// z~ W^T + (H / s) up^T of output n. `low`: the token's H / s [R].
+/// z~ W^T + (H / s) up^T of token m, output n.
 template <typename T>
-float sum_of(const Kept& kept, const T* low, const Product24& product, std::int64_t n) {
+float sum_of(const Kept& kept, ConstMatrixView low, const Product24& product, std::int64_t m,
+             std::int64_t n) {
   const T* const weight = row_of<T>(product.weight, n);
   float sum = 0.0f;
   for (std::size_t i = 0; i < kept.values.size(); ++i) {
     sum += kept.values[i] * to_float(weight[kept.channels[i]]);
   }
   for (std::int64_t r = 0; r < product.up.columns; ++r) {
-    sum += to_float(low[product.low_column + r]) * to_float(row_of<T>(product.up, n)[r]);
+    sum +=
+        to_float(row_of<T>(low, m)[product.low_column + r]) * to_float(row_of<T>(product.up, n)[r]);
   }
   return sum;
 }
@@ -70,7 +72,7 @@ void product24(const Packed24& packed, std::span<const Product24> products) {
   constexpr const char* kOp = "product24";
   const PackedShape shape{.tokens = packed.values.rows,
                           .channels = 2 * packed.values.columns,
-                          .low_columns = packed.low.columns,
+                          .low = packed.low,
                           .dtype = packed.values.dtype};
   check_matrix(kOp, "values", packed.values);
   check_metadata24(kOp, packed.metadata, shape.tokens, shape.channels);
@@ -80,11 +82,10 @@ void product24(const Packed24& packed, std::span<const Product24> products) {
     using T = decltype(element);
     for (std::int64_t m = 0; m < shape.tokens; ++m) {
       const Kept kept = kept_of<T>(packed, m);
-      const T* const low = shape.low_columns > 0 ? row_of<T>(packed.low, m) : nullptr;
       for (const Product24& product : products) {
         for (std::int64_t n = 0; n < product.weight.rows; ++n) {
-          row_of<T>(product.y, m)[n] =
-              finish<T>(product, m, n, packed.scale[m], sum_of(kept, low, product, n));
+          const float sum = sum_of<T>(kept, packed.low, product, m, n);
+          row_of<T>(product.y, m)[n] = finish<T>(product, m, n, packed.scale[m], sum);
         }
       }
     }
