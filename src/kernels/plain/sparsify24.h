@@ -9,8 +9,8 @@
 
 namespace rtlynx {
 
-/// X [M, K] to X~ [M, K] with zeros, and s [M]: what rtlynx::sparsify24 of pack24.h specifies, on
-/// the GPU. X~ has the specification's bits; s agrees to fp32 summation error.
+/// X [M, K] to X~ [M, K] with zeros, and s [M]: what rtlynx::sparsify24 of compress24.h specifies,
+/// on the GPU. X~ has the specification's bits; s agrees to fp32 summation error.
 struct Sparsify24 {
   const void* x = nullptr;  // [M, K], row-major, contiguous
   void* kept = nullptr;     // [M, K], the same; never overlaps x

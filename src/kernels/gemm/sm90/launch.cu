@@ -80,13 +80,14 @@ cudaError_t launch(const gpu::PackedInput& packed, std::span<const Product24> pr
       .operand = static_cast<const char*>(packed.operand),
       .token_blocks = ceil_div(packed.tokens, T::kBlockTokens),
       .k_steps = ceil_div(packed.channels, T::kStepChannels),
+      .rank = static_cast<int>(products.front().up.columns),
       .grid = {.token_tiles = ceil_div(packed.tokens, T::kTileTokens), .group = config.group_tiles},
       .scheduler = gpu::Scheduler({}, 0, 1, false),
       .flags = workspace.flags(),
       .partials = workspace.partials()};
   status = describe_outputs<T>(packed, products, params);
   if (status != cudaSuccess) return status;
-  const int low_steps = ceil_div(products.front().up.columns, T::kLowStepRank);
+  const int low_steps = ceil_div(params.rank, T::kLowStepRank);
   // Whole clusters of CTAs, at most as many as run at once.
   const int largest = gpu::sm90_ctas(traits.multiprocessors, config.cluster);
   const int wanted = ceil_div(params.grid.tiles(), config.cluster) * config.cluster;

@@ -84,6 +84,7 @@ struct Params {
   const char* operand;
   int token_blocks;  // ceil(M / 64)
   int k_steps;       // ceil(K / 64)
+  int rank;
   gpu::TileGrid grid;
   gpu::Scheduler scheduler;
   std::uint32_t* flags;  // [CTAs, kFlagsPerCta]: this warpgroup's part of the tile is written
