@@ -80,9 +80,14 @@ class Fp8Linear(nn.Module):
         return y.reshape(*x.shape[:-1], -1)
 
 
+def sharing_weights(model):
+    """A copy of the modules alone."""
+    return copy.deepcopy(model, {id(weight): weight for weight in model.parameters()})
+
+
 def with_fp8_blocks(model):
     """A copy with every Linear of the blocks but the modulation in FP8."""
-    model = copy.deepcopy(model)
+    model = sharing_weights(model)
     for name, module in list(model.named_modules()):
         if "blocks" not in name and "layers" not in name:
             continue
@@ -147,7 +152,7 @@ def rivals(family, wanted):
         fp8.compile_repeated_blocks(fullgraph=False)
         made.append(Rival("diffusers + torch.compile, FP8", fp8, arguments))
     if "eager" in wanted:
-        eager = copy.deepcopy(model)
+        eager = sharing_weights(model)
         made.insert(0, Rival("diffusers", eager, arguments))
     model.compile_repeated_blocks(fullgraph=False)
     made.insert(0, Rival("diffusers + torch.compile", model, arguments))
