@@ -47,8 +47,8 @@ std::string shape_text(const std::vector<std::int64_t>& shape) {
 /// An argument that goes with x: same type, same device, exactly this shape.
 void require_like(std::string_view op, std::string_view name, const Tensor& tensor, const Rows& x,
                   const std::vector<std::int64_t>& shape) {
-  if (tensor.scalar_type() == x.tensor.scalar_type() && tensor.device() == x.tensor.device() &&
-      tensor.sizes().vec() == shape) {
+  if (tensor.defined() && tensor.scalar_type() == x.tensor.scalar_type() &&
+      tensor.device() == x.tensor.device() && tensor.sizes().vec() == shape) {
     return;
   }
   fail(op,
@@ -60,6 +60,7 @@ void require_like(std::string_view op, std::string_view name, const Tensor& tens
 }  // namespace
 
 std::string describe(const Tensor& tensor) {
+  if (!tensor.defined()) return "None";
   return type_name(tensor.scalar_type()) + " " + shape_text(tensor.sizes().vec()) + " on " +
          device_name(tensor);
 }
@@ -71,6 +72,7 @@ std::vector<std::int64_t> Rows::shape_with(std::int64_t last) const {
 }
 
 Rows rows_of(std::string_view op, const Tensor& x, std::int64_t divisor) {
+  if (!x.defined()) fail(op, "a tensor", describe(x));
   const auto dtype = dtype_of(x.scalar_type());
   if (!dtype) fail(op, "f32, f16 or bf16", describe(x));
   if (x.dim() < 1) fail(op, "at least one dimension", describe(x));
@@ -90,8 +92,8 @@ Rows rows_of(std::string_view op, const Tensor& x, std::int64_t divisor) {
 Unpack24Arguments unpack24_arguments(const Tensor& values, const Tensor& metadata) {
   Unpack24Arguments result{.values = rows_of("unpack24", values, 8), .metadata = metadata};
   const std::vector<std::int64_t> shape = result.values.shape_with(result.values.columns / 8);
-  if (metadata.scalar_type() != ScalarType::Short || metadata.device() != values.device() ||
-      metadata.sizes().vec() != shape) {
+  if (!metadata.defined() || metadata.scalar_type() != ScalarType::Short ||
+      metadata.device() != values.device() || metadata.sizes().vec() != shape) {
     fail("unpack24",
          "metadata Short (int16) " + shape_text(shape) + " on " + device_name(values) +
              " to go with values " + describe(values),
@@ -106,7 +108,7 @@ Linear24Arguments linear24_arguments(std::string_view op, const Tensor& x, const
                                      const std::optional<Tensor>& lora_down,
                                      const std::optional<Tensor>& lora_up) {
   Linear24Arguments result{.x = rows_of(op, x, 4), .weight = weight};
-  if (weight.dim() != 2) fail(op, "weight [N, K]", describe(weight));
+  if (!weight.defined() || weight.dim() != 2) fail(op, "weight [N, K]", describe(weight));
   result.outputs = weight.size(0);
   require_like(op, "weight", weight, result.x, {result.outputs, result.x.columns});
   if (bias) {
@@ -118,7 +120,8 @@ Linear24Arguments linear24_arguments(std::string_view op, const Tensor& x, const
          lora_down ? "lora_down alone" : "lora_up alone");
   }
   if (lora_down) {
-    if (lora_down->dim() != 2) fail(op, "lora_down [R, K]", describe(*lora_down));
+    if (!lora_down->defined() || lora_down->dim() != 2)
+      fail(op, "lora_down [R, K]", describe(*lora_down));
     const std::int64_t rank = lora_down->size(0);
     require_like(op, "lora_down", *lora_down, result.x, {rank, result.x.columns});
     require_like(op, "lora_up", *lora_up, result.x, {result.outputs, rank});

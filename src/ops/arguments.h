@@ -59,7 +59,7 @@ Linear24Arguments linear24_arguments(std::string_view op, const Tensor& x, const
                                      const std::optional<Tensor>& lora_down,
                                      const std::optional<Tensor>& lora_up);
 
-/// "bf16 [2, 64] on cuda:1", for messages.
+/// "bf16 [2, 64] on cuda:1", for messages; "None" for a tensor that is none.
 std::string describe(const Tensor& tensor);
 
 }  // namespace rtlynx::ops

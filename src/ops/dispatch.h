@@ -7,7 +7,11 @@
 
 #include <array>
 #include <cstdint>
+#include <exception>
+#include <string_view>
 #include <vector>
+
+#include "rtlynx/error.h"
 
 /// What the stable ABI lacks and the operators need of torch.
 namespace rtlynx::ops {
@@ -33,5 +37,22 @@ torch::stable::Tensor call_aten(const char* name, const char* overload,
   TORCH_ERROR_CODE_CHECK(torch_call_dispatcher(name, overload, stack.data(), TORCH_ABI_VERSION));
   return torch::stable::detail::to<torch::stable::Tensor>(stack[0]);
 }
+
+/// An operator whose failures in torch are said in words: the stable ABI passes on a line of
+/// torch's own header, and keeps the reason, which is nearly always want of memory.
+template <auto op, typename Signature = decltype(op)>
+struct Guarded;
+template <auto op, typename Result, typename... Arguments>
+struct Guarded<op, Result (*)(Arguments...)> {
+  static Result call(Arguments... arguments) {
+    try {
+      return op(arguments...);
+    } catch (const std::exception& error) {
+      if (std::string_view(error.what()).find("API call failed at") == std::string_view::npos)
+        throw;
+      throw Error("rtlynx operator: torch could not do its part, most often for want of memory");
+    }
+  }
+};
 
 }  // namespace rtlynx::ops

@@ -224,9 +224,9 @@ Tensor unpack24(const Tensor& values, const Tensor& metadata) {
 }  // namespace rtlynx::ops
 
 STABLE_TORCH_LIBRARY_IMPL(rtlynx, CUDA, m) {
-  m.impl("sparsify24", TORCH_BOX(&rtlynx::ops::sparsify24));
-  m.impl("pack24", TORCH_BOX(&rtlynx::ops::pack24));
-  m.impl("unpack24", TORCH_BOX(&rtlynx::ops::unpack24));
-  m.impl("linear24", TORCH_BOX(&rtlynx::ops::linear24));
-  m.impl("linear24_auto", TORCH_BOX(&rtlynx::ops::linear24_auto));
+  m.impl("sparsify24", TORCH_BOX(&rtlynx::ops::Guarded<&rtlynx::ops::sparsify24>::call));
+  m.impl("pack24", TORCH_BOX(&rtlynx::ops::Guarded<&rtlynx::ops::pack24>::call));
+  m.impl("unpack24", TORCH_BOX(&rtlynx::ops::Guarded<&rtlynx::ops::unpack24>::call));
+  m.impl("linear24", TORCH_BOX(&rtlynx::ops::Guarded<&rtlynx::ops::linear24>::call));
+  m.impl("linear24_auto", TORCH_BOX(&rtlynx::ops::Guarded<&rtlynx::ops::linear24_auto>::call));
 }
