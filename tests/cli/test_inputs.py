@@ -5,13 +5,14 @@ before the work with what it is, or gives the right result."""
 import json
 import os
 import pathlib
-import shutil
+import random
 import subprocess
 import tempfile
 import unittest
 
 from test_cli import BINARY, CliTest, TrainTest, png_chunks, png_texts, run
-from tiny_model import PROMPT, QUICK, WEIGHTS, copy_of, edit_json, set_all, set_values, train
+from tiny_model import (PROMPT, QUICK, WEIGHTS, add_tensor, copy_of, edit_json, set_all, set_values,
+                        train)
 
 NAN, HUGE = 0x7FC0, 0x7F7F  # bf16: NaN, and 3.4e38
 CALIBRATE = ["--prompts", 1, "--batch", 1, "--steps", 1, "--rows", 32, "--device", "cpu"]
@@ -468,10 +469,21 @@ class ForeignFileTest(ModelTest):
         self.assert_refused(result, 1, "a.json", "rtlynx analyze")
 
     def test_guidance_drives_the_embedding_of_a_distilled_model(self):
-        # Zero weights but for the new embedder, so that the guidance alone decides the picture.
         model = self.model()
         edit_json(model / "transformer" / "config.json", guidance_embeds=True)
         self.assert_refused(self.generate(model), 1, "guidance_embedder")
+        config = json.loads((model / "transformer" / "config.json").read_text())
+        hidden = config["num_attention_heads"] * config["attention_head_dim"]
+        rng = random.Random(0)  # large, as the model has hardly learnt to look at them
+        for layer, shape in (("linear_1", [hidden, 256]), ("linear_2", [hidden, hidden])):
+            name = f"time_text_embed.guidance_embedder.{layer}"
+            add_tensor(model / WEIGHTS, f"{name}.weight", shape,
+                       [rng.gauss(0, 5) for _ in range(shape[0] * shape[1])])
+            add_tensor(model / WEIGHTS, f"{name}.bias", [hidden], [0.0] * hidden)
+        for guidance in ("1", "4"):
+            result = self.generate(model, "--guidance", guidance, output=f"{guidance}.png")
+            self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertTrue(pixels(self.folder / "1.png") != pixels(self.folder / "4.png"))
 
 
 if __name__ == "__main__":

@@ -39,6 +39,16 @@ def set_values(file, name, bits, count=1):
     file.write_bytes(data)
 
 
+def add_tensor(file, name, shape, values):
+    """Appends a bf16 tensor; `values` are floats, rounded towards zero."""
+    data, header, start = header_of(file)
+    packed = b"".join(struct.pack("<f", value)[2:] for value in values)
+    begin = len(data) - start
+    header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [begin, begin + len(packed)]}
+    text = json.dumps(header).encode()
+    file.write_bytes(struct.pack("<Q", len(text)) + text + data[start:] + packed)
+
+
 def set_all(file, bits):
     for name in header_of(file)[1]:
         if name != "__metadata__":
