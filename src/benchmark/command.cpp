@@ -27,6 +27,7 @@ std::optional<AtomicFile> open_if_wanted(const std::string& path) {
 
 // Its folder may have to be made first.
 void check_tune_cache(const std::filesystem::path& path) {
+  gpu::TuneCache::load(path);
   if (std::filesystem::is_directory(path.parent_path())) check_writable(path);
 }
 
@@ -35,12 +36,8 @@ void check_tune_cache(const std::filesystem::path& path) {
 void run_command(const Options& options) {
   std::optional<AtomicFile> json = open_if_wanted(options.json);
   std::optional<AtomicFile> plot = open_if_wanted(options.plot);
-  // So is a tuning file that cannot be read.
-  gpu::TuneCache tuned;
-  if (options.tune) {
-    tuned = gpu::TuneCache::load(gpu::TuneCache::default_path());
-    check_tune_cache(gpu::TuneCache::default_path());
-  }
+  // A tuning file that cannot be read or written is said at once, too.
+  if (options.tune) check_tune_cache(gpu::TuneCache::default_path());
   const RunResult result = run_benchmark(options, show_progress);
   terminal::show(to_text(result));
   if (json) {
@@ -51,10 +48,7 @@ void run_command(const Options& options) {
     plot->write(to_svg(result));
     plot->commit();
   }
-  if (options.tune) {
-    insert_fastest(result, tuned);
-    tuned.save(gpu::TuneCache::default_path());
-  }
+  if (options.tune) keep_fastest(result, gpu::TuneCache::default_path());
   if (!result.failures.empty()) throw Error(fmt::format("{}", fmt::join(result.failures, "\n")));
 }
 

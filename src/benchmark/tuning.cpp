@@ -2,6 +2,9 @@
 #include "benchmark/tuning.h"
 
 #include <optional>
+#include <system_error>
+
+#include "io/file.h"
 
 namespace rtlynx::benchmark {
 namespace {
@@ -28,6 +31,17 @@ void insert_fastest(const RunResult& run, gpu::TuneCache& cache) {
                                  .dtype = run.dtype == "f16" ? DType::f16 : DType::bf16};
     cache.insert(run.gpu, run.device, shape, *best);
   }
+}
+
+void keep_fastest(const RunResult& run, const std::filesystem::path& path) {
+  std::error_code said_by_save;
+  if (path.has_parent_path()) {
+    std::filesystem::create_directories(path.parent_path(), said_by_save);
+  }
+  const FolderLock lock(path.parent_path());
+  gpu::TuneCache cache = gpu::TuneCache::load(path);
+  insert_fastest(run, cache);
+  cache.save(path);
 }
 
 }  // namespace rtlynx::benchmark

@@ -3,6 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <thread>
+#include <vector>
+
 #include "benchmark/synthetic_run.h"
 
 namespace rtlynx::benchmark {
@@ -58,6 +62,26 @@ TEST(Tuning, AShapeWithoutTimesIsLeftOut) {
   run.shapes[0].sweep = {{config_of(18), {"c", std::nullopt, "wrong"}}};
   insert_fastest(run, cache);
   EXPECT_EQ(cache.size(), 0u);
+}
+
+// Each loads, adds and saves the whole file.
+TEST(Tuning, ProcessesThatShareAFileKeepEachOthersRows) {
+  const std::filesystem::path folder =
+      std::filesystem::path(::testing::TempDir()) / "rtlynx-tuning-test";
+  std::filesystem::remove_all(folder);
+  const std::filesystem::path file = folder / "new" / "tune.txt";
+  constexpr int kAtOnce = 8;
+  std::vector<std::thread> others;
+  for (int i = 0; i < kAtOnce; ++i) {
+    others.emplace_back([&file, i] {
+      RunResult run = swept_run();
+      run.shapes[0].shape.tokens = 4096 + 128 * i;
+      keep_fastest(run, file);
+    });
+  }
+  for (std::thread& other : others) other.join();
+  EXPECT_EQ(gpu::TuneCache::load(file).size(), std::size_t{kAtOnce});
+  std::filesystem::remove_all(folder);
 }
 
 }  // namespace
