@@ -61,15 +61,64 @@ bool is_ours(const fs::path& path) {
   }
 }
 
+void remove_ours(const fs::path& folder) {
+  std::error_code ignored;
+  std::vector<fs::path> ours;
+  for (const auto& entry : fs::directory_iterator(folder, ignored)) {
+    if (is_ours(entry.path())) ours.push_back(entry.path());
+  }
+  for (const fs::path& path : ours) fs::remove(path, ignored);
+  fs::remove(folder, ignored);  // only if it is empty
+}
+
 // With guidance both branches read the same latents: one of them is kept.
 bool has_two_branches(const DenseTrajectory::Step& record) {
   return record.inputs.hidden_states.size(0) == 2 * static_cast<std::int64_t>(record.prompts);
 }
 
+DenseTrajectory trajectory_of(const nlohmann::json& form,
+                              const std::map<std::string, torch::Tensor>& tensors,
+                              torch::Device device) {
+  const auto tensor = [&](const std::string& name) { return tensor_of(tensors, name).to(device); };
+  DenseTrajectory trajectory{.prompts = form.at("prompts"), .steps = form.at("steps")};
+  FluxInputs shared{.img_ids = tensor("img_ids"), .txt_ids = tensor("txt_ids")};
+  for (const nlohmann::json& entry : form.at("records")) {
+    const std::string prefix = std::to_string(trajectory.records.size()) + ".";
+    const std::size_t first = entry.at("first");
+    if (trajectory.records.empty() || trajectory.records.back().first != first) {
+      const std::string part = "part " + std::to_string(first);
+      shared.encoder_hidden_states = tensor(part + ".text");
+      shared.pooled_projections = tensor(part + ".pooled");
+    }
+    FluxInputs inputs = shared;
+    inputs.hidden_states = tensor(prefix + "latents");
+    if (entry.at("two_branches").get<bool>()) {
+      inputs.hidden_states = torch::cat({inputs.hidden_states, inputs.hidden_states});
+    }
+    inputs.timestep = tensor(prefix + "timestep");
+    if (tensors.contains(prefix + "guidance")) inputs.guidance = tensor(prefix + "guidance");
+    trajectory.records.push_back({.step = entry.at("step"),
+                                  .first = first,
+                                  .prompts = entry.at("prompts"),
+                                  .inputs = inputs,
+                                  .velocity = tensor(prefix + "velocity")});
+  }
+  return trajectory;
+}
+
 }  // namespace
 
 KeptWork::KeptWork(fs::path folder, const Json& settings)
-    : folder_(std::move(folder)), settings_(settings.dump()) {}
+    : folder_(std::move(folder)), settings_(settings.dump()) {
+  std::error_code ignored;
+  if (!folder_.empty() && fs::is_directory(folder_, ignored)) use_folder();
+}
+
+// Makes it if need be.
+void KeptWork::use_folder() const {
+  fs::create_directories(folder_);
+  if (!in_use_) in_use_.emplace(folder_);
+}
 
 fs::path KeptWork::file(const std::string& name) const {
   return folder_ / (name + std::string(kEnding));
@@ -77,7 +126,7 @@ fs::path KeptWork::file(const std::string& name) const {
 
 fs::path KeptWork::sums_file(const std::string& sums) const {
   if (folder_.empty()) return {};
-  fs::create_directories(folder_);
+  use_folder();
   // The sums do not hold these settings: their name does.
   return file(fmt::format("{}{} {:016x}", kSums, sums, hash_of(settings_)));
 }
@@ -101,7 +150,7 @@ std::optional<KeptWork::Tensors> KeptWork::read(const std::string& name,
 void KeptWork::write(const std::string& name, const Tensors& tensors,
                      const std::string& description) const {
   if (folder_.empty()) return;
-  fs::create_directories(folder_);
+  use_folder();
   const std::vector<std::pair<std::string, torch::Tensor>> list(tensors.begin(), tensors.end());
   const TensorBytes bytes(list);
   write_safetensors(file(name), bytes.entries(),
@@ -112,6 +161,8 @@ std::optional<std::vector<Image>> KeptWork::dense_pictures() const {
   const auto tensors = read(kPictures);
   if (!tensors) return std::nullopt;
   const torch::Tensor& all = tensor_of(*tensors, "rgb");  // [n, H, W, 3]
+  require(all.scalar_type() == torch::kUInt8 && all.dim() == 4 && all.size(3) == 3,
+          printable(file(kPictures).string()), "uint8 pictures [n, H, W, 3]", "another tensor");
   std::vector<Image> pictures;
   for (std::int64_t i = 0; i < all.size(0); ++i) {
     Image& picture =
@@ -135,32 +186,13 @@ std::optional<DenseTrajectory> KeptWork::trajectory(torch::Device device) const 
   std::string description;
   const auto tensors = read(kTrajectory, &description);
   if (!tensors) return std::nullopt;
-  const nlohmann::json form = parse_json(description, printable(file(kTrajectory).string()));
-  const auto tensor = [&](const std::string& name) { return tensor_of(*tensors, name).to(device); };
-  DenseTrajectory trajectory{.prompts = form.at("prompts"), .steps = form.at("steps")};
-  FluxInputs shared{.img_ids = tensor("img_ids"), .txt_ids = tensor("txt_ids")};
-  for (const nlohmann::json& entry : form.at("records")) {
-    const std::string prefix = std::to_string(trajectory.records.size()) + ".";
-    const std::size_t first = entry.at("first");
-    if (trajectory.records.empty() || trajectory.records.back().first != first) {
-      const std::string part = "part " + std::to_string(first);
-      shared.encoder_hidden_states = tensor(part + ".text");
-      shared.pooled_projections = tensor(part + ".pooled");
-    }
-    FluxInputs inputs = shared;
-    inputs.hidden_states = tensor(prefix + "latents");
-    if (entry.at("two_branches").get<bool>()) {
-      inputs.hidden_states = torch::cat({inputs.hidden_states, inputs.hidden_states});
-    }
-    inputs.timestep = tensor(prefix + "timestep");
-    if (tensors->contains(prefix + "guidance")) inputs.guidance = tensor(prefix + "guidance");
-    trajectory.records.push_back({.step = entry.at("step"),
-                                  .first = first,
-                                  .prompts = entry.at("prompts"),
-                                  .inputs = inputs,
-                                  .velocity = tensor(prefix + "velocity")});
+  const std::string where = printable(file(kTrajectory).string());
+  const nlohmann::json form = parse_json(description, where);
+  try {
+    return trajectory_of(form, *tensors, device);
+  } catch (const nlohmann::json::exception& error) {
+    fail(where, "the description of a trajectory", "another: " + json_complaint(error));
   }
-  return trajectory;
 }
 
 void KeptWork::keep(const DenseTrajectory& trajectory) const {
@@ -203,15 +235,12 @@ void KeptWork::keep(const GroupMoments& moments) const {
   write(kMoments, {tensors.begin(), tensors.end()});
 }
 
-void KeptWork::remove() const {
+void KeptWork::remove() {
   std::error_code ignored;
-  if (folder_.empty()) return;
-  std::vector<fs::path> ours;
-  for (const auto& entry : fs::directory_iterator(folder_, ignored)) {
-    if (is_ours(entry.path())) ours.push_back(entry.path());
-  }
-  for (const fs::path& path : ours) fs::remove(path, ignored);
-  fs::remove(folder_, ignored);  // only if it is empty
+  if (folder_.empty() || !fs::is_directory(folder_, ignored)) return;
+  use_folder();
+  if (in_use_->end_alone()) remove_ours(folder_);
+  in_use_.reset();
 }
 
 }  // namespace rtlynx

@@ -10,6 +10,7 @@
 
 #include "base/image.h"
 #include "compensate/moments.h"
+#include "io/folder_use.h"
 #include "study/velocity_error.h"
 
 namespace rtlynx {
@@ -34,8 +35,9 @@ class KeptWork {
   /// Where calibrate() may keep sums under a name of their own; empty if nothing is kept.
   std::filesystem::path sums_file(const std::string& sums) const;
 
-  /// Removes the files, and the folder unless others are in it.
-  void remove() const;
+  /// Removes the files, and the folder unless others are in it. Does nothing while another process
+  /// works with them: the last one removes them.
+  void remove();
 
  private:
   using Tensors = std::map<std::string, torch::Tensor>;
@@ -43,9 +45,11 @@ class KeptWork {
   void write(const std::string& name, const Tensors& tensors,
              const std::string& description = {}) const;
   std::filesystem::path file(const std::string& name) const;
+  void use_folder() const;
 
   std::filesystem::path folder_;
   std::string settings_;
+  mutable std::optional<FolderUse> in_use_;  ///< shared, once the folder is there
 };
 
 }  // namespace rtlynx

@@ -8,10 +8,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
 
+#include "io/folder_use.h"
 #include "io/io_test_util.h"
 #include "io/text.h"
 
@@ -169,6 +171,17 @@ TEST(FolderLock, KeepsAnotherWaiting) {
   EXPECT_EQ(::flock(other, LOCK_EX | LOCK_NB), 0);
   ::close(other);
   const FolderLock none(dir / "missing");  // nothing to lock, nothing to say
+}
+
+TEST(FolderUse, EndsAloneWhenTheOthersHaveEnded) {
+  const TempDir dir;
+  std::optional<FolderUse> first(std::in_place, dir.path());
+  FolderUse second(dir.path());
+  EXPECT_FALSE(second.end_alone());
+  FolderUse third(dir.path());
+  first.reset();
+  EXPECT_TRUE(third.end_alone());
+  EXPECT_TRUE(FolderUse(dir / "missing").end_alone());
 }
 
 TEST(ReadStream, ReadsAPipeUpToTheLimit) {

@@ -85,7 +85,7 @@ TEST_F(KeptWorkTest, OfOtherSettingsDoesNotCount) {
 }
 
 TEST_F(KeptWorkTest, RemovesItsOwnFilesAlone) {
-  const KeptWork work(folder_, settings_);
+  KeptWork work(folder_, settings_);
   work.keep(draw(1));
   write_file_atomically(folder_ / "diary.safetensors", "dear diary");
   work.remove();
@@ -96,15 +96,30 @@ TEST_F(KeptWorkTest, RemovesItsOwnFilesAlone) {
   work.remove();
 }
 
+TEST_F(KeptWorkTest, TheLastOfThoseWhoShareTheFolderRemovesIt) {
+  KeptWork first(folder_, settings_);
+  first.keep(draw(1));
+  KeptWork second(folder_, settings_);
+  first.remove();
+  EXPECT_TRUE(second.trajectory(torch::kCPU));
+  second.remove();
+  EXPECT_FALSE(std::filesystem::exists(folder_));
+}
+
 TEST_F(KeptWorkTest, AnotherFileIsRefused) {
   const KeptWork work(folder_, settings_);
   std::filesystem::create_directories(folder_);
   write_safetensors(folder_ / "moments.safetensors", {}, {{"format", "pt"}});
   EXPECT_THROW(work.moments(torch::kCPU), Error);
+  write_safetensors(folder_ / "dense trajectory.safetensors", {},
+                    {{"format", "rtlynx evaluation work 1"},
+                     {"settings", settings_.dump()},
+                     {"description", "{}"}});
+  EXPECT_THROW(work.trajectory(torch::kCPU), Error);
 }
 
 TEST_F(KeptWorkTest, WithoutAFolderNothingIsKept) {
-  const KeptWork none({}, settings_);
+  KeptWork none({}, settings_);
   none.keep(draw(1));
   EXPECT_FALSE(none.trajectory(torch::kCPU));
   EXPECT_TRUE(none.sums_file("none").empty());
