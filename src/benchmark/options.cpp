@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "benchmark/config_name.h"
+#include "options/number.h"
 
 namespace rtlynx::benchmark {
 namespace {
@@ -58,11 +59,11 @@ void add_options(CLI::App& command, Options& options) {
       ->check(CLI::IsMember({"bf16", "f16"}))
       ->capture_default_str();
   command.add_option("--repeats", options.repeats, "Calls per figure [GPU: 21, CPU: 11]")
-      ->check(CLI::Range(1, kMaxRepeats));
+      ->transform(options::whole_number(1, kMaxRepeats));
   command
       .add_option("--sustained-ms", options.sustained_ms,
                   "Time of each of the three rounds of calls back to back")
-      ->check(CLI::Range(1.0, 10000.0))
+      ->transform(options::number(1, 10000))
       ->capture_default_str();
   command.add_option("--config", options.config, "Force a GEMM configuration, as in 128x256c2g8s")
       ->check(accepted_by(parse_config, "TILE"));
@@ -81,7 +82,7 @@ void add_options(CLI::App& command, Options& options) {
                   "Folder of cuBLASLt or cuSPARSELt; may be repeated [$RTLYNX_LIBRARY_PATH]")
       ->check(CLI::ExistingDirectory);
   command.add_option("--seed", options.seed, "Seed of the random data")
-      ->check(CLI::NonNegativeNumber)
+      ->transform(options::seed())
       ->capture_default_str();
 }
 

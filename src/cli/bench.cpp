@@ -11,6 +11,8 @@
 #include "cli/commands.h"
 #include "cli/output.h"
 #include "io/file.h"
+#include "io/json.h"
+#include "io/terminal.h"
 #include "plot/bar_chart.h"
 #include "study/cpu_timing.h"
 
@@ -25,9 +27,9 @@ struct BenchArguments {
 };
 
 void print_row(const CpuTiming& timing) {
-  fmt::print("{:32} {:6} {:6} {:6} {:10.3f} {:10.3f} {:10.3f}  {:.2f}\n", timing.name,
-             timing.tokens, timing.outputs, timing.channels, timing.dense_ms, timing.sparsify24_ms,
-             timing.linear24_ms, timing.linear24_ms / timing.dense_ms);
+  terminal::print("{:32} {:6} {:6} {:6} {:10.3f} {:10.3f} {:10.3f}  {:.2f}\n", timing.name,
+                  timing.tokens, timing.outputs, timing.channels, timing.dense_ms,
+                  timing.sparsify24_ms, timing.linear24_ms, timing.linear24_ms / timing.dense_ms);
 }
 
 nlohmann::ordered_json describe(const std::vector<CpuTiming>& timings) {
@@ -66,13 +68,13 @@ void refuse_gpu_options(const CLI::App& command, const std::string& why_cpu) {
 }
 
 void bench_on_cpu(const benchmark::Options& options) {
-  fmt::print("{:32} {:>6} {:>6} {:>6} {:>10} {:>10} {:>10}  {}\n", "shape", "M", "N", "K",
-             "dense ms", "select ms", "sparse ms", "sparse / dense time");
+  terminal::print("{:32} {:>6} {:>6} {:>6} {:>10} {:>10} {:>10}  {}\n", "shape", "M", "N", "K",
+                  "dense ms", "select ms", "sparse ms", "sparse / dense time");
   const std::vector<CpuTiming> timings =
       time_cpu_linears(options.repeats.value_or(kCpuRepeats), options.seed, print_row);
-  fmt::print("A CPU has no sparse units: the operators are there for their results.\n");
+  terminal::print("A CPU has no sparse units: the operators are there for their results.\n");
   if (!options.json.empty()) {
-    write_file_atomically(options.json, describe(timings).dump(2) + "\n");
+    write_file_atomically(options.json, report_text(describe(timings), "bench"));
   }
   if (!options.plot.empty()) {
     write_file_atomically(options.plot, to_svg(chart_of(timings)));
@@ -81,8 +83,10 @@ void bench_on_cpu(const benchmark::Options& options) {
 
 void bench(const CLI::App& command, const BenchArguments& arguments) {
   const benchmark::Options& options = arguments.options;
-  if (!options.json.empty()) check_output_folder("--json", options.json);
-  if (!options.plot.empty()) check_output_folder("--plot", options.plot);
+  FilePlan files;
+  files.write("--json", options.json);
+  files.write("--plot", options.plot);
+  files.check();
   const std::string no_gpu = arguments.device == "cpu" ? "--device cpu" : benchmark::why_no_gpu();
   if (arguments.device == "cuda" || no_gpu.empty()) {
     benchmark::run_command(options);

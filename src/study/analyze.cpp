@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "compensate/second_moment.h"
 #include "compensate/weight24.h"
+#include "io/json.h"
 #include "models/input_group.h"
 #include "models/recipe.h"
 #include "ops/ops.h"
@@ -64,9 +65,9 @@ class LayerErrors {
       Json by_step = Json::array();
       for (const SquaredError& step : errors_[i]) {
         total += step;
-        by_step.push_back(step.relative());
+        by_step.push_back(number_or_null(step.relative()));
       }
-      report[std::string(kTreatments[i])] = {{"total", total.relative()},
+      report[std::string(kTreatments[i])] = {{"total", number_or_null(total.relative())},
                                              {"by_step", std::move(by_step)}};
     }
     return report;
@@ -172,15 +173,15 @@ class Analysis {
   }
 
   // Root mean square over layers.
-  std::vector<double> errors_by_step(std::size_t treatment) const {
-    std::vector<double> errors;
+  Json errors_by_step(std::size_t treatment) const {
+    Json errors = Json::array();
     for (std::size_t step = 0; step < static_cast<std::size_t>(options_.run.steps); ++step) {
       double sum = 0;
       for (const auto& [name, layer] : layers_) {
         const double error = layer.at(treatment, step).relative();
         sum += error * error;
       }
-      errors.push_back(std::sqrt(sum / static_cast<double>(layers_.size())));
+      errors.push_back(number_or_null(std::sqrt(sum / static_cast<double>(layers_.size()))));
     }
     return errors;
   }

@@ -14,6 +14,28 @@
 namespace rtlynx {
 namespace {
 
+// What the options ask of the layers, before anything is drawn for it.
+void check_layers(const InputGroup& group, const CalibrateOptions& options) {
+  const std::int64_t channels = group.channels(), rank = options.solve.rank;
+  const std::string channels_text = std::to_string(channels) + " channels of " + group.name;
+  if (channels % 4 != 0) {
+    throw UsageError("recipe: required inputs of a multiple of 4 channels, got the " +
+                     channels_text);
+  }
+  const std::int64_t block = options.transform.block;
+  if (options.transform.kind == TransformChoice::Kind::block && channels % block != 0) {
+    throw UsageError("transform: required blocks that divide the " + channels_text + ", got " +
+                     std::to_string(block));
+  }
+  for (const NamedLinear& layer : group.layers) {
+    const std::int64_t most = std::min(channels, layer.linear->out_features());
+    if (rank < 1 || rank > most) {
+      throw UsageError("rank: required 1 to " + std::to_string(most) + " for " + layer.name +
+                       ", got " + std::to_string(rank));
+    }
+  }
+}
+
 std::vector<InputGroup> groups_of(const Pipeline& pipeline, const CalibrateOptions& options) {
   std::vector<InputGroup> groups =
       input_groups(*pipeline.transformer, recipe_from_string(options.recipe));
@@ -21,16 +43,7 @@ std::vector<InputGroup> groups_of(const Pipeline& pipeline, const CalibrateOptio
     throw UsageError("recipe: required one that names layers of " + pipeline.name + ", got " +
                      options.recipe);
   }
-  const std::int64_t rank = options.solve.rank;
-  for (const InputGroup& group : groups) {
-    for (const NamedLinear& layer : group.layers) {
-      const std::int64_t most = std::min(group.channels(), layer.linear->out_features());
-      if (rank < 1 || rank > most) {
-        throw UsageError("rank: required 1 to " + std::to_string(most) + " for " + layer.name +
-                         ", got " + std::to_string(rank));
-      }
-    }
-  }
+  for (const InputGroup& group : groups) check_layers(group, options);
   return groups;
 }
 
@@ -74,6 +87,10 @@ std::vector<CalibrationPart> parts_within(std::int64_t memory, const Pipeline& p
 }
 
 }  // namespace
+
+void check_calibration(const Pipeline& pipeline, const CalibrateOptions& options) {
+  groups_of(pipeline, options);
+}
 
 std::filesystem::path CalibrationPart::file(std::filesystem::path path) const {
   if (path.empty() || count == 1) return path;

@@ -345,7 +345,7 @@ class StudyTest(CliTest):
             _, message = process.communicate(timeout=120)
         self.assertEqual(process.returncode, 1)
         self.assertIn(f"the same command goes on from {partial}", message)
-        self.assertEqual(self.files(), ["metrics.json.partial", "mini"])
+        self.assertEqual(self.files(), ["metrics.json.partial", "metrics.json.partial.work", "mini"])
         self.assert_refused(run(*command, output, "--guidance", 2), 1, "guidance = 2.0", "got 4.0")
         self.assertEqual(run(*command, output).returncode, 0)
         self.assertEqual(run(*command, self.folder / "whole.json").returncode, 0)

@@ -57,6 +57,19 @@ def packable():
             if device == "cpu" or dtype != torch.float32]
 
 
+class RefusalTest(unittest.TestCase):
+    def test_none_in_place_of_a_tensor_is_named(self):
+        x, weight = random(2, 32), random(24, 32)
+        for arguments, name in (((None, weight), "a tensor"), ((x, None), "weight")):
+            with self.assertRaisesRegex(Exception, f"linear24: required {name}.*got None"):
+                ops.linear24(*arguments, None, None, None, True)
+
+    def test_want_of_memory_is_said(self):
+        x = torch.zeros(1, 4).expand(1 << 40, 4)  # 16 TiB once it is written out
+        with self.assertRaisesRegex(Exception, "want of memory"):
+            ops.sparsify24(x, True)
+
+
 class OpcheckTest(unittest.TestCase):
     """Schema, fake kernels, autograd registration and dynamic shapes, as torch verifies them."""
 
