@@ -8,7 +8,6 @@
 
 #include "benchmark/report.h"
 #include "benchmark/run.h"
-#include "benchmark/tuning.h"
 #include "io/file.h"
 #include "rtlynx/error.h"
 
@@ -32,9 +31,6 @@ std::optional<AtomicFile> open_if_wanted(const std::string& path) {
 void run_command(const Options& options) {
   std::optional<AtomicFile> json = open_if_wanted(options.json);
   std::optional<AtomicFile> plot = open_if_wanted(options.plot);
-  // So is a tuning file that cannot be read.
-  gpu::TuneCache tuned;
-  if (options.tune) tuned = gpu::TuneCache::load(gpu::TuneCache::default_path());
   const RunResult result = run_benchmark(options, show_progress);
   fmt::print("{}", to_text(result));
   if (json) {
@@ -44,10 +40,6 @@ void run_command(const Options& options) {
   if (plot) {
     plot->write(to_svg(result));
     plot->commit();
-  }
-  if (options.tune) {
-    insert_fastest(result, tuned);
-    tuned.save(gpu::TuneCache::default_path());
   }
   if (!result.failures.empty()) throw Error(fmt::format("{}", fmt::join(result.failures, "\n")));
 }
