@@ -168,6 +168,20 @@ class BenchTest(CliTest):
             self.assertEqual(result.returncode, 2, (arguments, result.stderr))
             self.assertEqual(result.stdout, "", arguments)
 
+    def test_a_step_needs_a_gpu(self):
+        result = run("bench", "--step", "flux", "--json", "s.json", cwd=self.folder, env=self.HIDDEN)
+        self.assert_refused(result, 1, "--step", "GPU")
+        self.assertEqual(self.files(), [])
+
+    def test_a_step_and_the_kernels_are_not_mixed(self):
+        for arguments in (["--step", "sdxl"], ["--step", "flux", "--variant", "fast"],
+                          ["--step", "flux", "--rounds", "0"], ["--step", "flux", "--sweep"],
+                          ["--step", "flux", "--device", "cpu"], ["--step", "flux", "--plot", "p.svg"],
+                          ["--turns"], ["--rounds", "3"], ["--no-check"], ["--variant", "dense"]):
+            result = run("bench", *arguments, env=self.HIDDEN)
+            self.assertEqual(result.returncode, 2, (arguments, result.stderr))
+            self.assertEqual(result.stdout, "", arguments)
+
     def test_folders_are_checked_before_the_work(self):
         result = run("bench", "--device", "cpu", "--json", self.folder / "none" / "b.json")
         self.assert_refused(result, 2, "--json", "none")
