@@ -46,7 +46,6 @@ struct GenerateOptions {
   int scale = 0;
   std::string mode = "norm";
   std::string compensation;
-  bool fast = false;
   bool compare = false;
   bool json = false;
   std::string output = "rtlynx.png";
@@ -165,17 +164,32 @@ GenerateRequest make_request(const GenerateOptions& options, const std::vector<J
   return request;
 }
 
+/// How the picture was made: for A1111 and ComfyUI under `parameters`, for programs as JSON under
+/// `rtlynx`. No chunk is named `prompt` or `workflow`: ComfyUI reads those as JSON of its own.
 std::vector<PngText> png_texts(const GenerateOptions& options, const GenerateRequest& request,
                                const Pipeline& pipeline, const Treatment& treatment,
                                const Job& job) {
-  const std::string settings = fmt::format(
-      "model {}, mode {}{}{}, steps {}, guidance {}, size {}x{}, batch {}, device {}, dtype {}",
-      pipeline.name, options.compare ? "dense and " : "", treatment.name,
-      options.fast ? " (fast)" : "", request.steps, request.guidance, request.width, request.height,
-      pipeline.pictures_at_once(options.batch), pipeline.device_name(), pipeline.dtype_name());
-  return {{"prompt", job.prompt},
-          {"seed", std::to_string(job.seed)},
-          {"settings", settings},
+  const std::string parameters = fmt::format(
+      "{}\nSteps: {}, Sampler: Euler, CFG scale: {}, Seed: {}, Size: {}x{}, Model: {}, Version: "
+      "rtlynx "
+      "{}",
+      job.prompt, request.steps, request.guidance, job.seed, request.width, request.height,
+      pipeline.name, version());
+  const nlohmann::ordered_json own = {
+      {"prompt", job.prompt},
+      {"seed", job.seed},
+      {"model", pipeline.name},
+      {"mode", std::string(options.compare ? "dense and " : "") + treatment.name},
+      {"steps", request.steps},
+      {"guidance", request.guidance},
+      {"width", request.width},
+      {"height", request.height},
+      {"batch", pipeline.pictures_at_once(options.batch)},
+      {"device", pipeline.device_name()},
+      {"dtype", pipeline.dtype_name()},
+      {"version", version()}};
+  return {{"parameters", parameters},
+          {"rtlynx", own.dump(-1, ' ', true)},
           {"Software", std::string("rtlynx ") + version()}};
 }
 
@@ -259,9 +273,6 @@ void generate(const GenerateOptions& options) {
   check_files(options, jobs);
   Pipeline pipeline = options.model.load();
   check_prompts(prompts, pipeline.text_encoder);
-  for (auto& [name, linear] : named_linears(*pipeline.transformer)) {
-    linear->set_dense_where_faster(options.fast);
-  }
   const GenerateRequest request = make_request(options, jobs, pipeline);
   const int scale = options.scale > 0 ? options.scale : (options.compare ? 4 : 1);
 
@@ -270,10 +281,11 @@ void generate(const GenerateOptions& options) {
   say_duration_of(pipeline, request, options);
 
   std::vector<Image> dense;
-  nlohmann::ordered_json report = {
-      {"model", pipeline.name},       {"mode", treatment.name},
-      {"fast", options.fast},         {"steps", request.steps},
-      {"guidance", request.guidance}, {"images", nlohmann::ordered_json::array()}};
+  nlohmann::ordered_json report = {{"model", pipeline.name},
+                                   {"mode", treatment.name},
+                                   {"steps", request.steps},
+                                   {"guidance", request.guidance},
+                                   {"images", nlohmann::ordered_json::array()}};
   if (options.compare) {
     report["seconds_per_step_dense"] =
         draw(pipeline, request, options.batch, of_mode(LinearMode::dense),
@@ -337,7 +349,6 @@ void add_generate(CLI::App& app) {
       ->add_option("--compensation", options->compensation,
                    "A file that rtlynx calibrate made for this model: its layers, and what they do")
       ->excludes(mode);
-  command->add_flag("--fast", options->fast, "Where a dense GEMM is faster on this GPU, run it");
   command->add_flag("--compare", options->compare,
                     "Draw dense and sparse: one picture with dense, sparse, |difference| x 4");
   command

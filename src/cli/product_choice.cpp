@@ -80,7 +80,7 @@ nlohmann::ordered_json describe_choice(const gpu::Gemm24Shape& shape,
     product["cluster"] = config.cluster;
     product["group_tiles"] = config.group_tiles;
     product["stream_k"] = config.stream_k;
-    product["workspace_bytes"] = gpu::gemm24_workspace_bytes(config, traits);
+    product["workspace_bytes"] = gpu::product24_workspace_bytes(config, traits);
   }
   product["reason"] = choice.reason;
   return product;

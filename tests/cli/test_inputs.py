@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import unittest
 
-from test_cli import BINARY, CliTest, TrainTest, png_chunks, png_texts, run
+from test_cli import BINARY, CliTest, TrainTest, made_by, png_chunks, run
 from tiny_model import (PROMPT, QUICK, WEIGHTS, add_tensor, copy_of, edit_json, set_all, set_values,
                         train)
 
@@ -144,7 +144,7 @@ class NumberTest(ModelTest):
         for seed in ("010", "10"):
             result = self.generate(self.healthy, "--seed", seed, output=f"{seed}.png")
             self.assertEqual(result.returncode, 0, result.stderr)
-        self.assertEqual(png_texts(self.folder / "010.png")["seed"], "10")
+        self.assertEqual(made_by(self.folder / "010.png")["seed"], 10)
         self.assertEqual((self.folder / "010.png").read_bytes(),
                          (self.folder / "10.png").read_bytes())
 
@@ -152,7 +152,7 @@ class NumberTest(ModelTest):
         last = 2 ** 64 - 1
         result = self.generate(self.healthy, "--seed", last)
         self.assertEqual(result.returncode, 0, result.stderr)
-        self.assertEqual(png_texts(self.folder / "a.png")["seed"], str(last))
+        self.assertEqual(made_by(self.folder / "a.png")["seed"], last)
         (self.folder / "a.png").unlink()
         self.assert_refused(self.generate(self.healthy, "--seed", last - 1, "-n", 3), 2, "--seed",
                             "2^64 - 1")
@@ -200,7 +200,7 @@ class PromptsTest(ModelTest):
                    "--device", "cpu", *arguments, "-o", self.folder / "p.png")
 
     def prompts(self):
-        return [png_texts(path)["prompt"] for path in sorted(self.folder.glob("p*.png"))]
+        return [made_by(path)["prompt"] for path in sorted(self.folder.glob("p*.png"))]
 
     def test_every_way_to_save_text_gives_the_same_prompts(self):
         text = "a red circle\n\n  \nthe word cat\n"
@@ -211,7 +211,7 @@ class PromptsTest(ModelTest):
             result = self.draw(content)
             self.assertEqual(result.returncode, 0, result.stderr)
             self.assertEqual(self.prompts(), ["a red circle", "the word cat"])
-            self.assertEqual(png_texts(self.folder / "p-0001.png")["seed"], "1")
+            self.assertEqual(made_by(self.folder / "p-0001.png")["seed"], 1)
 
     def test_pipes_and_standard_input(self):
         result = run("generate", "--prompts-file", "-", "--model", self.healthy, "--steps", 1, "-o",

@@ -129,17 +129,6 @@ TEST_F(Modes, TheWeightStaysAsItIs) {
   EXPECT_TRUE(run(LinearMode::dense).equal(times_weight(x_)));
 }
 
-TEST_F(Modes, DenseWhereFasterChangesNothingOnTheCpu) {
-  linear_->set_compensation(with_low_rank(4));
-  for (const LinearMode mode :
-       {LinearMode::dense, LinearMode::naive, LinearMode::norm, LinearMode::compensated}) {
-    linear_->set_dense_where_faster(false);
-    const torch::Tensor expected = run(mode);
-    linear_->set_dense_where_faster(true);
-    EXPECT_TRUE(run(mode).equal(expected)) << to_string(mode);
-  }
-}
-
 TEST_F(Modes, CompensationFollowsTheModuleToAnotherType) {
   linear_->set_compensation(with_low_rank(4));
   Compensation24 second = with_low_rank(2);  // takes the first one's place
@@ -218,15 +207,12 @@ TEST(SparseLinearObserver, SeesEveryInputUntilItIsRemoved) {
   EXPECT_TRUE(seen[0].equal(x) && seen[1].equal(x));
 }
 
-// On the CPU the two operators agree; only their messages tell them apart.
 TEST(SparseLinearErrors, NameTheOperatorThatIsCalled) {
   const torch::NoGradGuard no_grad;
   SparseLinear linear = random_linear();
   linear->set_mode(LinearMode::norm);
   const torch::Tensor narrow = torch::zeros({2, kIn / 2});
   EXPECT_EQ(refusal([&] { linear(narrow); }).rfind("linear24: required", 0), 0u);
-  linear->set_dense_where_faster(true);
-  EXPECT_EQ(refusal([&] { linear(narrow); }).rfind("linear24_auto: required", 0), 0u);
 }
 
 TEST(LinearModeNames, GoThereAndBack) {

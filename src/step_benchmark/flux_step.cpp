@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "step/flux_step.h"
+#include "step_benchmark/flux_step.h"
 
 #include <cmath>
 
 #include "models/flux/groups.h"
 
-namespace rtlynx::benchmark {
+namespace rtlynx::step_benchmark {
 namespace {
 
 FluxConfig flux_dev() {
@@ -28,7 +28,7 @@ void fill(FluxTransformer& model) {
   }
 }
 
-FluxInputs random_inputs(const FluxConfig& config, const StepTokens& tokens,
+FluxInputs random_inputs(const FluxConfig& config, const StreamTokens& tokens,
                          const torch::TensorOptions& options) {
   const auto side = static_cast<std::int64_t>(std::sqrt(static_cast<double>(tokens.image)));
   const torch::Tensor at = torch::arange(side).to(torch::kFloat32);
@@ -37,20 +37,19 @@ FluxInputs random_inputs(const FluxConfig& config, const StepTokens& tokens,
   const torch::Tensor ids =
       torch::stack({torch::zeros({side, side}), rows, columns}, -1).view({-1, 3});
   const auto axes = static_cast<std::int64_t>(config.axes_dims_rope.size());
-  return {.hidden_states = torch::randn({1, tokens.image, config.in_channels}, options),
-          .encoder_hidden_states =
-              torch::randn({1, tokens.text, config.joint_attention_dim}, options),
-          .pooled_projections = torch::randn({1, config.pooled_projection_dim}, options),
-          .timestep = torch::full({1}, 0.5, options),
-          .guidance = torch::full({1}, 3.5, options),
-          .img_ids = ids.to(options.device()),
-          .txt_ids = torch::zeros({tokens.text, axes}).to(options.device())};
+  return {
+      .hidden_states = torch::randn({1, tokens.image, config.in_channels}, options),
+      .encoder_hidden_states = torch::randn({1, tokens.text, config.joint_attention_dim}, options),
+      .pooled_projections = torch::randn({1, config.pooled_projection_dim}, options),
+      .timestep = torch::full({1}, 0.5, options),
+      .guidance = torch::full({1}, 3.5, options),
+      .img_ids = ids.to(options.device()),
+      .txt_ids = torch::zeros({tokens.text, axes}).to(options.device())};
 }
 
 FluxInputs in_fp32(FluxInputs inputs) {
-  for (torch::Tensor* tensor :
-       {&inputs.hidden_states, &inputs.encoder_hidden_states, &inputs.pooled_projections,
-        &inputs.timestep, &inputs.guidance}) {
+  for (torch::Tensor* tensor : {&inputs.hidden_states, &inputs.encoder_hidden_states,
+                                &inputs.pooled_projections, &inputs.timestep, &inputs.guidance}) {
     *tensor = tensor->to(torch::kFloat32);
   }
   return inputs;
@@ -90,7 +89,7 @@ FluxStep::FluxStep(std::uint64_t seed) : config_(flux_dev()), groups_(flux_group
   inputs_ = random_inputs(config_, tokens(), options);
 }
 
-FluxStep::Distances FluxStep::distances() const {
+Distances FluxStep::distances() const {
   const torch::NoGradGuard no_grad;
   FluxTransformer model = model_;
   FluxFused fused(model);
@@ -100,4 +99,4 @@ FluxStep::Distances FluxStep::distances() const {
           .plain = distance(model->forward(inputs_), exact)};
 }
 
-}  // namespace rtlynx::benchmark
+}  // namespace rtlynx::step_benchmark

@@ -1,20 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "step/variants.h"
+#include "step_benchmark/variants.h"
+
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <map>
+#include <set>
 
+#include "base/error.h"
 #include "rtlynx/gpu/product24.h"
 
-namespace rtlynx::benchmark {
+namespace rtlynx::step_benchmark {
 namespace {
 
 constexpr double kLowRankDeviation = 0.02;
-
-bool all_in_paper(const LayerGroup& group) {
-  return std::all_of(group.layers.begin(), group.layers.end(),
-                     [](const GroupLayer& layer) { return layer.in_paper; });
-}
 
 torch::Tensor orthogonal_blocks(std::int64_t channels, std::int64_t block,
                                 const torch::TensorOptions& options) {
@@ -35,20 +34,36 @@ const std::vector<StepVariant>& step_variants() {
   return variants;
 }
 
+std::vector<StepVariant> variants_named(const std::vector<std::string>& names) {
+  if (names.empty()) return step_variants();
+  std::vector<StepVariant> named;
+  for (const StepVariant& variant : step_variants()) {
+    if (std::find(names.begin(), names.end(), variant.name) != names.end()) {
+      named.push_back(variant);
+    }
+  }
+  const std::set<std::string> distinct(names.begin(), names.end());
+  if (named.size() != distinct.size()) {
+    throw UsageError(
+        fmt::format("--variant: required dense, paper, paper-block64 or best-block64, got {}",
+                    fmt::join(distinct, ", ")));
+  }
+  return named;
+}
+
 std::vector<const LayerGroup*> sparse_groups(const StepVariant& variant,
                                              const std::vector<LayerGroup>& groups,
-                                             const StepTokens& tokens,
+                                             const StreamTokens& tokens,
                                              const gpu::DeviceTraits& device) {
   std::vector<const LayerGroup*> sparse;
   for (const LayerGroup& group : groups) {
-    if (!variant.sparse || !(variant.every_layer || all_in_paper(group))) continue;
-    const gpu::Gemm24Config config =
-        gpu::select_gemm24({.tokens = tokens.of(group.stream),
-                            .outputs = group.outputs(),
-                            .channels = group.channels,
-                            .rank = variant.rank},
-                           device)
-            .config;
+    if (!variant.sparse || !(variant.every_layer || group.in_paper())) continue;
+    const gpu::Gemm24Config config = gpu::select_gemm24({.tokens = tokens.of(group.stream),
+                                                         .outputs = group.outputs(),
+                                                         .channels = group.channels,
+                                                         .rank = variant.rank},
+                                                        device)
+                                         .config;
     if (config.path != gpu::Gemm24Config::Path::dense) sparse.push_back(&group);
   }
   return sparse;
@@ -84,4 +99,4 @@ void apply(const StepVariant& variant, const std::vector<const LayerGroup*>& spa
   }
 }
 
-}  // namespace rtlynx::benchmark
+}  // namespace rtlynx::step_benchmark

@@ -4,9 +4,9 @@
 #include <vector>
 
 #include "models/flux/fused.h"
-#include "step/variants.h"
+#include "step_benchmark/results.h"
 
-namespace rtlynx::benchmark {
+namespace rtlynx::step_benchmark {
 
 /// FLUX.1-dev at full size with random weights, made on the device: 1024 x 1024 pixels, 512 text
 /// tokens, batch 1, bf16.
@@ -15,17 +15,12 @@ class FluxStep {
   explicit FluxStep(std::uint64_t seed);
 
   const FluxConfig& config() const { return config_; }
-  static StepTokens tokens() { return {.image = 4096, .text = 512}; }
+  static StreamTokens tokens() { return {.image = 4096, .text = 512}; }
   FluxTransformer& model() { return model_; }
   const FluxInputs& inputs() const { return inputs_; }
   const std::vector<LayerGroup>& groups() const { return groups_; }
 
-  /// How far the fused path and the plain one lie from the plain one in fp32, relative to it, with
-  /// the layers as they are set now.
-  struct Distances {
-    double fused = 0.0;
-    double plain = 0.0;
-  };
+  /// With the layers as they are set now.
   Distances distances() const;
 
  private:
@@ -35,4 +30,4 @@ class FluxStep {
   std::vector<LayerGroup> groups_;
 };
 
-}  // namespace rtlynx::benchmark
+}  // namespace rtlynx::step_benchmark
