@@ -19,7 +19,7 @@ namespace rtlynx {
 /// A layer's compensation in a model: sparse activations, or, in a mixed choice, a replacement in
 /// their place. Layers with one `input` share its transform.
 struct LayerCompensation {
-  std::string input;  ///< the input's group (models/input_group.h); decides with a transform only
+  std::string input;  ///< the input's group (models/shared_input.h); decides with a transform only
   Compensation24 values;
   std::optional<Replacement> replacement;  ///< `values` are not looked at
   std::string method;                      ///< such as "sparsegpt", for people, in a mixed choice

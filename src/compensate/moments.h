@@ -38,7 +38,7 @@ struct InputMoments {
   torch::Tensor second_moment() const;
 };
 
-/// Moments by input group (models/input_group.h).
+/// Moments by input group (models/shared_input.h).
 using GroupMoments = std::map<std::string, InputMoments>;
 
 /// Throws Error, naming the input, for sums that are not finite.

@@ -92,7 +92,7 @@ TransformChoice transform_choice_from_string(std::string_view text) {
                    std::string(text));
 }
 
-InputTransform choose_transform(const TransformChoice& choice, const InputGroup& group,
+InputTransform choose_transform(const TransformChoice& choice, const SharedInput& group,
                                 const torch::Tensor& second_moment) {
   std::vector<torch::Tensor> weights;
   for (const NamedLinear& layer : group.layers) weights.push_back(layer.linear->weight);

@@ -74,7 +74,7 @@ CalibrateResult solve_layers(const Pipeline& pipeline, const CalibrationSums& su
                                           .recipe = options.recipe,
                                           .rank = rank_of(options.solve),
                                           .layers = {}}};
-  for (const InputGroup& group : whole_calibration(pipeline, options).inputs) {
+  for (const SharedInput& group : whole_calibration(pipeline, options).inputs) {
     if (!sums.moments.contains(group.name)) continue;
     const InputMoments& moments = sums.moments.at(group.name);
     check_finite({{group.name, moments}});
@@ -123,7 +123,7 @@ std::int64_t statistics_bytes(std::int64_t channels, const CalibrateOptions& opt
 
 std::int64_t statistics_bytes(const Pipeline& pipeline, const CalibrateOptions& options) {
   std::int64_t bytes = 0;
-  for (const InputGroup& group : whole_calibration(pipeline, options).inputs) {
+  for (const SharedInput& group : whole_calibration(pipeline, options).inputs) {
     bytes += statistics_bytes(group.channels(), options);
   }
   return bytes;

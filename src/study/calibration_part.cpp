@@ -15,7 +15,7 @@ namespace rtlynx {
 namespace {
 
 // What the options ask of the layers, before anything is drawn for it.
-void check_layers(const InputGroup& group, const CalibrateOptions& options) {
+void check_layers(const SharedInput& group, const CalibrateOptions& options) {
   const std::int64_t channels = group.channels(), rank = options.solve.rank;
   const std::string channels_text = std::to_string(channels) + " channels of " + group.name;
   if (channels % 4 != 0) {
@@ -36,14 +36,14 @@ void check_layers(const InputGroup& group, const CalibrateOptions& options) {
   }
 }
 
-std::vector<InputGroup> groups_of(const Pipeline& pipeline, const CalibrateOptions& options) {
-  std::vector<InputGroup> groups =
+std::vector<SharedInput> groups_of(const Pipeline& pipeline, const CalibrateOptions& options) {
+  std::vector<SharedInput> groups =
       input_groups(*pipeline.transformer, recipe_from_string(options.recipe));
   if (groups.empty()) {
     throw UsageError("recipe: required one that names layers of " + pipeline.name + ", got " +
                      options.recipe);
   }
-  for (const InputGroup& group : groups) check_layers(group, options);
+  for (const SharedInput& group : groups) check_layers(group, options);
   return groups;
 }
 
@@ -66,7 +66,7 @@ std::vector<CalibrationPart> parts_within(std::int64_t memory, const Pipeline& p
                                           const CalibrateOptions& options) {
   std::vector<CalibrationPart> parts;
   std::int64_t held = 0;
-  for (InputGroup& group : groups_of(pipeline, options)) {
+  for (SharedInput& group : groups_of(pipeline, options)) {
     const std::int64_t bytes = statistics_bytes(group.channels(), options);
     if (parts.empty() || held > memory - bytes) {
       parts.emplace_back();

@@ -6,14 +6,14 @@
 #include <vector>
 
 #include "io/safetensors.h"
-#include "models/input_group.h"
+#include "models/shared_input.h"
 #include "study/calibrate.h"
 
 namespace rtlynx {
 
 /// Inputs whose sums are held at the same time.
 struct CalibrationPart {
-  std::vector<InputGroup> inputs;
+  std::vector<SharedInput> inputs;
   SafetensorsMetadata description;  ///< what decides the sums; method, rank and damping do not
   std::size_t index = 0;
   std::size_t count = 1;

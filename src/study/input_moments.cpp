@@ -3,8 +3,8 @@
 
 #include <set>
 
-#include "models/input_group.h"
 #include "models/recipe.h"
+#include "models/shared_input.h"
 
 namespace rtlynx {
 

@@ -8,8 +8,8 @@
 #include "compensate/fixed_choice.h"
 #include "compensate/weight24.h"
 #include "io/text.h"
-#include "models/input_group.h"
 #include "models/recipe.h"
+#include "models/shared_input.h"
 #include "study/calibration_part.h"
 #include "study/choose_layers.h"
 #include "study/layer_error.h"
@@ -177,7 +177,7 @@ std::vector<Method> fixed_methods() {
 double cost_of(const Pipeline& pipeline, const ModelCompensation& compensation,
                const GroupMoments& moments) {
   double spent = 0, whole = 0;
-  for (const InputGroup& group : input_groups(*pipeline.transformer, in_paper_flux_recipe)) {
+  for (const SharedInput& group : input_groups(*pipeline.transformer, in_paper_flux_recipe)) {
     const double share = 1.0 / static_cast<double>(group.layers.size());
     for (const auto& [name, linear] : group.layers) {
       const double products = static_cast<double>(linear->weight.numel()) *

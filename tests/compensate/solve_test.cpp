@@ -25,7 +25,7 @@ class Solve : public testing::Test {
              .matmul(torch::randn({group().channels(), group().channels()}));
   }
 
-  const InputGroup& group() const { return groups_.front(); }
+  const SharedInput& group() const { return groups_.front(); }
   const SparseLinear& layer() const { return group().layers.front().linear; }
 
   torch::Tensor second_moment() const {
@@ -59,7 +59,7 @@ class Solve : public testing::Test {
   }
 
   FluxTransformer model_ = FluxTransformer(test::small_flux_config());
-  std::vector<InputGroup> groups_;
+  std::vector<SharedInput> groups_;
   torch::Tensor x_;  // [n, K]
 };
 
@@ -106,7 +106,7 @@ TEST_F(Solve, JointIsAsGoodAsItsLimit) {
 
 TEST_F(Solve, PermutesOnlyWhereItIsFree) {
   const TransformChoice permute = transform_choice_from_string("permute");
-  for (const InputGroup& candidate : groups_) {
+  for (const SharedInput& candidate : groups_) {
     const torch::Tensor moment = torch::eye(candidate.channels(), torch::kFloat64);
     const InputTransform transform = choose_transform(permute, candidate, moment);
     EXPECT_TRUE(transform.scale.defined());

@@ -8,7 +8,7 @@
 
 #include "models/flux/small_flux.h"
 #include "models/flux/transformer.h"
-#include "models/input_group.h"
+#include "models/shared_input.h"
 
 namespace rtlynx {
 namespace {
@@ -35,7 +35,7 @@ TEST_F(ProducedInputs, CoverEveryInputOfTheRecipe) {
       readers[input_group(layer.name)].insert(layer.name);
     }
   }
-  for (const InputGroup& group : input_groups(*model_, in_paper_flux_recipe)) {
+  for (const SharedInput& group : input_groups(*model_, in_paper_flux_recipe)) {
     std::set<std::string> names;
     for (const NamedLinear& layer : group.layers) names.insert(layer.name);
     EXPECT_EQ(readers[group.name], names) << group.name;

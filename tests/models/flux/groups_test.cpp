@@ -9,9 +9,9 @@
 
 #include "models/flux/small_flux.h"
 #include "models/flux/transformer.h"
-#include "models/input_group.h"
 #include "models/produced_input.h"
 #include "models/recipe.h"
+#include "models/shared_input.h"
 
 namespace rtlynx {
 namespace {

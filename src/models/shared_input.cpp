@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "models/input_group.h"
+#include "models/shared_input.h"
 
 #include <algorithm>
 #include <array>
@@ -42,14 +42,14 @@ bool input_order_is_free(const std::string& layer) {
   return layer.ends_with(".net.2") || layer.ends_with(".feed_forward.w2");
 }
 
-std::vector<InputGroup> input_groups(const torch::nn::Module& model,
-                                     const std::function<bool(const std::string& layer)>& wanted) {
-  std::vector<InputGroup> groups;
+std::vector<SharedInput> input_groups(const torch::nn::Module& model,
+                                      const std::function<bool(const std::string& layer)>& wanted) {
+  std::vector<SharedInput> groups;
   for (const NamedLinear& item : named_linears(model)) {
     if (!wanted(item.name)) continue;
     const std::string name = input_group(item.name);
     const auto known = std::find_if(groups.begin(), groups.end(),
-                                    [&](const InputGroup& group) { return group.name == name; });
+                                    [&](const SharedInput& group) { return group.name == name; });
     if (known != groups.end()) {
       known->layers.push_back(item);
     } else {

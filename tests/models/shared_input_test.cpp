@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "models/input_group.h"
+#include "models/shared_input.h"
 
 #include <gtest/gtest.h>
 
@@ -12,7 +12,7 @@
 namespace rtlynx {
 namespace {
 
-TEST(InputGroup, ProjectionsOfAStreamShareOne) {
+TEST(SharedInput, ProjectionsOfAStreamShareOne) {
   EXPECT_EQ(input_group("transformer_blocks.2.attn.to_k"), "transformer_blocks.2.attn.to_qkv");
   EXPECT_EQ(input_group("transformer_blocks.2.attn.add_v_proj"),
             "transformer_blocks.2.attn.to_added_qkv");
@@ -22,19 +22,19 @@ TEST(InputGroup, ProjectionsOfAStreamShareOne) {
             "single_transformer_blocks.11.to_qkv_mlp");
 }
 
-TEST(InputGroup, OtherLayersReadTheirOwn) {
+TEST(SharedInput, OtherLayersReadTheirOwn) {
   for (const char* name : {"transformer_blocks.0.ff.net.2", "transformer_blocks.0.attn.to_out.0",
                            "single_transformer_blocks.0.proj_out", "proj_out", "x_embedder"}) {
     EXPECT_EQ(input_group(name), name);
   }
 }
 
-TEST(InputGroup, ListsTheWantedLayersByInput) {
+TEST(SharedInput, ListsTheWantedLayersByInput) {
   const FluxTransformer model(test::small_flux_config());
   const auto groups = input_groups(*model, in_paper_flux_recipe);
   ASSERT_EQ(groups.size(), 7U);
   std::size_t layers = 0;
-  for (const InputGroup& group : groups) {
+  for (const SharedInput& group : groups) {
     layers += group.layers.size();
     for (const NamedLinear& layer : group.layers) {
       EXPECT_EQ(input_group(layer.name), group.name);
@@ -44,7 +44,7 @@ TEST(InputGroup, ListsTheWantedLayersByInput) {
   EXPECT_EQ(layers, 14U);
 }
 
-TEST(InputGroup, OnlyTheMlpMayReorderItsInput) {
+TEST(SharedInput, OnlyTheMlpMayReorderItsInput) {
   EXPECT_TRUE(input_order_is_free("transformer_blocks.0.ff_context.net.2"));
   EXPECT_TRUE(input_order_is_free("layers.3.feed_forward.w2"));
   EXPECT_FALSE(input_order_is_free("layers.3.feed_forward.w1"));
@@ -53,7 +53,7 @@ TEST(InputGroup, OnlyTheMlpMayReorderItsInput) {
 }
 
 // The model itself is the judge: layers of one group get the same tensor, others get another.
-TEST(InputGroup, IsWhatTheModelDoes) {
+TEST(SharedInput, IsWhatTheModelDoes) {
   FluxTransformer model(test::small_flux_config());
   std::map<std::string, const void*> input_of;
   for (auto& [name, linear] : named_linears(*model)) {

@@ -21,7 +21,7 @@ std::string input_group(const std::string& layer);
 bool input_order_is_free(const std::string& layer);
 
 /// The layers that read one input.
-struct InputGroup {
+struct SharedInput {
   std::string name;
   std::vector<NamedLinear> layers;
 
@@ -29,7 +29,7 @@ struct InputGroup {
 };
 
 /// The layers of `model` that are `wanted`, by input, in the order of registration.
-std::vector<InputGroup> input_groups(const torch::nn::Module& model,
-                                     const std::function<bool(const std::string& layer)>& wanted);
+std::vector<SharedInput> input_groups(const torch::nn::Module& model,
+                                      const std::function<bool(const std::string& layer)>& wanted);
 
 }  // namespace rtlynx
