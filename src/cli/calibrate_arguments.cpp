@@ -42,7 +42,7 @@ void add_method_options(CLI::App& command, CalibrateArguments& arguments) {
   command
       .add_option("--recipe", arguments.calibrate.recipe,
                   "Layers to sparsify: the paper's choice for a model")
-      ->check(CLI::IsMember({"paper-flux", "paper-z-image", "paper-qwen-image"}))
+      ->check(CLI::IsMember({"paper", "all"}))
       ->capture_default_str();
 }
 

@@ -66,7 +66,7 @@ struct Treatment {
 
 Treatment of_mode(LinearMode mode) {
   return {.name = std::string(to_string(mode)), .apply = [mode](Pipeline& pipeline) {
-            apply_paper_flux_recipe(*pipeline.transformer, mode);
+            apply_recipe(*pipeline.transformer, paper_layers(pipeline.transformer->groups()), mode);
           }};
 }
 
@@ -83,7 +83,7 @@ Treatment choose_treatment(const GenerateOptions& options) {
                                        compensation.transform, compensation.rank);
   return {.name = name, .apply = [compensation, file = options.compensation](Pipeline& pipeline) {
             apply_compensation(*pipeline.transformer, compensation, file);
-            fold_transforms(*pipeline.transformer);
+            fold_transforms(*pipeline.transformer, pipeline.transformer->groups());
           }};
 }
 

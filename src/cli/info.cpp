@@ -82,14 +82,14 @@ nlohmann::ordered_json describe_model(const InfoOptions& options,
   Pipeline pipeline = options.model.load();
   if (compensation) {
     apply_compensation(*pipeline.transformer, *compensation, options.compensation);
-    fold_transforms(*pipeline.transformer);
+    fold_transforms(*pipeline.transformer, pipeline.transformer->groups());
   }
   const FluxConfig& config = pipeline.transformer->config();
+  const LayerFilter in_paper = paper_layers(pipeline.transformer->groups());
   std::int64_t sparse_weights = 0, linear_weights = 0, sparse_layers = 0;
   nlohmann::ordered_json layers = nlohmann::ordered_json::array();
   for (const auto& [name, linear] : named_linears(*pipeline.transformer)) {
-    const bool sparse =
-        compensation ? compensation->layers.contains(name) : in_paper_flux_recipe(name);
+    const bool sparse = compensation ? compensation->layers.contains(name) : in_paper(name);
     linear_weights += linear->weight.numel();
     sparse_weights += sparse ? linear->weight.numel() : 0;
     sparse_layers += sparse ? 1 : 0;

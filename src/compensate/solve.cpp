@@ -104,9 +104,8 @@ InputTransform choose_transform(const TransformChoice& choice, const SharedInput
     case TransformChoice::Kind::columns:
       return column_norm_transform(weights);
     case TransformChoice::Kind::permute:
-      return input_order_is_free(group.layers.front().name)
-                 ? column_norm_transform_permuted(second_moment, weights)
-                 : column_norm_transform(weights);
+      return group.order_is_free ? column_norm_transform_permuted(second_moment, weights)
+                                 : column_norm_transform(weights);
   }
   fail("TransformChoice", "one of the enumerators", std::to_string(static_cast<int>(choice.kind)));
 }

@@ -71,6 +71,12 @@ struct LayerGroup {
     for (const GroupLayer& layer : layers) sum += layer.outputs;
     return sum;
   }
+  /// Whether the channels can change places at no cost: rows of Linears make them, one by one.
+  bool order_is_free() const {
+    return std::all_of(parts.begin(), parts.end(), [](const InputPart& part) {
+      return part.maker == InputPart::Maker::gelu || part.maker == InputPart::Maker::swiglu;
+    });
+  }
   /// Whether the paper sparsifies all of them: a group is sparse or dense as a whole.
   bool in_paper() const {
     return std::all_of(layers.begin(), layers.end(),

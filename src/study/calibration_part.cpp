@@ -38,7 +38,8 @@ void check_layers(const SharedInput& group, const CalibrateOptions& options) {
 
 std::vector<SharedInput> groups_of(const Pipeline& pipeline, const CalibrateOptions& options) {
   std::vector<SharedInput> groups =
-      input_groups(*pipeline.transformer, recipe_from_string(options.recipe));
+      shared_inputs(*pipeline.transformer, pipeline.transformer->groups(),
+                    recipe_from_string(options.recipe, pipeline.transformer->groups()));
   if (groups.empty()) {
     throw UsageError("recipe: required one that names layers of " + pipeline.name + ", got " +
                      options.recipe);

@@ -54,7 +54,7 @@ GenerateRequest calibration_request(const CalibrationRun& run) {
 void observe_inputs(Pipeline& pipeline, const GenerateRequest& request,
                     const std::function<bool(const std::string& layer)>& wanted,
                     const InputCallback& on_input, const StepCallback& on_step) {
-  apply_paper_flux_recipe(*pipeline.transformer, LinearMode::dense);
+  make_dense(*pipeline.transformer);
   const ObserverScope scope(*pipeline.transformer, wanted, on_input);
   pipeline.generate_pixels(request, on_step);
 }

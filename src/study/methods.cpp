@@ -38,13 +38,19 @@ Rival as_rival(const Replacement& fixed, const Tensor& weight) {
           .relative_flops = fixed.relative_flops(weight.size(1), weight.size(0))};
 }
 
+std::vector<SharedInput> paper_inputs(const Pipeline& pipeline) {
+  const std::vector<LayerGroup>& groups = pipeline.transformer->groups();
+  return shared_inputs(*pipeline.transformer, groups, paper_layers(groups));
+}
+
 /// Second moments of the layers' inputs, each computed once.
 class MomentsByLayer {
  public:
-  explicit MomentsByLayer(const GroupMoments& moments) : moments_(moments) {}
+  MomentsByLayer(const GroupMoments& moments, const std::vector<LayerGroup>& groups)
+      : moments_(moments), input_of_(input_names(groups)) {}
 
   const torch::Tensor& of(const std::string& layer) {
-    torch::Tensor& known = means_[input_group(layer)];
+    torch::Tensor& known = means_[input_of_.at(layer)];
     if (!known.defined()) known = find(layer).second_moment();
     return known;
   }
@@ -52,24 +58,28 @@ class MomentsByLayer {
 
  private:
   const InputMoments& find(const std::string& layer) const {
-    const auto found = moments_.find(input_group(layer));
-    if (found == moments_.end()) fail("method", "second moments of " + input_group(layer), "none");
+    const std::string& input = input_of_.at(layer);
+    const auto found = moments_.find(input);
+    if (found == moments_.end()) fail("method", "second moments of " + input, "none");
     return found->second;
   }
 
   const GroupMoments& moments_;
+  std::map<std::string, std::string> input_of_;
   std::map<std::string, torch::Tensor> means_;
 };
 
 double replace_layers(Pipeline& pipeline, const MethodInputs& inputs, const MakeRival& make) {
   const torch::NoGradGuard no_grad;
-  MomentsByLayer moments(inputs.moments);
+  const std::vector<LayerGroup>& groups = pipeline.transformer->groups();
+  const LayerFilter in_paper = paper_layers(groups);
+  MomentsByLayer moments(inputs.moments, groups);
   const std::int64_t rank = default_rank(pipeline.transformer->config().hidden_dim());
   double spent = 0, whole = 0;
   for (const NamedLinear& layer : named_linears(*pipeline.transformer)) {
     const std::string& name = layer.name;
     SparseLinear linear = layer.linear;
-    if (!in_paper_flux_recipe(name)) continue;
+    if (!in_paper(name)) continue;
     const torch::Tensor& weight = linear->weight;
     const Rival rival = of_layer(name, [&] { return make(weight, moments.of(name), rank); });
     linear->set_replacement({.weight = rival.weight});
@@ -105,7 +115,7 @@ Method plain(LinearMode mode, Method::Kind kind, double cost, std::string descri
           .description = std::move(description),
           .check = mode == LinearMode::dense ? [](const Pipeline&) {} : checker({}),
           .prepare = [mode, cost](Pipeline& pipeline, const MethodInputs&) {
-            apply_paper_flux_recipe(*pipeline.transformer, mode);
+            apply_recipe(*pipeline.transformer, paper_layers(pipeline.transformer->groups()), mode);
             return cost;
           }};
 }
@@ -177,7 +187,7 @@ std::vector<Method> fixed_methods() {
 double cost_of(const Pipeline& pipeline, const ModelCompensation& compensation,
                const GroupMoments& moments) {
   double spent = 0, whole = 0;
-  for (const SharedInput& group : input_groups(*pipeline.transformer, in_paper_flux_recipe)) {
+  for (const SharedInput& group : paper_inputs(pipeline)) {
     const double share = 1.0 / static_cast<double>(group.layers.size());
     for (const auto& [name, linear] : group.layers) {
       const double products = static_cast<double>(linear->weight.numel()) *
@@ -341,8 +351,6 @@ Method method_from_file(Pipeline& pipeline, const std::filesystem::path& path) {
               }};
 }
 
-void restore_dense(Pipeline& pipeline) {
-  apply_paper_flux_recipe(*pipeline.transformer, LinearMode::dense);
-}
+void restore_dense(Pipeline& pipeline) { make_dense(*pipeline.transformer); }
 
 }  // namespace rtlynx

@@ -217,7 +217,7 @@ ModelCompensation start_low_rank(const Pipeline& pipeline, const std::string& re
                           .rank = rank,
                           .layers = {}};
   auto generator = at::detail::createCPUGenerator(seed);
-  const LayerFilter wanted = recipe_from_string(recipe);
+  const LayerFilter wanted = recipe_from_string(recipe, pipeline.transformer->groups());
   for (const auto& [name, linear] : named_linears(*pipeline.transformer)) {
     if (!wanted(name)) continue;
     const double spread = 1.0 / std::sqrt(static_cast<double>(linear->in_features()));

@@ -46,7 +46,7 @@ ModelCompensation sample(const FluxTransformer& model) {
                         .base_revision = weights_revision(*model),
                         .method = "joint",
                         .transform = "block 16",
-                        .recipe = "paper-flux",
+                        .recipe = "paper",
                         .rank = kRank,
                         .layers = {}};
   const auto add = [&](const char* name, const char* input, const InputTransform& transform) {
@@ -105,7 +105,7 @@ TEST_F(CompensationFile, ComesBackAsItWas) {
   EXPECT_EQ(read.base_revision, saved.base_revision);
   EXPECT_EQ(read.method, "joint");
   EXPECT_EQ(read.transform, "block 16");
-  EXPECT_EQ(read.recipe, "paper-flux");
+  EXPECT_EQ(read.recipe, "paper");
   EXPECT_EQ(read.rank, kRank);
   ASSERT_EQ(read.layers.size(), 3U);
   for (const auto& [name, layer] : saved.layers) {

@@ -20,7 +20,7 @@ class Solve : public testing::Test {
     torch::manual_seed(81);
     const torch::NoGradGuard no_grad;
     for (auto& item : model_->named_parameters()) item.value().normal_(0, 0.2);
-    groups_ = input_groups(*model_, in_paper_flux_recipe);
+    groups_ = shared_inputs(*model_, model_->groups(), paper_layers(model_->groups()));
     x_ = torch::randn({kTokens, group().channels()})
              .matmul(torch::randn({group().channels(), group().channels()}));
   }

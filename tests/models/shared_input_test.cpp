@@ -12,44 +12,30 @@
 namespace rtlynx {
 namespace {
 
-TEST(SharedInput, ProjectionsOfAStreamShareOne) {
-  EXPECT_EQ(input_group("transformer_blocks.2.attn.to_k"), "transformer_blocks.2.attn.to_qkv");
-  EXPECT_EQ(input_group("transformer_blocks.2.attn.add_v_proj"),
-            "transformer_blocks.2.attn.to_added_qkv");
-  EXPECT_EQ(input_group("single_transformer_blocks.11.proj_mlp"),
-            "single_transformer_blocks.11.to_qkv_mlp");
-  EXPECT_EQ(input_group("single_transformer_blocks.11.attn.to_q"),
-            "single_transformer_blocks.11.to_qkv_mlp");
-}
-
-TEST(SharedInput, OtherLayersReadTheirOwn) {
-  for (const char* name : {"transformer_blocks.0.ff.net.2", "transformer_blocks.0.attn.to_out.0",
-                           "single_transformer_blocks.0.proj_out", "proj_out", "x_embedder"}) {
-    EXPECT_EQ(input_group(name), name);
-  }
-}
-
-TEST(SharedInput, ListsTheWantedLayersByInput) {
+TEST(SharedInput, ListsTheWantedLayersByGroup) {
   const FluxTransformer model(test::small_flux_config());
-  const auto groups = input_groups(*model, in_paper_flux_recipe);
-  ASSERT_EQ(groups.size(), 7U);
+  const auto inputs = shared_inputs(*model, model->groups(), paper_layers(model->groups()));
+  ASSERT_EQ(inputs.size(), 7U);
+  const auto names = input_names(model->groups());
   std::size_t layers = 0;
-  for (const SharedInput& group : groups) {
-    layers += group.layers.size();
-    for (const NamedLinear& layer : group.layers) {
-      EXPECT_EQ(input_group(layer.name), group.name);
-      EXPECT_EQ(layer.linear->in_features(), group.channels());
+  for (const SharedInput& input : inputs) {
+    layers += input.layers.size();
+    for (const NamedLinear& layer : input.layers) {
+      EXPECT_EQ(names.at(layer.name), input.name);
+      EXPECT_EQ(layer.linear->in_features(), input.channels());
     }
   }
   EXPECT_EQ(layers, 14U);
 }
 
-TEST(SharedInput, OnlyTheMlpMayReorderItsInput) {
-  EXPECT_TRUE(input_order_is_free("transformer_blocks.0.ff_context.net.2"));
-  EXPECT_TRUE(input_order_is_free("layers.3.feed_forward.w2"));
-  EXPECT_FALSE(input_order_is_free("layers.3.feed_forward.w1"));
-  EXPECT_FALSE(input_order_is_free("transformer_blocks.0.ff.net.0.proj"));
-  EXPECT_FALSE(input_order_is_free("single_transformer_blocks.0.proj_out"));
+TEST(SharedInput, LeavesOutWhatIsNotWanted) {
+  const FluxTransformer model(test::small_flux_config());
+  const auto inputs = shared_inputs(*model, model->groups(), [](const std::string& layer) {
+    return layer == "transformer_blocks.0.attn.to_k";
+  });
+  ASSERT_EQ(inputs.size(), 1U);
+  EXPECT_EQ(inputs.front().name, "transformer_blocks.0.attn.to_qkv");
+  ASSERT_EQ(inputs.front().layers.size(), 1U);
 }
 
 // The model itself is the judge: layers of one group get the same tensor, others get another.
@@ -70,10 +56,12 @@ TEST(SharedInput, IsWhatTheModelDoes) {
                   .img_ids = torch::zeros({4, 3}),
                   .txt_ids = torch::zeros({3, 3})});
   std::map<std::string, const void*> input_of_group;
+  const LayerFilter in_paper = paper_layers(model->groups());
+  const auto groups = input_names(model->groups());
   for (const auto& [name, linear] : named_linears(*model)) {
-    if (!in_paper_flux_recipe(name)) continue;
+    if (!in_paper(name)) continue;
     ASSERT_TRUE(input_of.contains(name)) << name;
-    const auto [known, is_new] = input_of_group.emplace(input_group(name), input_of[name]);
+    const auto [known, is_new] = input_of_group.emplace(groups.at(name), input_of[name]);
     EXPECT_EQ(known->second, input_of[name]) << name;
   }
   EXPECT_EQ(input_of_group.size(), 7U);  // 2 streams x (qkv, up, down), and one single block

@@ -57,7 +57,8 @@ TEST(Generate, AnImageDoesNotDependOnItsNeighbours) {
 // of another rounding.
 TEST(Generate, AnImageDoesNotDependOnItsBatch) {
   Pipeline pipeline = small_pipeline();
-  apply_paper_flux_recipe(*pipeline.transformer, LinearMode::norm);
+  apply_recipe(*pipeline.transformer, paper_layers(pipeline.transformer->groups()),
+               LinearMode::norm);
   const GenerateRequest all = request({"a red circle", "a blue ring", "the word cat"}, {5, 6, 7});
   const auto together = pipeline.generate(all);
   for (const int batch : {1, 2, 3}) {
@@ -135,9 +136,11 @@ TEST(Generate, GuidanceOfOneIsThePromptAlone) {
 TEST(Generate, SparseModesDrawSomethingElse) {
   Pipeline pipeline = small_pipeline();
   const auto dense = pipeline.generate_pixels(request({"a red circle"}, {5}));
-  apply_paper_flux_recipe(*pipeline.transformer, LinearMode::naive);
+  apply_recipe(*pipeline.transformer, paper_layers(pipeline.transformer->groups()),
+               LinearMode::naive);
   const auto naive = pipeline.generate_pixels(request({"a red circle"}, {5}));
-  apply_paper_flux_recipe(*pipeline.transformer, LinearMode::norm);
+  apply_recipe(*pipeline.transformer, paper_layers(pipeline.transformer->groups()),
+               LinearMode::norm);
   const auto norm = pipeline.generate_pixels(request({"a red circle"}, {5}));
   EXPECT_FALSE(dense.equal(naive));
   EXPECT_FALSE(naive.equal(norm));

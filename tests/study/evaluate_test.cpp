@@ -289,7 +289,7 @@ TEST_F(EvaluateResumed, AnotherFileOfTheSameNameIsMeasured) {
   kept.compensations = {folder_ / "file.safetensors"};
   const auto write = [&](std::uint64_t seed) {
     write_compensation(kept.compensations.front(),
-                       start_low_rank(pipeline_, "paper-flux", /*rank=*/16, seed));
+                       start_low_rank(pipeline_, "paper", /*rank=*/16, seed));
   };
   write(1);
   evaluate_methods(pipeline_, kept);
