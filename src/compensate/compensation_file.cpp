@@ -157,10 +157,16 @@ void check_bias(const LayerCompensation& layer, const std::string& where) {
 }
 
 std::int64_t version_of(const ModelCompensation& compensation) {
-  const bool mixed =
-      std::any_of(compensation.layers.begin(), compensation.layers.end(),
-                  [](const auto& item) { return item.second.replacement.has_value(); });
-  return mixed ? 2 : 1;
+  std::int64_t version = 1;
+  for (const auto& [name, layer] : compensation.layers) {
+    const Compensation24& values = layer.values;
+    if (layer.replacement) {
+      version = std::max<std::int64_t>(version, 2);
+    } else if (!values.transform.is_identity() && !values.weight.defined()) {
+      version = 3;
+    }
+  }
+  return version;
 }
 
 nlohmann::ordered_json target_of(const LayerCompensation& layer, std::int64_t version) {

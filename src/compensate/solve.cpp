@@ -135,7 +135,7 @@ LayerSolution solve_layer(const InputMoments& moments, const InputTransform& tra
   solution.values.transform = transform;
   const bool refitted =
       options.method == CompensationMethod::refit || options.method == CompensationMethod::joint;
-  if (refitted || !transform.is_identity()) solution.values.weight = stored(fit.weight);
+  if (refitted) solution.values.weight = stored(fit.weight);
   if (fit.low_rank.defined()) {
     solution.values.down = stored(fit.low_rank.down);
     solution.values.up = stored(fit.low_rank.up);

@@ -132,6 +132,21 @@ TEST_F(CompensationFile, HoldsSharedTensorsOnceAndSaysNothingOfLora) {
       read.layers.at(kKey).values.transform.blocks));
 }
 
+TEST_F(CompensationFile, NeedsNoWeightBehindATransform) {
+  ModelCompensation saved = sample(model_);
+  for (auto& [name, layer] : saved.layers) layer.values.weight = torch::Tensor();
+  write_compensation(path_, saved);
+  EXPECT_EQ(SafetensorsFile::open(path_).metadata().at("format_version"), "3");
+  apply_compensation(*model_, read_compensation(path_), "file");
+  for (const NamedLinear& layer : named_linears(*model_)) {
+    const auto found = saved.layers.find(layer.name);
+    if (found == saved.layers.end()) continue;
+    const torch::Tensor wanted = found->second.values.transform.weight_for_z(layer.linear->weight);
+    EXPECT_TRUE(layer.linear->compensation()->weight.equal(wanted.to(layer.linear->weight)))
+        << layer.name;
+  }
+}
+
 TEST_F(CompensationFile, IsAppliedToItsLayersAlone) {
   apply_compensation(*model_, read_compensation(path_), "c");
   for (const auto& [name, linear] : named_linears(*model_)) {
@@ -170,8 +185,8 @@ TEST_F(CompensationFile, ALowRankOfRankZeroIsRefused) {
 
 TEST_F(CompensationFile, OtherFormatsAndVersionsAreRefused) {
   expect_refused(with_metadata("format", "pt"), "required format rtlynx compensation, got pt");
-  expect_refused(with_metadata("format_version", "3"),
-                 "required format version 2 or older, got 3; a newer rtlynx reads it");
+  expect_refused(with_metadata("format_version", "4"),
+                 "required format version 3 or older, got 4; a newer rtlynx reads it");
   expect_refused(with_metadata("format_version", "2"), "\"kind\"");
   expect_refused(with_metadata("format_version", "new"), "metadata format_version");
   expect_refused(with_metadata("pattern", "4:8"), "required pattern 2:4, got 4:8");

@@ -91,6 +91,9 @@ TEST_F(Solve, StoresOnlyWhatTheMethodNeeds) {
   EXPECT_EQ(with(CompensationMethod::low_rank).rank(), kRank);
   EXPECT_TRUE(with(CompensationMethod::refit).weight.defined());
   EXPECT_EQ(with(CompensationMethod::refit).rank(), 0);
+  const auto block = transform_choice_from_string("16");
+  EXPECT_FALSE(solve(block, {.method = CompensationMethod::low_rank, .rank = kRank})
+                   .values.weight.defined());  // it follows from the transform
   const Compensation24 joint = with(CompensationMethod::joint);
   EXPECT_TRUE(joint.weight.defined());
   EXPECT_EQ(joint.rank(), kRank);

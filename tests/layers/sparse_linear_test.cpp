@@ -92,6 +92,23 @@ TEST_F(Modes, ChoiceAndLowRankReadTheTransformedInput) {
   EXPECT_LE(relative_error(run(LinearMode::compensated), wanted.detach()), 1e-6);
 }
 
+TEST_F(Modes, ATransformWithoutAWeightBringsTheLayersOwn) {
+  for (const bool blocks : {true, false}) {
+    Compensation24 compensation = with_low_rank(4);
+    if (blocks) {
+      compensation.transform.blocks = torch::randn({kIn / 8, 8, 8});  // not orthogonal
+    } else {
+      compensation.transform.scale = torch::rand({kIn}) + 0.5;
+      compensation.transform.permutation = torch::randperm(kIn);
+    }
+    linear_->set_compensation(compensation);
+    const torch::Tensor derived = run(LinearMode::compensated);
+    compensation.weight = compensation.transform.weight_for_z(linear_->weight);
+    linear_->set_compensation(compensation);
+    EXPECT_TRUE(run(LinearMode::compensated).equal(derived)) << blocks;
+  }
+}
+
 TEST_F(Modes, AReplacementIsDense) {
   const torch::Tensor other = torch::randn({kOut, kIn});
   linear_->set_replacement({.weight = torch::zeros({kOut, kIn})});
