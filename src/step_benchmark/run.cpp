@@ -8,7 +8,7 @@
 #include <torch/torch.h>
 
 #include <ctime>
-#include <optional>
+#include <functional>
 
 #include "base/error.h"
 #include "benchmark/device.h"
@@ -33,9 +33,10 @@ Allocated allocated() {
           static_cast<double>(bytes.peak) / kGibibyte};
 }
 
-/// A variant's step as a CUDA graph. `fused` keeps what the graph reads.
+/// A variant's step as a CUDA graph, and the function that it was captured from: it owns what the
+/// graph reads.
 struct CapturedVariant {
-  FluxFused fused;
+  std::function<torch::Tensor()> run;
   CapturedStep step;
 };
 
@@ -57,14 +58,16 @@ CapturedVariant capture(FluxStep& step, VariantResult* result) {
   FluxFused fused(step.model());
   const FluxInputs inputs = step.inputs();
   const torch::Tensor rotation = fused.rotation(inputs.txt_ids, inputs.img_ids);
+  std::function<torch::Tensor()> run = [fused, inputs, rotation]() mutable {
+    return fused.forward(inputs, rotation);
+  };
   c10::cuda::CUDACachingAllocator::emptyCache();
   c10::cuda::CUDACachingAllocator::resetPeakStats(0);
   const double before = allocated().now_gib;
-  CapturedStep captured(
-      [fused, inputs, rotation]() mutable { return fused.forward(inputs, rotation); });
+  CapturedStep captured(run);
   result->activations_gib = allocated().peak_gib - before;
   result->ms_by_class = time_by_class([&] { captured.replay(); });
-  return {std::move(fused), std::move(captured)};
+  return {std::move(run), std::move(captured)};
 }
 
 double time_steps(CapturedStep& step, int repeats) {
