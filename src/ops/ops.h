@@ -14,9 +14,9 @@
 ///
 /// Selection, s and the order of rounding are those of rtlynx/pack24.h, rtlynx/product24.h and
 /// rtlynx/rows.h. All tensors of a call share one device and, but for moments, scales and biases in
-/// fp32, one type: f32, f16 or bf16. Any strides are taken; results are contiguous, share no memory
-/// with the arguments; asking one for a gradient throws. GEMMs follow torch's settings for fp32
-/// (TF32 and the like); autocast changes nothing. Invalid arguments throw rtlynx::Error.
+/// fp32, one type: f32, f16 or bf16. Any strides are taken; results are contiguous and share no
+/// memory with the arguments; asking one for a gradient throws. GEMMs follow torch's settings for
+/// fp32 (TF32 and the like); autocast changes nothing. Invalid arguments throw rtlynx::Error.
 ///
 /// On a GPU of compute capability 8.0 or later f16 and bf16 run on the Sparse Tensor Cores, within
 /// the limits of rtlynx/limits.h; arguments whose rows do not begin on 16 bytes are copied. f32,
