@@ -1,5 +1,7 @@
 # Builds EXAMPLE of examples/cpp against this library, USE = package (installed) or
 # package_subdirectory (from the sources), runs it and checks what it prints.
+cmake_minimum_required(VERSION 3.24)
+
 function(run)
   execute_process(COMMAND ${ARGN} RESULT_VARIABLE result OUTPUT_VARIABLE output
                   ERROR_VARIABLE output)
