@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <array>
 #include <cstdint>
 
 #include "rtlynx/matrix.h"
@@ -70,7 +71,7 @@ struct HeadStream {
 /// The roundings are those of diffusers' RMSNorm and apply_rotary_emb, so that the same bits come
 /// out where the sums agree.
 struct HeadNorm {
-  HeadStream streams[2] = {};
+  std::array<HeadStream, 2> streams = {};
   int stream_count = 1;
   std::int64_t images = 1;
   std::int64_t heads = 0;

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "io/file.h"
+#include "io/safetensors.h"
 #include "pipeline/small_pipeline.h"
 #include "study/input_moments.h"
 #include "temp_dir.h"
