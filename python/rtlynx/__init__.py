@@ -24,8 +24,14 @@ from typing import NamedTuple
 import torch
 
 from . import _ops  # noqa: F401  (loads and registers the operators)
+from ._compensation import Compensation, InputTransform, LayerCompensation
+from ._error import Error
+from ._report import Report
+from ._sparsify import groups_of, report, restore, sparsify
 
-__all__ = ["Packed", "head_norm", "linear24", "pack", "product", "residual_norm", "sparsify24"]
+__all__ = ["Compensation", "Error", "InputTransform", "LayerCompensation", "Packed", "Report",
+           "groups_of", "head_norm", "linear24", "pack", "product", "report", "residual_norm", "restore",
+           "sparsify", "sparsify24"]
 
 
 class Packed(NamedTuple):
