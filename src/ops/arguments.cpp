@@ -77,7 +77,7 @@ bool is_aligned(const Tensor& tensor, std::int64_t alignment) {
   return alignment == 1 || address % 16 == 0;
 }
 
-/// The op's first argument, which says what the others have to be.
+/// The tensor that says what type the others have and where they lie.
 struct Reference {
   std::string_view op;
   Tensor tensor;
@@ -91,7 +91,7 @@ void require_like(const Reference& like, std::string_view name, const Tensor& te
   }
   fail(like.op,
        std::string(name) + " of type " + type_name(like.tensor.scalar_type()) + " on " +
-           device_name(like.tensor) + " to go with " + describe(like.tensor),
+           device_name(like.tensor),
        describe(tensor));
 }
 
@@ -104,7 +104,7 @@ void require_fp32(const Reference& like, std::string_view name, const Tensor& te
 /// A matrix of the reference's type; `held` keeps it alive.
 MatrixView take(const Reference& like, std::string_view name, const std::optional<Tensor>& tensor,
                 std::vector<Tensor>& held) {
-  if (!tensor || tensor->numel() == 0) return {};
+  if (!tensor) return {};
   require_like(like, name, *tensor);
   Matrix matrix = matrix_of(like.op, *tensor, like.alignment);
   held.push_back(matrix.tensor);
@@ -115,7 +115,7 @@ MatrixView take(const Reference& like, std::string_view name, const std::optiona
 const void* take_vector(const Reference& like, std::string_view name,
                         const std::optional<Tensor>& tensor, std::int64_t length,
                         std::vector<Tensor>& held) {
-  if (!tensor || tensor->numel() == 0) return nullptr;
+  if (!tensor) return nullptr;
   require_like(like, name, *tensor);
   if (tensor->dim() != 1 || tensor->size(0) != length) {
     fail(like.op, std::string(name) + " [" + std::to_string(length) + "]", describe(*tensor));
@@ -128,8 +128,9 @@ const void* take_vector(const Reference& like, std::string_view name,
 std::int64_t tokens_of_image(std::string_view op, std::string_view name, std::int64_t tokens,
                              std::int64_t images) {
   if (images > 0 && tokens % images == 0) return tokens / images;
-  fail(op, std::string(name) + " of one row for every image of equally many of the " +
-               std::to_string(tokens) + " tokens",
+  fail(op,
+       std::string(name) + " of one row for every image of equally many of the " +
+           std::to_string(tokens) + " tokens",
        std::to_string(images) + " rows");
 }
 
@@ -156,7 +157,24 @@ Producer producer_of(const PackTensors& tensors) {
   for (const auto& [name, producer] : kNames) {
     if (tensors.producer == name) return producer;
   }
-  fail("pack", "a producer none, gelu, swiglu, layer_norm or rms_norm", tensors.producer);
+  fail(tensors.op, "a producer none, gelu, swiglu, layer_norm or rms_norm", tensors.producer);
+}
+
+/// What belongs to another producer was meant for something.
+void refuse_unread(const PackTensors& tensors, Producer producer) {
+  const auto refuse = [&](std::string_view name, const std::optional<Tensor>& tensor,
+                          std::string_view producers) {
+    if (!tensor) return;
+    fail(tensors.op, std::string(name) + " with " + std::string(producers) + " alone",
+         "producer " + tensors.producer);
+  };
+  if (producer != Producer::swiglu) refuse("up", tensors.up, "producer swiglu");
+  if (producer == Producer::norm) return;
+  constexpr std::string_view kNorms = "producers layer_norm and rms_norm";
+  refuse("moments", tensors.moments, kNorms);
+  refuse("weight", tensors.weight, kNorms);
+  refuse("scale", tensors.scale, kNorms);
+  refuse("shift", tensors.shift, kNorms);
 }
 
 void take_norm(const Reference& like, const PackTensors& tensors, PackArguments& result) {
@@ -235,16 +253,18 @@ Matrix matrix_of(std::string_view op, const Tensor& tensor, std::int64_t alignme
 }
 
 PackArguments pack_arguments(const PackTensors& tensors, std::int64_t alignment) {
-  constexpr std::string_view kOp = "pack";
+  const std::string_view op = tensors.op;
   PackArguments result{.eps = static_cast<float>(tensors.eps)};
-  Matrix x = matrix_of(kOp, tensors.x, alignment);
-  const Reference like{kOp, tensors.x, alignment};
+  Matrix x = matrix_of(op, tensors.x, alignment);
+  const Reference like{op, tensors.x, alignment};
   result.leading = x.leading;
   result.held.push_back(x.tensor);
   Pack24& input = result.input;
   input.x = x.view;
   input.tail = take(like, "tail", tensors.tail, result.held);
+  if (result.channels() == 0) fail(op, "channels K of 16 or more", describe(tensors.x));
   input.producer = producer_of(tensors);
+  refuse_unread(tensors, input.producer);
   if (input.producer == Producer::swiglu) input.up = take(like, "up", tensors.up, result.held);
   if (input.producer == Producer::norm) take_norm(like, tensors, result);
   take_transform(like, tensors, result);
@@ -253,7 +273,7 @@ PackArguments pack_arguments(const PackTensors& tensors, std::int64_t alignment)
   Pack24 checked = input;
   static constexpr float kAny[2] = {};
   if (result.computes_moments) checked.moments = kAny;
-  check_pack24(kOp, checked);
+  check_pack24(op, checked);
   return result;
 }
 
@@ -265,14 +285,14 @@ std::optional<Tensor> ProductTensors::entry(const std::vector<Tensor>& list, std
 namespace {
 
 void check_lists(const ProductTensors& tensors) {
-  constexpr std::string_view kOp = "product";
+  const std::string_view op = tensors.op;
   const std::size_t count = tensors.count();
   if (count < 1 || count > kMaxProducts) {
-    fail(kOp, "1 to " + std::to_string(kMaxProducts) + " weights", std::to_string(count));
+    fail(op, "1 to " + std::to_string(kMaxProducts) + " weights", std::to_string(count));
   }
   const auto check = [&](std::string_view name, std::size_t size) {
     if (size == 0 || size == count) return;
-    fail(kOp, std::string(name) + " for none or all of " + std::to_string(count) + " weights",
+    fail(op, std::string(name) + " for none or all of " + std::to_string(count) + " weights",
          std::to_string(size));
   };
   check("ups", tensors.ups.size());
@@ -301,46 +321,75 @@ void take_bias(const Reference& like, const std::optional<Tensor>& bias, Product
   product.bias = vector.view.data;
 }
 
+ConstMatrixView take_weight(const Reference& like, const Tensor& weight,
+                            std::vector<Tensor>& held) {
+  if (weight.dim() != 2 || weight.numel() == 0) {
+    fail(like.op, "a weight [N, K], N and K at least 1", describe(weight));
+  }
+  require_like(like, "weight", weight);
+  Matrix matrix = matrix_of(like.op, weight, like.alignment);
+  held.push_back(matrix.tensor);
+  return matrix.view;
+}
+
+Activation activation_of(std::string_view op, std::int64_t code) {
+  if (code == 0) return Activation::none;
+  if (code == 1) return Activation::gelu;
+  fail(op, "an activation of 0 (none) or 1 (GELU)", std::to_string(code));
+}
+
+/// Scale and low, as pack gave them for so many tokens.
+PackedShape take_packed(const Reference& like, const ProductTensors& tensors,
+                        ProductArguments& result) {
+  require_fp32(like, "scale", tensors.scale);
+  if (tensors.operand.device() != tensors.low.device()) {
+    fail(like.op, "an operand on " + device_name(tensors.low), describe(tensors.operand));
+  }
+  const std::vector<std::int64_t> low_shape = tensors.low.sizes().vec();
+  if (low_shape.empty() || with_last(result.leading, low_shape.back()) != low_shape) {
+    fail(like.op, "a low of the same tokens as scale " + shape_text(result.leading),
+         describe(tensors.low));
+  }
+  Matrix low = matrix_of(like.op, tensors.low, like.alignment);
+  result.held.push_back(low.tensor);
+  result.held.push_back(torch::stable::contiguous(tensors.scale));
+  result.scale = static_cast<const float*>(result.held.back().const_data_ptr());
+  result.low = low.view;
+  return {.tokens = result.tokens,
+          .channels = result.channels,
+          .low = low.view,
+          .dtype = low.view.dtype};
+}
+
 }  // namespace
 
 ProductArguments product_arguments(const ProductTensors& tensors, std::int64_t channels,
                                    std::int64_t alignment) {
-  constexpr std::string_view kOp = "product";
+  const std::string_view op = tensors.op;
   check_lists(tensors);
-  const Reference like{kOp, tensors.weights.front(), alignment};
+  const Reference like{op, tensors.low, alignment};
   ProductArguments result{.leading = tensors.scale.sizes().vec(), .channels = channels};
   result.tokens = product_of(result.leading);
-  require_fp32(like, "scale", tensors.scale);
-  require_like(like, "low", tensors.low);
-  const std::int64_t low_columns = tensors.low.size(tensors.low.dim() - 1);
-  const PackedShape packed{.tokens = result.tokens,
-                           .channels = channels,
-                           .low_columns = low_columns,
-                           .dtype = dtype_of(kOp, like.tensor)};
+  const PackedShape packed = take_packed(like, tensors, result);
   std::int64_t next_column = 0;
   for (std::size_t i = 0; i < tensors.count(); ++i) {
     Product24 product;
-    product.weight = take(like, "weight", tensors.weights[i], result.held);
-    if (product.weight.rows == 0) fail(kOp, "a weight [N, K]", describe(tensors.weights[i]));
+    product.weight = take_weight(like, tensors.weights[i], result.held);
     product.up = take(like, "up", ProductTensors::entry(tensors.ups, i), result.held);
     product.low_column = tensors.low_starts.empty() ? next_column : tensors.low_starts[i];
     next_column = product.low_column + product.up.columns;
     take_bias(like, ProductTensors::entry(tensors.biases, i), product, result.held);
     if (!tensors.activations.empty()) {
-      const std::int64_t activation = tensors.activations[i];
-      if (activation != 0 && activation != 1) {
-        fail(kOp, "an activation of 0 (none) or 1 (GELU)", std::to_string(activation));
-      }
-      product.activation = activation == 1 ? Activation::gelu : Activation::none;
+      product.activation = activation_of(op, tensors.activations[i]);
     }
     product.gate = take(like, "gate", ProductTensors::entry(tensors.gates, i), result.held);
-    settle_images(kOp, "gate", product.gate, result.tokens, product.image_tokens);
+    settle_images(op, "gate", product.gate, result.tokens, product.image_tokens);
     product.residual =
         take(like, "residual", ProductTensors::entry(tensors.residuals, i), result.held);
     Product24 checked = product;
     checked.y = {const_cast<void*>(product.weight.data), packed.dtype, packed.tokens,
                  product.weight.rows, product.weight.rows};
-    check_product24(kOp, packed, checked);
+    check_product24(op, packed, checked);
     result.products.push_back(product);
   }
   return result;
@@ -438,8 +487,7 @@ HeadNormArguments head_norm_arguments(const HeadNormTensors& tensors, std::int64
     if (tensors.rotation->sizes().vec() != wanted) {
       fail(kOp, "a rotation " + shape_text(wanted), describe(*tensors.rotation));
     }
-    Matrix rotation =
-        matrix_of(kOp, torch::stable::contiguous(*tensors.rotation), alignment);
+    Matrix rotation = matrix_of(kOp, torch::stable::contiguous(*tensors.rotation), alignment);
     result.held.push_back(rotation.tensor);
     problem.rotation = static_cast<const float*>(rotation.view.data);
   }
@@ -452,17 +500,19 @@ void check_low_rank(const std::optional<Tensor>& lora_down, const std::optional<
        lora_down ? "lora_down alone" : "lora_up alone");
 }
 
-void check_out(const ProductArguments& arguments, const std::vector<Tensor>& out) {
-  constexpr std::string_view kOp = "product_out";
+void check_out(const ProductTensors& tensors, const ProductArguments& arguments,
+               const std::vector<Tensor>& out) {
+  const Reference like{tensors.op, tensors.low, /*alignment=*/1};
   if (out.size() != arguments.products.size()) {
-    fail(kOp, std::to_string(arguments.products.size()) + " tensors to write to",
+    fail(like.op, std::to_string(arguments.products.size()) + " tensors to write to",
          std::to_string(out.size()));
   }
   for (std::size_t i = 0; i < out.size(); ++i) {
+    require_like(like, "out", out[i]);
     const std::vector<std::int64_t> wanted =
         with_last(arguments.leading, arguments.products[i].weight.rows);
     if (out[i].sizes().vec() != wanted) {
-      fail(kOp, "out " + shape_text(wanted), describe(out[i]));
+      fail(like.op, "out " + shape_text(wanted), describe(out[i]));
     }
   }
 }

@@ -20,8 +20,8 @@
 namespace rtlynx::ops {
 
 /// The results of the operators.
-using Sparsified = std::tuple<Tensor, Tensor>;      // kept, scale
-using Packed = std::tuple<Tensor, Tensor, Tensor>;  // operand, scale, low
+using Sparsified = std::tuple<Tensor, Tensor>;          // kept, scale
+using Packed = std::tuple<Tensor, Tensor, Tensor>;      // operand, scale, low
 using NormedRows = std::tuple<Tensor, Tensor, Tensor>;  // h, moments, normed
 using Heads = std::tuple<Tensor, Tensor, Tensor>;       // q, k, v
 
@@ -56,6 +56,7 @@ struct PackTensors {
   std::optional<Tensor> transform;  // [K / block, block outputs, block inputs]
   std::optional<Tensor> down;       // [R, K]
   bool norm = true;
+  std::string_view op = "pack";  // whose arguments they are
 };
 
 /// The same, checked, and as the kernels take them.
@@ -75,22 +76,25 @@ PackArguments pack_arguments(const PackTensors& tensors, std::int64_t alignment)
 /// entry without elements stands for nothing.
 struct ProductTensors {
   Tensor operand, scale, low;
-  std::vector<Tensor> weights;  // [N_i, K]
-  std::vector<Tensor> ups;      // [N_i, r]
-  std::vector<std::int64_t> low_starts;  // first column of low; none: one behind the other
-  std::vector<Tensor> biases;            // [N_i], element type or fp32
+  std::vector<Tensor> weights;            // [N_i, K]
+  std::vector<Tensor> ups;                // [N_i, r]
+  std::vector<std::int64_t> low_starts;   // first column of low; none: one behind the other
+  std::vector<Tensor> biases;             // [N_i], element type or fp32
   std::vector<std::int64_t> activations;  // 0: none, 1: GELU, the tanh formula
   std::vector<Tensor> gates;              // [G, N_i]
   std::vector<Tensor> residuals;          // [.., N_i]
+  std::string_view op = "product";        // whose arguments they are
 
   std::size_t count() const { return weights.size(); }
   /// Entry i of one of the lists, if it is there.
   static std::optional<Tensor> entry(const std::vector<Tensor>& list, std::size_t i);
 };
 
-/// Everything but Y, for one weight after the other.
+/// Everything but the operand and Y, for one weight after the other.
 struct ProductArguments {
   std::vector<Product24> products;
+  const float* scale = nullptr;  // [tokens]
+  MatrixView low;                // [tokens, R]
   std::vector<Tensor> held;
   std::vector<std::int64_t> leading;
   std::int64_t tokens = 0;
@@ -99,14 +103,19 @@ struct ProductArguments {
 ProductArguments product_arguments(const ProductTensors& tensors, std::int64_t channels,
                                    std::int64_t alignment);
 
-/// Whether pack gives the operand of the Sparse Tensor Cores (rtlynx/operand24.h), as bytes; else it
-/// gives X~ with its zeros. The fakes of python/rtlynx/_ops.py follow the same rule.
+/// Throws Error unless there is one of [.., N_i], of the type of the packed input, for every
+/// weight.
+void check_out(const ProductTensors& tensors, const ProductArguments& arguments,
+               const std::vector<Tensor>& out);
+
+/// Whether pack gives the operand of the Sparse Tensor Cores (rtlynx/operand24.h), as bytes; else
+/// it gives X~ with its zeros. The fakes of python/rtlynx/_ops.py follow the same rule.
 bool is_tiled(const Tensor& x, std::int64_t channels);
 
 /// The arguments of residual_norm and head_norm.
 struct ResidualNormTensors {
-  Tensor x;                                     // [.., N]
-  std::optional<Tensor> y, gate, post_weight;   // [.., N], [G, N], [N]
+  Tensor x;                                    // [.., N]
+  std::optional<Tensor> y, gate, post_weight;  // [.., N], [G, N], [N]
   bool tanh_gate = false;
   double post_eps = 1e-6;
   std::string norm = "layer";  // layer or rms
@@ -123,7 +132,7 @@ ResidualNormArguments residual_norm_arguments(const ResidualNormTensors& tensors
                                               std::int64_t alignment);
 
 struct HeadNormTensors {
-  std::vector<Tensor> q, k, v;         // of one stream or two: [B, S_i, heads * head_dim]; v: or none
+  std::vector<Tensor> q, k, v;  // of one stream or two: [B, S_i, heads * head_dim]; v: or none
   std::vector<Tensor> q_weights, k_weights;  // [head_dim] each, or none
   std::optional<Tensor> rotation;            // [S, head_dim / 2, 2] fp32
   std::int64_t head_dim = 0;

@@ -42,9 +42,7 @@ Tensor call_aten(const char* name, const char* overload, const Arguments&... arg
 inline Tensor plus(const Tensor& a, const Tensor& b) {
   return torch::stable::subtract(a, b, -1.0);  // the stable ABI has no sum
 }
-inline Tensor minus(const Tensor& a, const Tensor& b) {
-  return torch::stable::subtract(a, b);
-}
+inline Tensor minus(const Tensor& a, const Tensor& b) { return torch::stable::subtract(a, b); }
 inline Tensor times(const Tensor& a, const Tensor& b) {
   return call_aten("aten::mul", "Tensor", a, b);
 }
@@ -72,7 +70,8 @@ inline Tensor empty_like_device(const Tensor& like, const std::vector<std::int64
                                 ScalarType type) {
   std::vector<std::int64_t> strides(sizes.size(), 1);
   for (std::size_t i = sizes.size(); i-- > 1;) strides[i - 1] = strides[i] * sizes[i];
-  const auto stable_type = torch::stable::detail::to<std::int32_t>(torch::stable::detail::from(type));
+  const auto stable_type =
+      torch::stable::detail::to<std::int32_t>(torch::stable::detail::from(type));
   const torch::stable::Device device = like.device();
   const auto stable_device =
       torch::stable::detail::to<std::int32_t>(torch::stable::detail::from(device.type()));

@@ -15,7 +15,7 @@ struct Lists {
   std::vector<std::int64_t> low_starts, activations;
 };
 
-void collect(const std::vector<ProductLayer>& layers, at::Tensor ProductLayer::* member,
+void collect(const std::vector<ProductLayer>& layers, at::Tensor ProductLayer::*member,
              std::vector<at::Tensor>& list) {
   const bool any = std::any_of(layers.begin(), layers.end(), [&](const ProductLayer& layer) {
     return (layer.*member).defined();
@@ -44,11 +44,10 @@ Lists lists_of(const std::vector<ProductLayer>& layers) {
 }  // namespace
 
 std::vector<at::Tensor> product(const Packed& packed, const std::vector<ProductLayer>& layers) {
-  static const auto op =
-      find_op<std::vector<at::Tensor>(const at::Tensor&, const at::Tensor&, const at::Tensor&,
-                                      at::TensorList, at::TensorList, at::IntArrayRef,
-                                      at::TensorList, at::IntArrayRef, at::TensorList,
-                                      at::TensorList)>("rtlynx::product");
+  static const auto op = find_op<std::vector<at::Tensor>(
+      const at::Tensor&, const at::Tensor&, const at::Tensor&, at::TensorList, at::TensorList,
+      at::IntArrayRef, at::TensorList, at::IntArrayRef, at::TensorList, at::TensorList)>(
+      "rtlynx::product");
   const Lists lists = lists_of(layers);
   return op.call(packed.operand, packed.scale, packed.low, lists.weights, lists.ups,
                  lists.low_starts, lists.biases, lists.activations, lists.gates, lists.residuals);
@@ -58,8 +57,8 @@ void product_out(const Packed& packed, const std::vector<ProductLayer>& layers,
                  const std::vector<at::Tensor>& out) {
   static const auto op =
       find_op<void(const at::Tensor&, const at::Tensor&, const at::Tensor&, at::TensorList,
-                   at::TensorList, at::IntArrayRef, at::TensorList, at::IntArrayRef,
-                   at::TensorList, at::TensorList, at::TensorList)>("rtlynx::product_out");
+                   at::TensorList, at::IntArrayRef, at::TensorList, at::IntArrayRef, at::TensorList,
+                   at::TensorList, at::TensorList)>("rtlynx::product_out");
   const Lists lists = lists_of(layers);
   op.call(packed.operand, packed.scale, packed.low, lists.weights, lists.ups, lists.low_starts,
           lists.biases, lists.activations, lists.gates, lists.residuals, out);
@@ -69,9 +68,8 @@ Heads head_norm(const HeadStreams& streams, const OptionalTensor& rotation, std:
                 double eps) {
   using Result = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
   static const auto op =
-      find_op<Result(at::TensorList, at::TensorList, at::TensorList, at::TensorList,
-                     at::TensorList, const OptionalTensor&, std::int64_t, double)>(
-          "rtlynx::head_norm");
+      find_op<Result(at::TensorList, at::TensorList, at::TensorList, at::TensorList, at::TensorList,
+                     const OptionalTensor&, std::int64_t, double)>("rtlynx::head_norm");
   auto [q, k, v] = op.call(streams.q, streams.k, streams.v, streams.q_weights, streams.k_weights,
                            rotation, head_dim, eps);
   return {std::move(q), std::move(k), std::move(v)};

@@ -5,15 +5,15 @@
 
 /// Registers the functions of a namespace `Implementation` for a dispatch key; schema.cpp has their
 /// schemas.
-#define RTLYNX_REGISTER_OPERATORS(KEY, Implementation)                                  \
-  STABLE_TORCH_LIBRARY_IMPL(rtlynx, KEY, m) {                                           \
-    m.impl("sparsify24", TORCH_BOX(&Implementation::sparsify24));                       \
-    m.impl("pack", TORCH_BOX(&Implementation::pack));                                   \
-    m.impl("product", TORCH_BOX(&Implementation::product));                             \
-    m.impl("product_out", TORCH_BOX(&Implementation::product_out));                     \
-    m.impl("linear24", TORCH_BOX(&Implementation::linear24));                           \
-    m.impl("residual_norm", TORCH_BOX(&Implementation::residual_norm));                 \
-    m.impl("head_norm", TORCH_BOX(&Implementation::head_norm));                         \
+#define RTLYNX_REGISTER_OPERATORS(KEY, Implementation)                  \
+  STABLE_TORCH_LIBRARY_IMPL(rtlynx, KEY, m) {                           \
+    m.impl("sparsify24", TORCH_BOX(&Implementation::sparsify24));       \
+    m.impl("pack", TORCH_BOX(&Implementation::pack));                   \
+    m.impl("product", TORCH_BOX(&Implementation::product));             \
+    m.impl("product_out", TORCH_BOX(&Implementation::product_out));     \
+    m.impl("linear24", TORCH_BOX(&Implementation::linear24));           \
+    m.impl("residual_norm", TORCH_BOX(&Implementation::residual_norm)); \
+    m.impl("head_norm", TORCH_BOX(&Implementation::head_norm));         \
   }
 
 namespace rtlynx::ops {
@@ -21,7 +21,7 @@ namespace rtlynx::ops {
 /// linear24 as the arguments of pack and of product.
 inline PackTensors pack_tensors(const Tensor& x, const std::optional<Tensor>& lora_down,
                                 bool norm) {
-  return {.x = x, .down = lora_down, .norm = norm};
+  return {.x = x, .down = lora_down, .norm = norm, .op = "linear24"};
 }
 
 inline ProductTensors product_tensors(const Packed& packed, const Tensor& weight,
@@ -30,7 +30,8 @@ inline ProductTensors product_tensors(const Packed& packed, const Tensor& weight
   ProductTensors tensors{.operand = std::get<0>(packed),
                          .scale = std::get<1>(packed),
                          .low = std::get<2>(packed),
-                         .weights = {weight}};
+                         .weights = {weight},
+                         .op = "linear24"};
   if (lora_up) tensors.ups = {*lora_up};
   if (bias) tensors.biases = {*bias};
   return tensors;
@@ -38,8 +39,5 @@ inline ProductTensors product_tensors(const Packed& packed, const Tensor& weight
 
 /// Throws Error unless both parts of a low rank are there, or none.
 void check_low_rank(const std::optional<Tensor>& lora_down, const std::optional<Tensor>& lora_up);
-
-/// Throws Error unless there is one of [.., N_i] for every weight.
-void check_out(const ProductArguments& arguments, const std::vector<Tensor>& out);
 
 }  // namespace rtlynx::ops

@@ -19,8 +19,8 @@
 /// the like); autocast changes nothing. Invalid arguments throw rtlynx::Error.
 ///
 /// On a GPU of compute capability 8.0 or later f16 and bf16 run on the Sparse Tensor Cores, within
-/// the limits of rtlynx/limits.h; arguments whose rows do not begin on 16 bytes are copied. f32, and
-/// the CPU, write the zeros out and multiply them: right, and not fast.
+/// the limits of rtlynx/limits.h; arguments whose rows do not begin on 16 bytes are copied. f32,
+/// and the CPU, write the zeros out and multiply them: right, and not fast.
 namespace rtlynx::ops {
 
 using OptionalTensor = std::optional<at::Tensor>;
@@ -68,15 +68,13 @@ struct Packed {
 /// x [.., K - K2], K divisible by 16.
 inline Packed pack(const at::Tensor& x, const PackOptions& options = {}) {
   using Result = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
-  static const auto op =
-      find_op<Result(const at::Tensor&, const OptionalTensor&, std::string_view,
-                     const OptionalTensor&, const OptionalTensor&, const OptionalTensor&,
-                     const OptionalTensor&, const OptionalTensor&, double, const OptionalTensor&,
-                     const OptionalTensor&, bool)>("rtlynx::pack");
-  auto [operand, scale, low] =
-      op.call(x, options.tail, options.producer, options.up, options.moments, options.weight,
-              options.scale, options.shift, options.eps, options.transform, options.down,
-              options.norm);
+  static const auto op = find_op<Result(
+      const at::Tensor&, const OptionalTensor&, std::string_view, const OptionalTensor&,
+      const OptionalTensor&, const OptionalTensor&, const OptionalTensor&, const OptionalTensor&,
+      double, const OptionalTensor&, const OptionalTensor&, bool)>("rtlynx::pack");
+  auto [operand, scale, low] = op.call(
+      x, options.tail, options.producer, options.up, options.moments, options.weight, options.scale,
+      options.shift, options.eps, options.transform, options.down, options.norm);
   return {std::move(operand), std::move(scale), std::move(low)};
 }
 
@@ -84,12 +82,12 @@ enum class Activation : std::int64_t { none = 0, gelu = 1 };  // gelu: the tanh 
 
 /// One Linear on a packed input: residual + gate * act(s (z~ W^T + (H / s) up^T) + bias).
 struct ProductLayer {
-  at::Tensor weight;    // [N, K]
-  at::Tensor up;        // [N, r], with one of every layer or of none
-  at::Tensor bias;      // [N], of the type of weight, or fp32
+  at::Tensor weight;  // [N, K]
+  at::Tensor up;      // [N, r], with one of every layer or of none
+  at::Tensor bias;    // [N], of the type of weight, or fp32
   Activation activation = Activation::none;
-  at::Tensor gate;      // [G, N]
-  at::Tensor residual;  // [.., N]
+  at::Tensor gate;             // [G, N]
+  at::Tensor residual;         // [.., N]
   std::int64_t low_start = 0;  // the first of the r columns of low
 };
 
@@ -118,7 +116,7 @@ inline at::Tensor linear24(const at::Tensor& x, const Linear24Weights& weights, 
 
 /// h = x + gate * y, its moments [.., 2], and, if wanted, its norm, modulated: rtlynx/rows.h.
 struct ResidualNormOptions {
-  OptionalTensor y, gate;      // [.., N], [G, N]
+  OptionalTensor y, gate;  // [.., N], [G, N]
   bool tanh_gate = false;
   OptionalTensor post_weight;  // [N]: y is RMS-normed first
   double post_eps = 1e-6;
@@ -134,19 +132,17 @@ inline NormedRows residual_norm(const at::Tensor& x, const ResidualNormOptions& 
   using Result = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
   static const auto op =
       find_op<Result(const at::Tensor&, const OptionalTensor&, const OptionalTensor&, bool,
-                     const OptionalTensor&, double, std::string_view, double,
-                     const OptionalTensor&, const OptionalTensor&, const OptionalTensor&, bool)>(
-          "rtlynx::residual_norm");
-  auto [h, moments, normed] =
-      op.call(x, options.y, options.gate, options.tanh_gate, options.post_weight,
-              options.post_eps, options.norm, options.eps, options.weight, options.scale,
-              options.shift, options.want_normed);
+                     const OptionalTensor&, double, std::string_view, double, const OptionalTensor&,
+                     const OptionalTensor&, const OptionalTensor&, bool)>("rtlynx::residual_norm");
+  auto [h, moments, normed] = op.call(
+      x, options.y, options.gate, options.tanh_gate, options.post_weight, options.post_eps,
+      options.norm, options.eps, options.weight, options.scale, options.shift, options.want_normed);
   return {std::move(h), std::move(moments), std::move(normed)};
 }
 
 /// Heads for joint attention: q and k RMS-normed and rotated, v joined.
 struct HeadStreams {
-  std::vector<at::Tensor> q, k, v;           // [B, S_i, heads * head_dim] each; v: or none
+  std::vector<at::Tensor> q, k, v;               // [B, S_i, heads * head_dim] each; v: or none
   std::vector<at::Tensor> q_weights, k_weights;  // [head_dim] each, or none
 };
 struct Heads {

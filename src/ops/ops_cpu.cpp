@@ -88,9 +88,9 @@ void product_out(const Tensor& operand, const Tensor& row_scale, const Tensor& l
                  std::vector<std::int64_t> activations, std::vector<Tensor> gates,
                  std::vector<Tensor> residuals, std::vector<Tensor> out) {
   const NoGrad no_grad;
-  plain::product(
-      {operand, row_scale, low, weights, ups, low_starts, biases, activations, gates, residuals},
-      out);
+  plain::product({operand, row_scale, low, weights, ups, low_starts, biases, activations, gates,
+                  residuals, "product_out"},
+                 &out);
 }
 
 Tensor linear24(const Tensor& x, const Tensor& weight, std::optional<Tensor> bias,
@@ -129,16 +129,14 @@ NormedRows residual_norm(const Tensor& x, std::optional<Tensor> y, std::optional
                          std::optional<Tensor> scale, std::optional<Tensor> shift,
                          bool want_normed) {
   const NoGrad no_grad;
-  const ResidualNormArguments arguments =
-      residual_norm_arguments({x, y, gate, post_weight, tanh_gate, post_eps, norm, eps, weight,
-                               scale, shift, want_normed},
-                              /*alignment=*/1);
+  const ResidualNormArguments arguments = residual_norm_arguments(
+      {x, y, gate, post_weight, tanh_gate, post_eps, norm, eps, weight, scale, shift, want_normed},
+      /*alignment=*/1);
   ResidualNorm problem = arguments.problem;
   const std::int64_t columns = problem.x.columns;
   const Result h = new_rows(x, arguments.leading, columns);
   const Result normed = new_rows(x, arguments.leading, want_normed ? columns : 0);
-  const Tensor moments =
-      empty_like_device(x, with_last(arguments.leading, 2), ScalarType::Float);
+  const Tensor moments = empty_like_device(x, with_last(arguments.leading, 2), ScalarType::Float);
   problem.h = h.view;
   if (want_normed) problem.normed = normed.view;
   problem.moments = moments.mutable_data_ptr<float>();

@@ -79,12 +79,12 @@ Packed pack_tiled(const PackTensors& tensors, const OnDeviceOf& device) {
   Pack24& input = arguments.input;
   const std::int64_t tokens = arguments.tokens(), channels = arguments.channels();
   const ScalarType type = tensors.x.scalar_type();
-  const Tensor operand = empty_like_device(
-      tensors.x, {operand24_bytes(tokens, channels)}, ScalarType::Byte);
+  const Tensor operand =
+      empty_like_device(tensors.x, {operand24_bytes(tokens, channels)}, ScalarType::Byte);
   const Tensor scale = empty_like_device(tensors.x, arguments.leading, ScalarType::Float);
   const Tensor low =
       empty_like_device(tensors.x, with_last(arguments.leading, input.down.rows), type);
-  if (tokens == 0 || channels == 0) return {operand, scale, low};
+  if (tokens == 0) return {operand, scale, low};
   std::optional<Tensor> moments;
   if (arguments.computes_moments) {
     moments = empty_like_device(tensors.x, {tokens, 2}, ScalarType::Float);
@@ -95,8 +95,8 @@ Packed pack_tiled(const PackTensors& tensors, const OnDeviceOf& device) {
                   .moments = moments->mutable_data_ptr<float>()},
                  device.stream());
   }
-  const std::size_t bytes = gpu::pack24_workspace_bytes(static_cast<int>(input.down.rows),
-                                                        gpu::current_device());
+  const std::size_t bytes =
+      gpu::pack24_workspace_bytes(static_cast<int>(input.down.rows), gpu::current_device());
   gpu::pack24(input,
               {.dtype = input.x.dtype,
                .tokens = tokens,
@@ -133,61 +133,76 @@ Packed pack(const Tensor& x, std::optional<Tensor> tail, std::string producer,
   return is_tiled(x, channels) ? pack_tiled(tensors, device) : plain::pack(tensors);
 }
 
-/// Into `out`, if there are any; else into new tensors.
-std::vector<Tensor> product_tiled(const ProductTensors& tensors, const std::vector<Tensor>& out,
-                                  const OnDeviceOf& device) {
-  const Tensor& first = tensors.weights.front();
-  if (first.dim() != 2) fail("product", "weights [N, K]", describe(first));
-  ProductArguments arguments = product_arguments(tensors, first.size(1), kRowAlignment);
-  const DType dtype = dtype_of("product", first);
-  if (tensors.operand.numel() != operand24_bytes(arguments.tokens, arguments.channels)) {
-    fail("product",
-         "the operand of " + std::to_string(arguments.tokens) + " tokens and " +
-             std::to_string(arguments.channels) + " channels that pack gave",
-         describe(tensors.operand));
-  }
-  if (!out.empty()) check_out(arguments, out);
+/// Y of each product, in new tensors.
+std::vector<Tensor> new_results(const ProductTensors& tensors, ProductArguments& arguments) {
   std::vector<Tensor> results;
-  gpu::Gemm24Shape shape{.tokens = arguments.tokens,
-                         .channels = arguments.channels,
-                         .rank = static_cast<int>(arguments.products.front().up.columns),
-                         .dtype = dtype};
-  for (std::size_t i = 0; i < arguments.products.size(); ++i) {
-    Product24& product = arguments.products[i];
-    if (out.empty()) {
-      results.push_back(empty_like_device(
-          first, with_last(arguments.leading, product.weight.rows), first.scalar_type()));
-      product.y = rows_view(results.back(), dtype, arguments.tokens);
-    } else {
-      const Matrix target = matrix_of("product_out", out[i], kRowAlignment);
-      if (target.tensor.const_data_ptr() != out[i].const_data_ptr()) {
-        fail("product_out", "rows of equal distance that begin on 16 bytes", describe(out[i]));
-      }
-      product.y = target.view;
-    }
-    shape.outputs += product.weight.rows;
+  for (Product24& product : arguments.products) {
+    results.push_back(empty_like_device(
+        tensors.low, with_last(arguments.leading, product.weight.rows), tensors.low.scalar_type()));
+    product.y = rows_view(results.back(), product.weight.dtype, arguments.tokens);
   }
-  if (arguments.tokens == 0) return results;
-  const gpu::DeviceTraits traits = gpu::current_device();
-  const gpu::Gemm24Config config = gpu::fastest_sparse(shape, traits);
-  const Matrix low = matrix_of("product", tensors.low, kRowAlignment);
-  gpu::product24({.dtype = dtype,
-                  .tokens = arguments.tokens,
-                  .channels = arguments.channels,
-                  .operand = tensors.operand.mutable_data_ptr(),
-                  .scale = tensors.scale.mutable_data_ptr<float>(),
-                  .low = low.view},
-                 arguments.products, config,
-                 workspace_for(first, gpu::product24_workspace_bytes(config, traits),
-                               device.stream()),
-                 device.stream());
   return results;
 }
 
-std::vector<Tensor> run_product(const ProductTensors& tensors, const std::vector<Tensor>& out) {
+/// Y of each product, where the caller wants it.
+void take_results(const ProductTensors& tensors, ProductArguments& arguments,
+                  const std::vector<Tensor>& out) {
+  check_out(tensors, arguments, out);
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    const Matrix target = matrix_of(tensors.op, out[i], kRowAlignment);
+    if (target.tensor.const_data_ptr() != out[i].const_data_ptr()) {
+      fail(tensors.op, "out with rows of equal distance that begin on 16 bytes", describe(out[i]));
+    }
+    arguments.products[i].y = target.view;
+  }
+}
+
+/// A product on the Sparse Tensor Cores: into `out`, if given, else into new tensors.
+std::vector<Tensor> product_tiled(const ProductTensors& tensors, const std::vector<Tensor>* out,
+                                  const OnDeviceOf& device) {
+  const Tensor& first = tensors.weights.front();
+  if (first.dim() != 2) fail(tensors.op, "a weight [N, K]", describe(first));
+  ProductArguments arguments = product_arguments(tensors, first.size(1), kRowAlignment);
+  const std::int64_t tokens = arguments.tokens, channels = arguments.channels;
+  if (tensors.operand.numel() != operand24_bytes(tokens, channels)) {
+    fail(tensors.op,
+         "the operand of " + std::to_string(tokens) + " tokens and " + std::to_string(channels) +
+             " channels that pack gave",
+         describe(tensors.operand));
+  }
+  std::vector<Tensor> results;
+  if (out != nullptr) {
+    take_results(tensors, arguments, *out);
+  } else {
+    results = new_results(tensors, arguments);
+  }
+  if (tokens == 0) return results;
+  gpu::Gemm24Shape shape{.tokens = tokens,
+                         .channels = channels,
+                         .rank = static_cast<int>(arguments.products.front().up.columns),
+                         .dtype = arguments.low.dtype};
+  for (const Product24& product : arguments.products) shape.outputs += product.weight.rows;
+  const gpu::DeviceTraits traits = gpu::current_device();
+  const gpu::Gemm24Config config = gpu::fastest_sparse(shape, traits);
+  const Tensor operand = torch::stable::contiguous(tensors.operand);
+  gpu::product24(
+      {.dtype = shape.dtype,
+       .tokens = tokens,
+       .channels = channels,
+       .operand = operand.mutable_data_ptr(),
+       .scale = const_cast<float*>(arguments.scale),
+       .low = arguments.low},
+      arguments.products, config,
+      workspace_for(first, gpu::product24_workspace_bytes(config, traits), device.stream()),
+      device.stream());
+  return results;
+}
+
+std::vector<Tensor> run_product(const ProductTensors& tensors,
+                                const std::vector<Tensor>* out = nullptr) {
   const NoGrad no_grad;
-  require_cuda("product", tensors.operand);
-  if (tensors.weights.empty()) fail("product", "1 to 4 weights", "none");
+  require_cuda(tensors.op, tensors.operand);
+  if (tensors.weights.empty()) fail(tensors.op, "1 to 4 weights", "none");
   const OnDeviceOf device(tensors.operand);
   return tensors.operand.scalar_type() == ScalarType::Byte ? product_tiled(tensors, out, device)
                                                            : plain::product(tensors, out);
@@ -199,8 +214,7 @@ std::vector<Tensor> product(const Tensor& operand, const Tensor& row_scale, cons
                             std::vector<std::int64_t> activations, std::vector<Tensor> gates,
                             std::vector<Tensor> residuals) {
   return run_product(
-      {operand, row_scale, low, weights, ups, low_starts, biases, activations, gates, residuals},
-      {});
+      {operand, row_scale, low, weights, ups, low_starts, biases, activations, gates, residuals});
 }
 
 void product_out(const Tensor& operand, const Tensor& row_scale, const Tensor& low,
@@ -208,17 +222,16 @@ void product_out(const Tensor& operand, const Tensor& row_scale, const Tensor& l
                  std::vector<std::int64_t> low_starts, std::vector<Tensor> biases,
                  std::vector<std::int64_t> activations, std::vector<Tensor> gates,
                  std::vector<Tensor> residuals, std::vector<Tensor> out) {
-  if (out.empty()) fail("product_out", "a tensor for every weight to write to", "none");
-  run_product(
-      {operand, row_scale, low, weights, ups, low_starts, biases, activations, gates, residuals},
-      out);
+  run_product({operand, row_scale, low, weights, ups, low_starts, biases, activations, gates,
+               residuals, "product_out"},
+              &out);
 }
 
 /// Whether the kernels take a layer of this rank and these outputs.
 bool kernels_take(const Tensor& weight, const std::optional<Tensor>& lora_down) {
   const std::int64_t rank = lora_down && lora_down->dim() == 2 ? lora_down->size(0) : 0;
-  return weight.dim() == 2 && weight.size(0) % kOutputMultiple == 0 &&
-         rank % kRankMultiple == 0 && rank <= kMaxRank;
+  return weight.dim() == 2 && weight.size(0) % kOutputMultiple == 0 && rank % kRankMultiple == 0 &&
+         rank <= kMaxRank;
 }
 
 Tensor linear24(const Tensor& x, const Tensor& weight, std::optional<Tensor> bias,
@@ -232,7 +245,7 @@ Tensor linear24(const Tensor& x, const Tensor& weight, std::optional<Tensor> bia
   if (!is_tiled(x, x.size(x.dim() - 1)) || !kernels_take(weight, lora_down)) {
     return plain::product(product_tensors(plain::pack(tensors), weight, bias, lora_up)).front();
   }
-  return product_tiled(product_tensors(pack_tiled(tensors, device), weight, bias, lora_up), {},
+  return product_tiled(product_tensors(pack_tiled(tensors, device), weight, bias, lora_up), nullptr,
                        device)
       .front();
 }
@@ -250,10 +263,9 @@ NormedRows residual_norm(const Tensor& x, std::optional<Tensor> y, std::optional
   require_cuda("residual_norm", x);
   require_narrow("residual_norm", x);
   const OnDeviceOf device(x);
-  const ResidualNormArguments arguments =
-      residual_norm_arguments({x, y, gate, post_weight, tanh_gate, post_eps, norm, eps, weight,
-                               scale, shift, want_normed},
-                              kRowAlignment);
+  const ResidualNormArguments arguments = residual_norm_arguments(
+      {x, y, gate, post_weight, tanh_gate, post_eps, norm, eps, weight, scale, shift, want_normed},
+      kRowAlignment);
   ResidualNorm problem = arguments.problem;
   const DType dtype = problem.x.dtype;
   const std::int64_t rows = problem.x.rows, columns = problem.x.columns;
@@ -279,8 +291,8 @@ Heads head_norm(std::vector<Tensor> q, std::vector<Tensor> k, std::vector<Tensor
   require_cuda("head_norm", q.front());
   require_narrow("head_norm", q.front());
   const OnDeviceOf device(q.front());
-  const HeadNormArguments arguments = head_norm_arguments(
-      {q, k, v, q_weights, k_weights, rotation, head_dim, eps}, kRowAlignment);
+  const HeadNormArguments arguments =
+      head_norm_arguments({q, k, v, q_weights, k_weights, rotation, head_dim, eps}, kRowAlignment);
   HeadNorm problem = arguments.problem;
   const DType dtype = problem.streams[0].q.dtype;
   const std::int64_t columns = problem.heads * head_dim;

@@ -26,11 +26,9 @@ Tensor multiply_fp32(const Tensor& a, const Tensor& b) {
   const Tensor result = empty_like_device(a, {rows, columns}, ScalarType::Float);
   const bool narrow_on_gpu = a.is_cuda() && a.scalar_type() != ScalarType::Float;
   if (narrow_on_gpu) {
-    return call_aten("aten::mm", "dtype_out", a, with_swapped(b, 0, 1),
-                     ScalarType::Float, result);
+    return call_aten("aten::mm", "dtype_out", a, with_swapped(b, 0, 1), ScalarType::Float, result);
   }
-  return call_aten("aten::mm", "out", to_float(a), with_swapped(to_float(b), 0, 1),
-                   result);
+  return call_aten("aten::mm", "out", to_float(a), with_swapped(to_float(b), 0, 1), result);
 }
 
 /// [.., columns] as [rows, columns].
@@ -100,9 +98,9 @@ Tensor transformed(const Tensor& z, const Tensor& transform) {
   const std::int64_t blocks = transform.size(0), block = transform.size(1);
   const Tensor inputs =
       with_swapped(view(to_float(z), {-1, blocks, block}), 0, 1);  // [blocks, M, block]
-  const Tensor outputs = call_aten(
-      "aten::bmm", "out", inputs, with_swapped(to_float(transform), 1, 2),
-      empty_like_device(z, {blocks, z.size(0), block}, ScalarType::Float));
+  const Tensor outputs =
+      call_aten("aten::bmm", "out", inputs, with_swapped(to_float(transform), 1, 2),
+                empty_like_device(z, {blocks, z.size(0), block}, ScalarType::Float));
   const Tensor joined = torch::stable::contiguous(with_swapped(outputs, 0, 1));
   return torch::stable::to(view(joined, {-1, blocks * block}), z.scalar_type());
 }
@@ -144,35 +142,34 @@ Packed pack(const PackTensors& tensors) {
           view(scale, arguments.leading), view(low, with_last(arguments.leading, low_columns))};
 }
 
-std::vector<Tensor> product(const ProductTensors& tensors, const std::vector<Tensor>& out) {
+std::vector<Tensor> product(const ProductTensors& tensors, const std::vector<Tensor>* out) {
   const Tensor& operand = tensors.operand;
-  const std::int64_t channels = operand.size(operand.dim() - 1);
+  const std::int64_t channels = operand.dim() > 0 ? operand.size(operand.dim() - 1) : 0;
   const ProductArguments arguments = product_arguments(tensors, channels, /*alignment=*/1);
-  const ScalarType type = tensors.weights.front().scalar_type();
-  if (operand.scalar_type() != type) {
-    fail("product", "an operand that pack gave for the same type and device",
-         describe(operand));
+  const ScalarType type = tensors.low.scalar_type();
+  if (operand.scalar_type() != type ||
+      operand.sizes().vec() != with_last(arguments.leading, channels)) {
+    fail(tensors.op, "an operand that pack gave with scale and low", describe(operand));
   }
+  if (out != nullptr) check_out(tensors, arguments, *out);
   const Tensor kept = as_matrix(operand);
   std::vector<Tensor> results;
   for (std::size_t i = 0; i < tensors.count(); ++i) {
     Tensor acc = multiply_fp32(kept, tensors.weights[i]);
     const Product24& part = arguments.products[i];
     if (part.up.columns > 0) {
-      const Tensor low =
-          columns_of(as_matrix(tensors.low), part.low_column, part.up.columns);
+      const Tensor low = columns_of(as_matrix(tensors.low), part.low_column, part.up.columns);
       acc = plus(acc, multiply_fp32(torch::stable::contiguous(low), tensors.ups[i]));
     }
-    const Tensor y = view(torch::stable::to(finished(tensors, i, acc), type),
-                          with_last(arguments.leading, tensors.weights[i].size(0)));
-    if (out.empty()) {
-      results.push_back(y);
-    } else {
-      Tensor target = out[i];
-      torch::stable::copy_(target, y);
-    }
+    results.push_back(view(torch::stable::to(finished(tensors, i, acc), type),
+                           with_last(arguments.leading, tensors.weights[i].size(0))));
   }
-  return results;
+  if (out == nullptr) return results;
+  for (std::size_t i = 0; i < results.size(); ++i) {
+    Tensor target = (*out)[i];
+    torch::stable::copy_(target, results[i]);
+  }
+  return {};
 }
 
 }  // namespace rtlynx::ops::plain

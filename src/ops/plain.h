@@ -12,7 +12,8 @@ namespace rtlynx::ops::plain {
 
 Packed pack(const PackTensors& tensors);
 
-/// Into `out`, one [.., N_i] for each weight, if there are any; else into new tensors.
-std::vector<Tensor> product(const ProductTensors& tensors, const std::vector<Tensor>& out = {});
+/// Into `out`, one [.., N_i] for each weight, if given; else into new tensors.
+std::vector<Tensor> product(const ProductTensors& tensors,
+                            const std::vector<Tensor>* out = nullptr);
 
 }  // namespace rtlynx::ops::plain

@@ -18,8 +18,7 @@ namespace {
 Tensor new_workspace(const Tensor& like, std::size_t bytes, cudaStream_t stream) {
   const std::size_t zeros = gpu::zeroed_bytes(gpu::current_device().multiprocessors);
   const std::size_t size = std::max(bytes, zeros);
-  Tensor workspace =
-      empty_like_device(like, {static_cast<std::int64_t>(size)}, ScalarType::Byte);
+  Tensor workspace = empty_like_device(like, {static_cast<std::int64_t>(size)}, ScalarType::Byte);
   gpu::check(cudaMemsetAsync(workspace.mutable_data_ptr(), 0, zeros, stream),
              "memset of a workspace");
   return workspace;

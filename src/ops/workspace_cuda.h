@@ -11,8 +11,8 @@
 namespace rtlynx::ops {
 
 /// A workspace of at least so many bytes for calls on this stream, in memory of torch's: kept from
-/// call to call, so that none of them has to clear it. A stream that is being captured gets one that
-/// the graph clears itself, for all calls of the capture. `like` is on the device.
+/// call to call, so that none of them has to clear it. A stream that is being captured gets one
+/// that the graph clears itself, for all calls of the capture. `like` is on the device.
 gpu::Workspace workspace_for(const Tensor& like, std::size_t bytes, cudaStream_t stream);
 
 }  // namespace rtlynx::ops
