@@ -166,6 +166,7 @@ class Variant:
 
     def compile(self, backend):
         """Compiles by running, and keeps how long that took and how many graphs it made."""
+        torch._dynamo.pgo.reset_code_state()  # else later variants know which sizes change
         self.model.compile_repeated_blocks(fullgraph=False, backend=backend)
         graphs, begin = counters["stats"]["unique_graphs"], time.perf_counter()
         output = self.run()
@@ -173,20 +174,19 @@ class Variant:
         if not torch.isfinite(sample).all():
             sys.exit(f"step_plugin: required finite results, got others from {self.name}")
         self.compile_s = time.perf_counter() - begin
-        for _ in range(3):
-            self.run()
+        self.run()  # the strides of later steps
         self.graphs = counters["stats"]["unique_graphs"] - graphs
 
     def time_round(self, on_gpu):
+        steps = STEPS if on_gpu else 1
+        synchronize = torch.cuda.synchronize if on_gpu else lambda: None
         self.run()
-        if on_gpu:
-            torch.cuda.synchronize()
+        synchronize()
         begin = time.perf_counter()
-        for _ in range(STEPS):
+        for _ in range(steps):
             self.run()
-        if on_gpu:
-            torch.cuda.synchronize()
-        self.rounds.append(1e3 * (time.perf_counter() - begin) / STEPS)
+        synchronize()
+        self.rounds.append(1e3 * (time.perf_counter() - begin) / steps)
 
     def ms_by_class(self):
         from torch.profiler import ProfilerActivity, profile
