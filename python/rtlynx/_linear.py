@@ -5,6 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ._compensation import InputTransform
+
 # Set on a LynxLinear, all of them; restoring deletes them.
 PARAMETERS = ("lynx_down", "lynx_up", "lynx_transform", "lynx_scale", "lynx_permutation")
 _HOOKS = ("_hf_hook", "_diffusers_hook")  # accelerate's and diffusers'
@@ -80,6 +82,14 @@ class InputGroup:
         return torch.ops.rtlynx.pack(x, None, producer, up, None, None, None, None, 1e-6,
                                      transform, down, self.norm)
 
+    def weight_for_z(self, weight):
+        """W A^-T [N, K], for a weight that reads the input itself."""
+        owner = self.members[0]
+        blocks = owner.lynx_transform
+        transform = InputTransform(None if blocks is None else blocks.mT, owner.lynx_scale,
+                                   owner.lynx_permutation)
+        return weight if transform.is_identity() else transform.weight_behind(weight)
+
     @staticmethod
     def _beside(x, tensor):
         # Offloading layer by layer may have taken the owner away, if it was not called first.
@@ -136,9 +146,22 @@ class LynxLinear(nn.Linear):
         return self
 
     def _save_to_state_dict(self, destination, prefix, keep_vars):
+        # The checkpoint of the layer that this was: with its own weight.
         super()._save_to_state_dict(destination, prefix, keep_vars)
         for name in PARAMETERS:
             destination.pop(prefix + name, None)
+        if self.lynx_original is not None:
+            destination[prefix + "weight"] = self.lynx_original
+
+    def _load_from_state_dict(self, state_dict, prefix, *args):
+        *_, errors = args
+        if self.lynx_replaced:
+            errors.append(f"rtlynx: required a layer with its own weight to load into, got {prefix} "
+                          "with one that a compensation put there: rtlynx.restore first")
+            return
+        kept = {name: self._parameters.pop(name) for name in PARAMETERS}
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        self._parameters |= kept
 
     def extra_repr(self):
         rank = 0 if self.lynx_up is None else self.lynx_up.shape[1]
@@ -162,6 +185,7 @@ def make_sparse(linears, norm=True, low_ranks=None, transform=None, slot=0):
         linear.lynx_group = group
         linear.lynx_index = index
         linear.lynx_replaced = False  # whether another weight stands for the layer's own
+        linear.lynx_original = None  # that, on the host
         for name in PARAMETERS:
             linear.register_parameter(name, _frozen(owned.get(name) if index == 0 else None))
         linear.lynx_up = _frozen(low_ranks[index][1] if low_ranks else None)
@@ -175,5 +199,6 @@ def make_dense(linear):
     """Undoes make_sparse for one layer."""
     for name in PARAMETERS:
         del linear._parameters[name]
-    del linear.lynx_group, linear.lynx_index, linear.lynx_replaced
+    for name in ("lynx_group", "lynx_index", "lynx_replaced", "lynx_original"):
+        delattr(linear, name)
     linear.__class__ = nn.Linear

@@ -4,12 +4,12 @@
 import fnmatch
 import math
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from . import _compensation, _fused, _linear, _recipes
+from . import _compensation, _fused, _linear, _lora, _recipes
 from ._error import Error
 from ._report import GroupReport, LayerReport, Report
 
@@ -24,8 +24,8 @@ class _State:
     """What a sparsified model keeps: ``model._rtlynx``."""
 
     report: Report
-    originals: dict = field(default_factory=dict)  # layer -> its own weight, on the host
-    has_originals: bool = True
+    compensation: object  # None: the norm alone
+    options: dict  # of sparsify
 
 
 def sparsify(model, compensation=None, recipe="auto", exclude=(), tokens=None, force=False,
@@ -58,36 +58,45 @@ def sparsify(model, compensation=None, recipe="auto", exclude=(), tokens=None, f
     else:
         source = "none but the norm"
     plan = _Plan(model, compensation, recipe, exclude, tokens, force)
-    state = _State(Report(type(model).__name__, str(recipe), source, plan.layer_reports(),
-                          plan.group_reports(), plan.notes), has_originals=keep_original)
+    result = Report(type(model).__name__, str(recipe), source, plan.layer_reports(),
+                    plan.group_reports(), plan.notes)
     prepared = [part for group in plan.groups if group.report.sparse
                 for part in plan.prepare(group)]
+    if any(part.transform is not None for part in prepared):
+        _lora.extend_peft("sparsify", model)
     for part in prepared:
-        part.apply(state, keep_original)
+        part.apply(keep_original)
     _fused.fuse_activations(model)
-    model._rtlynx = state
+    model._rtlynx = _State(result, compensation, {
+        "recipe": recipe, "exclude": exclude, "tokens": tokens, "force": force,
+        "keep_original": keep_original})
     model.fuse_qkv_projections = _refuse_fusing
-    _warn(state.report, compensation)
-    return state.report
+    if not keep_original and any(linear.lynx_replaced for linear in _sparse_linears(model).values()):
+        model.save_pretrained = _refuse_saving
+    _warn(result, compensation)
+    return result
 
 
 def restore(model):
     """Undoes sparsify, bit for bit."""
-    state = _state_of(model, "restore")
+    _state_of(model, "restore")
     linears = _sparse_linears(model)
     _refuse_hooks("restore", linears)
-    replaced = {name for name, linear in linears.items() if linear.lynx_replaced}
-    if not state.has_originals and replaced:
+    lost = [name for name, linear in linears.items()
+            if linear.lynx_replaced and linear.lynx_original is None]
+    if lost:
         raise Error("restore", "the weights that sparsify replaced, with keep_original=True",
-                    f"{len(replaced)} layers sparsified with keep_original=False")
+                    f"{len(lost)} layers sparsified with keep_original=False")
+    fused = _lora.fused_layers(model)
+    if any(linear.lynx_replaced and name in fused for name, linear in linears.items()):
+        raise Error("restore", "a model without fused LoRAs; unfuse_lora first", f"{len(fused)}")
     _fused.unfuse_activations(model)
-    for name, linear in linears.items():
-        if name in state.originals:
-            linear.weight.data = state.originals[name].to(linear.weight.device,
-                                                         linear.weight.dtype)
+    for linear in linears.values():
+        if linear.lynx_original is not None:
+            linear.weight.data = linear.lynx_original.to(linear.weight.device, linear.weight.dtype)
         _linear.make_dense(linear)
-    del model._rtlynx
-    del model.fuse_qkv_projections
+    for name in ("_rtlynx", "fuse_qkv_projections", "save_pretrained", "hf_quantizer"):
+        vars(model).pop(name, None)
     return model
 
 
@@ -119,6 +128,11 @@ def _refuse_fusing(*args, **kwargs):
         "fuse_qkv_projections: required a model without rtlynx, whose layers already share one pack "
         "and one product, got a sparsified one, in which the fused layers would be dense. "
         "Fuse before rtlynx.sparsify, or not at all.")
+
+
+def _refuse_saving(*args, **kwargs):
+    raise RuntimeError("save_pretrained: required the model's own weights, got weights that a "
+                       "compensation put in their place, sparsified with keep_original=False")
 
 
 def _check_model(model):
@@ -163,7 +177,6 @@ def _device_traits(model):
 class _Part:
     """Layers that share one pack and one product, ready to be made sparse."""
 
-    names: list
     linears: list
     norm: bool
     low_ranks: list | None
@@ -171,14 +184,14 @@ class _Part:
     weights: list  # W' or None
     slot: int
 
-    def apply(self, state, keep_original):
+    def apply(self, keep_original):
         _linear.make_sparse(self.linears, self.norm, self.low_ranks, self.transform, self.slot)
-        for name, linear, weight in zip(self.names, self.linears, self.weights):
+        for linear, weight in zip(self.linears, self.weights):
             linear.lynx_replaced = weight is not None
             if weight is None:
                 continue
             if keep_original:
-                state.originals[name] = linear.weight.data.to("cpu", copy=True)
+                linear.lynx_original = linear.weight.data.to("cpu", copy=True)
             linear.weight.data = weight
 
 
@@ -299,7 +312,7 @@ class _Plan:
                 layer.check(name, linear, transform)
             weights.append(None if layer is None else
                            layer.weight_for(linear.weight.data, transform))
-        return _Part([name for name, _, _ in members], [linear for _, linear, _ in members], norm,
+        return _Part([linear for _, linear, _ in members], norm,
                      low_ranks, transform.like(like) if transform is not None else None, weights,
                      slot)
 

@@ -41,4 +41,5 @@ STABLE_TORCH_LIBRARY(rtlynx, m) {
       "choose_product(int tokens, int outputs, int channels, int rank, int compute_capability, "
       "int multiprocessors, int shared_bytes) -> (bool sparse, float dense_us, float sparse_us, "
       "str reason)");
+  m.def("add_to_revision(int state, str name, Tensor values) -> int");
 }
