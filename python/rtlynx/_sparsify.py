@@ -24,8 +24,6 @@ class _State:
     """What a sparsified model keeps: ``model._rtlynx``."""
 
     report: Report
-    compensation: object  # None: the norm alone
-    options: dict  # of sparsify
 
 
 def sparsify(model, compensation=None, recipe="auto", exclude=(), tokens=None, force=False,
@@ -67,11 +65,9 @@ def sparsify(model, compensation=None, recipe="auto", exclude=(), tokens=None, f
     for part in prepared:
         part.apply(keep_original)
     _fused.fuse_activations(model)
-    model._rtlynx = _State(result, compensation, {
-        "recipe": recipe, "exclude": exclude, "tokens": tokens, "force": force,
-        "keep_original": keep_original})
+    model._rtlynx = _State(result)
     model.fuse_qkv_projections = _refuse_fusing
-    if not keep_original and any(linear.lynx_replaced for linear in _sparse_linears(model).values()):
+    if not keep_original and any(linear.lynx_replaced for linear in sparse_linears(model).values()):
         model.save_pretrained = _refuse_saving
     _warn(result, compensation)
     return result
@@ -79,8 +75,15 @@ def sparsify(model, compensation=None, recipe="auto", exclude=(), tokens=None, f
 
 def restore(model):
     """Undoes sparsify, bit for bit."""
+    undo(model)
+    vars(model).pop("hf_quantizer", None)
+    return model
+
+
+def undo(model):
+    """restore, but for the quantizer of a model that was loaded by RTLynxConfig."""
     _state_of(model, "restore")
-    linears = _sparse_linears(model)
+    linears = sparse_linears(model)
     _refuse_hooks("restore", linears)
     lost = [name for name, linear in linears.items()
             if linear.lynx_replaced and linear.lynx_original is None]
@@ -95,9 +98,12 @@ def restore(model):
         if linear.lynx_original is not None:
             linear.weight.data = linear.lynx_original.to(linear.weight.device, linear.weight.dtype)
         _linear.make_dense(linear)
-    for name in ("_rtlynx", "fuse_qkv_projections", "save_pretrained", "hf_quantizer"):
+    for name in ("_rtlynx", "fuse_qkv_projections", "save_pretrained"):
         vars(model).pop(name, None)
-    return model
+    config = getattr(model, "_internal_dict", {})  # diffusers'
+    if "quantization_config" in config:
+        model._internal_dict = type(config)({key: value for key, value in config.items()
+                                             if key != "quantization_config"})
 
 
 def report(model):
@@ -118,7 +124,7 @@ def _state_of(model, where):
     return state
 
 
-def _sparse_linears(model):
+def sparse_linears(model):
     return {name: module for name, module in _recipes.linears_of(model).items()
             if isinstance(module, _linear.LynxLinear)}
 

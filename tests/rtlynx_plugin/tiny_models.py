@@ -74,3 +74,14 @@ def output_of(result):
     """The sample of a model called with return_dict=False."""
     sample = result[0]
     return torch.stack(list(sample)) if isinstance(sample, (list, tuple)) else sample
+
+
+WITHOUT_OTHER_MODELS = dict(vae=None, text_encoder=None, tokenizer=None, text_encoder_2=None,
+                            tokenizer_2=None)
+
+
+def flux_pipeline(transformer):
+    """A FluxPipeline of this transformer and no other model: for prompt_embeds and latents."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
+    return FluxPipeline(scheduler=FlowMatchEulerDiscreteScheduler(), transformer=transformer,
+                        **WITHOUT_OTHER_MODELS)
