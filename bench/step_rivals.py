@@ -6,7 +6,7 @@
 
 diffusers runs eager, with torch.compile of its repeated blocks, and with FP8 (e4m3, a scale per token
 and per output channel) Linears and torch.compile. rtlynx runs its own variants in a process beside it
-(`rtlynx bench --step`). Both have random weights of the same shapes, are warm, and alternate: single
+(`rtlynx bench --step --turns`). Both have random weights of the same shapes, are warm, and alternate: single
 processes drift by several per cent. Needs torch with CUDA, diffusers, and about 110 GB of GPU memory.
 """
 
@@ -80,9 +80,14 @@ class Fp8Linear(nn.Module):
         return y.reshape(*x.shape[:-1], -1)
 
 
+def sharing_weights(model):
+    """A copy of the modules alone."""
+    return copy.deepcopy(model, {id(weight): weight for weight in model.parameters()})
+
+
 def with_fp8_blocks(model):
     """A copy with every Linear of the blocks but the modulation in FP8."""
-    model = copy.deepcopy(model)
+    model = sharing_weights(model)
     for name, module in list(model.named_modules()):
         if "blocks" not in name and "layers" not in name:
             continue
@@ -147,7 +152,7 @@ def rivals(family, wanted):
         fp8.compile_repeated_blocks(fullgraph=False)
         made.append(Rival("diffusers + torch.compile, FP8", fp8, arguments))
     if "eager" in wanted:
-        eager = copy.deepcopy(model)
+        eager = sharing_weights(model)
         made.insert(0, Rival("diffusers", eager, arguments))
     model.compile_repeated_blocks(fullgraph=False)
     made.insert(0, Rival("diffusers + torch.compile", model, arguments))
@@ -162,7 +167,7 @@ class Rtlynx:
 
     def __init__(self, binary, family, json_path):
         self.process = subprocess.Popen(
-            [*binary, "--step", family, "--turns", "--rounds", "1000000", "--json", json_path],
+            [binary, "bench", "--step", family, "--turns", "--rounds", "1000000", "--json", json_path],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.read()  # ready
 
@@ -193,8 +198,7 @@ def summarize(family, ours, theirs):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--family", choices=sorted(FAMILIES), default="flux")
-    parser.add_argument("--rtlynx", default="build/cuda/bin/rtlynx bench",
-                        help="the command that takes --step")
+    parser.add_argument("--rtlynx", default="build/cuda/bin/rtlynx", help="the command line")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rivals", default="compile,eager,fp8")
     parser.add_argument("--json", required=True)
@@ -204,7 +208,7 @@ def main():
     made = rivals(options.family, options.rivals.split(","))
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "rtlynx.json")
-        own = Rtlynx(options.rtlynx.split(), options.family, path)
+        own = Rtlynx(options.rtlynx, options.family, path)
         for _ in range(options.rounds):
             line = own.time_round()
             for rival in made:

@@ -16,7 +16,7 @@ execute_process(
   OUTPUT_VARIABLE torch_found OUTPUT_STRIP_TRAILING_WHITESPACE RESULT_VARIABLE torch_missing
   ERROR_QUIET)
 if(torch_missing)
-  message(FATAL_ERROR "rtlynx needs torch 2.11 to 2.13 in ${RTLYNX_PYTHON}: run `make setup`, set "
+  message(FATAL_ERROR "rtlynx needs torch 2.11 or later in ${RTLYNX_PYTHON}: run `make setup`, set "
                       "RTLYNX_PYTHON, or build with RTLYNX_TORCH=OFF.")
 endif()
 list(GET torch_found 0 RTLYNX_TORCH_VERSION)

@@ -64,6 +64,9 @@ def main():
                         help="the lpips package's linear heads (.pth)")
     parser.add_argument("-o", "--output", type=pathlib.Path, required=True, help="safetensors")
     arguments = parser.parse_args()
+    if arguments.output.resolve() in (arguments.backbone.resolve(), arguments.heads.resolve()):
+        parser.error(f"--output: required another file than those that are read, got "
+                     f"{arguments.output}")
     tensors = convert(arguments.network, arguments.backbone, arguments.heads)
     unfinished = arguments.output.with_name(arguments.output.name + ".partial")
     save_file(tensors, unfinished,

@@ -9,7 +9,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly TORCH_RANGE="torch>=2.11,<2.14"
+readonly TORCH_RANGE="torch>=2.11"
 readonly TORCH_CPU="torch==2.13.0+cpu"
 readonly TORCH_CPU_INDEX="https://download.pytorch.org/whl/cpu"
 readonly STAMP=.venv/rtlynx-setup

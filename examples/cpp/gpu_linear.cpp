@@ -1,98 +1,51 @@
 // SPDX-License-Identifier: Apache-2.0
-// A linear layer on the GPU: packs the activation to 2:4, asks how to multiply it, does so, and
+// A linear layer on the GPU: asks how to multiply, packs the activation to 2:4, multiplies, and
 // compares a few tokens with the dense product.
-#include <cuda_runtime_api.h>
-#include <rtlynx/error.h>
-#include <rtlynx/gpu/gemm24.h>
 #include <rtlynx/gpu/pack24.h>
+#include <rtlynx/gpu/product24.h>
 #include <rtlynx/operand24.h>
 
-#include <bit>
+#include <algorithm>
 #include <cmath>
-#include <cstdint>
 #include <cstdio>
-#include <memory>
-#include <random>
-#include <vector>
+
+#include "device_memory.h"
 
 namespace {
 
-using Elements = std::vector<std::uint16_t>;  // bf16: the upper half of fp32
+namespace gpu = rtlynx::gpu;
 
 constexpr std::int64_t kTokens = 4096;    // M
 constexpr std::int64_t kOutputs = 3072;   // N
 constexpr std::int64_t kChannels = 3072;  // K
 constexpr std::int64_t kCompared = 4;     // tokens
 
-std::uint16_t to_bf16(float value) { return std::bit_cast<std::uint32_t>(value) >> 16; }
-float to_float(std::uint16_t bits) { return std::bit_cast<float>(std::uint32_t{bits} << 16); }
-
-struct Free {
-  void operator()(void* memory) const { cudaFree(memory); }
-};
-using DeviceMemory = std::unique_ptr<void, Free>;
-
-void check(cudaError_t status) {
-  if (status != cudaSuccess) throw rtlynx::Error(cudaGetErrorString(status));
-}
-
-DeviceMemory allocate(std::size_t bytes) {
-  void* memory = nullptr;
-  check(cudaMalloc(&memory, bytes));
-  return DeviceMemory(memory);
-}
-
-DeviceMemory allocate_zeros(std::size_t bytes) {
-  DeviceMemory memory = allocate(bytes);
-  check(cudaMemset(memory.get(), 0, bytes));
-  return memory;
-}
-
-DeviceMemory on_gpu(const Elements& elements) {
-  DeviceMemory memory = allocate(elements.size() * 2);
-  check(cudaMemcpy(memory.get(), elements.data(), elements.size() * 2, cudaMemcpyHostToDevice));
-  return memory;
-}
-
-Elements sparse_linear(const Elements& x, const Elements& weight) {
-  using namespace rtlynx;
-  const gpu::Gemm24Shape shape{.tokens = kTokens, .outputs = kOutputs, .channels = kChannels};
+Elements sparse_linear(const DeviceMatrix& x, const DeviceMatrix& weight) {
   const gpu::DeviceTraits device = gpu::current_device();
-  auto [config, reason] = gpu::select_gemm24(shape, device);
+  auto [config, reason] =
+      gpu::select_gemm24({.tokens = kTokens, .outputs = kOutputs, .channels = kChannels}, device);
   std::printf("%s\n", reason.c_str());
   // An engine would call its dense GEMM.
   if (config.path == gpu::Gemm24Config::Path::dense) config.path = gpu::Gemm24Config::Path::sm80;
 
-  const DeviceMemory x_gpu = on_gpu(x), weight_gpu = on_gpu(weight);
-  const DeviceMemory operand = allocate(operand24_bytes(kTokens, kChannels));
-  const DeviceMemory scale = allocate(kTokens * sizeof(float));
-  const DeviceMemory y_gpu = allocate(kTokens * kOutputs * 2);
-  const std::size_t workspace_bytes = gpu::gemm24_workspace_bytes(config, device);
-  const DeviceMemory workspace = allocate_zeros(workspace_bytes);
-  const std::size_t pack_workspace_bytes = gpu::pack24_workspace_bytes(/*rank=*/0, device);
-  const DeviceMemory pack_workspace = allocate_zeros(pack_workspace_bytes);
+  const DeviceMemory operand = allocate_zeros(rtlynx::operand24_bytes(kTokens, kChannels));
+  const DeviceMemory scale = allocate_zeros(kTokens * sizeof(float));
+  const DeviceMatrix y(kTokens, kOutputs);
+  // One workspace for all calls on a stream, zero before the first.
+  const std::size_t workspace_bytes =
+      std::max(gpu::pack24_workspace_bytes(/*low_columns=*/0, device),
+               gpu::product24_workspace_bytes(config, device));
+  const DeviceMemory memory = allocate_zeros(workspace_bytes);
+  const gpu::Workspace workspace{memory.get(), workspace_bytes};
 
-  const void* const x_data = x_gpu.get();
-  gpu::pack24({.x = contiguous(x_data, DType::bf16, kTokens, kChannels),
-               .operand = operand.get(),
-               .scale = static_cast<float*>(scale.get()),
-               .down = {},  // no low-rank residual
-               .low = nullptr,
-               .workspace = pack_workspace.get(),
-               .workspace_bytes = pack_workspace_bytes},
-              nullptr);
-  gpu::gemm24({.shape = shape,
-               .operand = operand.get(),
-               .weight = weight_gpu.get(),
-               .scale = static_cast<float*>(scale.get()),
-               .y = y_gpu.get(),
-               .workspace = workspace.get(),
-               .workspace_bytes = workspace_bytes,
-               .follows_pack = true},
-              config, nullptr);
-  Elements y(kTokens * kOutputs);
-  check(cudaMemcpy(y.data(), y_gpu.get(), y.size() * 2, cudaMemcpyDeviceToHost));
-  return y;
+  const gpu::PackedInput packed{.tokens = kTokens,
+                                .channels = kChannels,
+                                .operand = operand.get(),
+                                .scale = static_cast<float*>(scale.get())};
+  gpu::pack24({.x = x.view()}, packed, workspace, /*stream=*/nullptr);
+  const rtlynx::Product24 linear{.weight = weight.view(), .y = y.view()};
+  gpu::product24(packed, {&linear, 1}, config, workspace, /*stream=*/nullptr);
+  return y.read();
 }
 
 // ||y - x weight^T|| / ||x weight^T|| of the first tokens
@@ -112,20 +65,16 @@ double error_against_dense(const Elements& y, const Elements& x, const Elements&
 }
 
 void run() {
-  std::mt19937 random(7);
-  std::normal_distribution<float> normal;
-  Elements x(kTokens * kChannels), weight(kOutputs * kChannels);
-  for (auto& value : x) value = to_bf16(std::pow(normal(random), 3.0f));  // most near zero
-  for (auto& value : weight) value = to_bf16(normal(random));
+  const DeviceMatrix x = random_matrix(kTokens, kChannels, 1.0f);
+  const DeviceMatrix weight = random_matrix(kOutputs, kChannels, 1.0f);
   const Elements y = sparse_linear(x, weight);
-  std::printf("error against dense %.4f\n", error_against_dense(y, x, weight));
+  std::printf("error against dense %.4f\n", error_against_dense(y, x.read(), weight.read()));
 }
 
 }  // namespace
 
 int main() {
-  int devices = 0;
-  if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) {
+  if (!has_gpu()) {
     std::fprintf(stderr, "no CUDA device\n");
     return 1;
   }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Compresses a small activation to 2:4, runs a linear layer on it and compares with the dense one.
+// Packs a small activation to 2:4, runs a linear layer on it and compares with the dense one.
 #include <rtlynx/error.h>
-#include <rtlynx/linear24.h>
 #include <rtlynx/pack24.h>
+#include <rtlynx/product24.h>
 #include <rtlynx/version.h>
 
 #include <cmath>
@@ -47,26 +47,25 @@ void run() {
   using rtlynx::DType;
   std::mt19937 random(7);
   std::normal_distribution<float> normal;
-  std::vector<float> x(kTokens * kChannels);
-  std::vector<float> weight(kOutputs * kChannels);
+  std::vector<float> x(kTokens * kChannels), weight(kOutputs * kChannels);
   for (float& value : x) value = std::pow(normal(random), 3.0f);  // most channels near zero
   for (float& value : weight) value = normal(random);
-  const auto x_view = contiguous(x.data(), DType::f32, kTokens, kChannels);
 
-  std::vector<float> values(kTokens * kChannels / 2);
+  std::vector<float> values(kTokens * kChannels / 2), scale(kTokens), y(kTokens * kOutputs);
   std::vector<std::uint16_t> metadata(kTokens * kChannels / 16);
-  std::vector<float> scale(kTokens);
-  rtlynx::pack24(x_view, {.values = contiguous(values.data(), DType::f32, kTokens, kChannels / 2),
-                          .metadata = metadata.data(),
-                          .scale = scale.data()});
+  const rtlynx::Packed24 packed{
+      .values = contiguous(values.data(), DType::f32, kTokens, kChannels / 2),
+      .metadata = metadata.data(),
+      .scale = scale.data()};
+  rtlynx::pack24({.x = contiguous(x.data(), DType::f32, kTokens, kChannels)}, packed);
   std::printf("rtlynx %s\n", rtlynx::version());
   std::printf("kept energy %.4f\n", energy(values) / energy(x));
   for (const float s : scale) std::printf("s %.4f\n", s);
 
-  std::vector<float> y(kTokens * kOutputs);
-  rtlynx::linear24(
-      {.x = x_view, .weight = contiguous(weight.data(), DType::f32, kOutputs, kChannels)},
-      contiguous(y.data(), DType::f32, kTokens, kOutputs));
+  const rtlynx::Product24 linear{
+      .weight = contiguous(weight.data(), DType::f32, kOutputs, kChannels),
+      .y = contiguous(y.data(), DType::f32, kTokens, kOutputs)};
+  rtlynx::product24(packed, {&linear, 1});
   std::printf("error against dense %.4f\n", relative_error(y, dense_linear(x, weight)));
 }
 

@@ -25,7 +25,7 @@ namespace rtlynx {
 /// A compressed activation. Two kept elements per group, in channel order, and one nibble per group
 /// that says which: i0 | i1 << 2 with i0 < i1, so one of 0x4, 0x8, 0xC, 0x9, 0xD, 0xE.
 struct Compressed24 {
-  MatrixView values;                  // [M, K/2], element type of X
+  MatrixView values = {};             // [M, K/2], element type of X
   std::uint16_t* metadata = nullptr;  // [M, K/16], contiguous; lowest nibble = lowest channels
   float* scale = nullptr;             // [M]; null: not wanted
 };

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 
 #include "rtlynx/matrix.h"
 
@@ -81,10 +82,18 @@ constexpr int packed_value_offset(int token, int column) {
   return token * 64 + (((column / 8) ^ (token / 2 % 4)) * 16) + column % 8 * 2;
 }
 
-/// Bytes of the whole operand.
+/// Throws the Error of sizes whose operand has no number of bytes.
+[[noreturn]] void fail_operand24_bytes(std::int64_t tokens, std::int64_t channels);
+
+/// Bytes of the whole operand. Throws Error for a size below 0 and for 2^63 bytes or more.
 constexpr std::int64_t operand24_bytes(std::int64_t tokens, std::int64_t channels) {
-  return (tokens + kPackedTileTokens - 1) / kPackedTileTokens *
-         ((channels + kPackedTileChannels - 1) / kPackedTileChannels) * kPackedTileBytes;
+  constexpr std::int64_t kMostTiles = std::numeric_limits<std::int64_t>::max() / kPackedTileBytes;
+  if (tokens < 0 || channels < 0) fail_operand24_bytes(tokens, channels);
+  const std::int64_t down = tokens / kPackedTileTokens + (tokens % kPackedTileTokens != 0);
+  const std::int64_t across =
+      channels / kPackedTileChannels + (channels % kPackedTileChannels != 0);
+  if (down > 0 && across > kMostTiles / down) fail_operand24_bytes(tokens, channels);
+  return down * across * kPackedTileBytes;
 }
 
 /// values [M, K/2] of a 16-bit type and metadata [M, K/16] (compress24.h) to the operand, on the
@@ -94,7 +103,8 @@ void to_operand24(ConstMatrixView values, const std::uint16_t* metadata, void* o
 /// The exact inverse; padding is not read.
 void from_operand24(const void* operand, MatrixView values, std::uint16_t* metadata);
 
-/// Words of metadata for `tokens` x `channels`: whole tiles, ragged edges padded.
+/// Words of metadata for `tokens` x `channels`: whole tiles, ragged edges padded. Throws as
+/// operand24_bytes does.
 std::int64_t operand_metadata_words(std::int64_t tokens, std::int64_t channels);
 
 /// Row-major metadata [tokens, channels/16] (compress24.h) to operand order

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <array>
 #include <cstdint>
 
 #include "rtlynx/matrix.h"
@@ -17,7 +18,7 @@ enum class Norm : std::uint8_t {
 
 /// Mean and rate of each row of x [M, N] -> moments [M, 2].
 struct Moments {
-  ConstMatrixView x;
+  ConstMatrixView x = {};
   Norm norm = Norm::layer;
   float eps = 1e-6f;
   float* moments = nullptr;  // out
@@ -33,31 +34,31 @@ struct Moments {
 /// moments and n are of the rounded h; p is not rounded.
 /// What is not given is left out, what is not wanted is not written.
 struct ResidualNorm {
-  ConstMatrixView x;     // [M, N]
-  ConstMatrixView y;     // [M, N]; no rows: h = x
-  ConstMatrixView gate;  // [G, N]; no rows: ones
+  ConstMatrixView x = {};     // [M, N]
+  ConstMatrixView y = {};     // [M, N]; no rows: h = x
+  ConstMatrixView gate = {};  // [G, N]; no rows: ones
   bool tanh_gate = false;
   const void* post_weight = nullptr;  // [N], element type; null: p = y
   float post_eps = 1e-6f;
   std::int64_t image_tokens = 0;  // tokens that share a row of gate, scale and shift; 0: all
 
-  MatrixView h;  // out: [M, N]; may be x itself; no rows: not wanted
+  MatrixView h = {};  // out: [M, N]; may be x itself; no rows: not wanted
 
   Norm norm = Norm::layer;
   float eps = 1e-6f;
   float* moments = nullptr;      // out: [M, 2], mean and rate of h; null: not wanted
   const void* weight = nullptr;  // [N]; null: ones
-  ConstMatrixView scale;         // [G, N]; no rows: zeros
-  ConstMatrixView shift;         // [G, N]; no rows: zeros
-  MatrixView normed;             // out: n [M, N]; no rows: not wanted
+  ConstMatrixView scale = {};    // [G, N]; no rows: zeros
+  ConstMatrixView shift = {};    // [G, N]; no rows: zeros
+  MatrixView normed = {};        // out: n [M, N]; no rows: not wanted
 };
 
 /// Heads of one token stream for attention. q and k are RMS-normed over each head and rotated; v is
 /// copied. Every view is [B * tokens, heads * head_dim].
 struct HeadStream {
   std::int64_t tokens = 0;  // of each image
-  ConstMatrixView q, k;
-  ConstMatrixView v;               // no rows: not wanted
+  ConstMatrixView q = {}, k = {};
+  ConstMatrixView v = {};          // no rows: not wanted
   const void* q_weight = nullptr;  // [head_dim], element type; null: ones
   const void* k_weight = nullptr;
 };
@@ -70,7 +71,7 @@ struct HeadStream {
 /// The roundings are those of diffusers' RMSNorm and apply_rotary_emb, so that the same bits come
 /// out where the sums agree.
 struct HeadNorm {
-  HeadStream streams[2];
+  std::array<HeadStream, 2> streams = {};
   int stream_count = 1;
   std::int64_t images = 1;
   std::int64_t heads = 0;
@@ -78,8 +79,8 @@ struct HeadNorm {
   float eps = 1e-6f;
   const float* rotation = nullptr;  // [S, head_dim / 2, 2]: cosine and sine, S tokens of an image
                                     // in all streams; null: not turned
-  MatrixView q, k;                  // out: [B * S, heads * head_dim]
-  MatrixView v;                     // out; no rows: not wanted
+  MatrixView q = {}, k = {};        // out: [B * S, heads * head_dim]
+  MatrixView v = {};                // out; no rows: not wanted
 };
 
 /// The specifications, on host memory. Throw Error for shapes and types that disagree.

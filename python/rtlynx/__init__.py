@@ -120,6 +120,9 @@ def product(packed, weights, *, ups=None, low_starts=None, biases=None, activati
         return [weights[0].new_empty(0) if tensor is None else tensor for tensor in tensors]
 
     codes = {"none": 0, None: 0, "gelu": 1}
+    for name in activations or ():
+        if name not in codes:
+            raise RuntimeError(f"product: required an activation none or gelu, got {name}")
     return torch.ops.rtlynx.product(
         packed.operand, packed.scale, packed.low, list(weights), entries(ups),
         list(low_starts or ()), entries(biases), [codes[name] for name in activations or ()],

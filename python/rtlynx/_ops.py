@@ -6,6 +6,7 @@ import os
 import pathlib
 
 import torch
+from torch.utils import _pytree as pytree
 
 _LIBRARY = "librtlynx_ops.so"
 
@@ -119,3 +120,14 @@ def _refuse(op):
 
 for _name in ("sparsify24", "pack", "product", "linear24", "residual_norm", "head_norm"):
     torch.library.register_autograd(f"rtlynx::{_name}", _refuse(_name))
+
+
+@torch.library.impl("rtlynx::product_out", "Autograd")
+def _(*arguments):
+    # What it writes to would not depend on the arguments: there is no result to ask later.
+    tensors = pytree.tree_leaves(arguments)
+    if torch.is_grad_enabled() and any(
+            isinstance(tensor, torch.Tensor) and tensor.requires_grad for tensor in tensors):
+        _refuse("product_out")(None)
+    with torch._C._AutoDispatchBelowAutograd():
+        return torch.ops.rtlynx.product_out(*arguments)

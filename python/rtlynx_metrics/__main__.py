@@ -66,9 +66,27 @@ def parse_arguments(arguments):
     parsed = parser.parse_args(arguments)
     if "fid" in parsed.metrics and parsed.reference is None:
         parser.error("--reference: required for fid, got none")
-    if parsed.output and not parsed.output.parent.is_dir():
-        parser.error(f"--output: required an existing folder, got {parsed.output.parent}")
+    if parsed.output:
+        check_output(parser, parsed)
     return parsed
+
+
+def check_output(parser, parsed):
+    """Refuses what could not be written at the end, or would be written over an input."""
+    output = parsed.output
+    if not output.parent.is_dir():
+        parser.error(f"--output: required an existing folder, got {output.parent}")
+    if output.is_dir():
+        parser.error(f"--output: required a file, got the folder {output}")
+    pictures = [*parsed.folders, *([parsed.reference] if parsed.reference else [])]
+    is_picture = output.suffix.lower() != ".json" and any(is_inside(output, folder)
+                                                          for folder in pictures)
+    if output.exists() and (is_picture or is_inside(output, parsed.weights)):
+        parser.error(f"--output: required another file than those that are read, got {output}")
+
+
+def is_inside(path, folder):
+    return path.resolve().is_relative_to(folder.resolve())
 
 
 def choose_device(name):
@@ -117,7 +135,7 @@ def run(arguments, networks=None):
     networks = networks or Networks(arguments.weights, choose_device(arguments.device))
     report = measure(read_folders(arguments.folders), arguments.metrics, networks,
                      arguments.reference, progress_bar)
-    text = json.dumps(report, indent=2)
+    text = json.dumps(report, indent=2, allow_nan=False)
     if arguments.output:
         write_atomically(arguments.output, text + "\n")
     print(text if arguments.json else table(report))

@@ -43,13 +43,20 @@ def picture_metric(name, networks):
     return ImageReward(networks.image_reward)
 
 
+def require_finite(value, what):
+    """A score that is no number must not be averaged, compared or written as one."""
+    if not np.isfinite(value):
+        raise MetricsError(f"{what}: required a finite score, got {value}")
+    return value
+
+
 def add_picture_metric(metric, folders, entries, progress):
     first = None
     for folder, entry in zip(folders, entries):
         with progress(f"{folder.name}: {metric.key}", len(folder.pictures)) as finished:
             values = []
             for picture in folder.pictures:
-                values.append(metric(picture))
+                values.append(require_finite(metric(picture), f"{metric.key} of {picture.path}"))
                 finished()
         entry[metric.key] = max(float(np.mean(values)), metric.least)
         entry[f"{metric.key}_interval"] = [max(bound, metric.least)
@@ -72,6 +79,8 @@ def add_fid(network, reference, folders, entries, progress):
     for folder, entry in zip(folders, entries):
         paths = [picture.path for picture in folder.pictures]
         whole, left_out = distances(target, features(folder.name, paths))
+        for value in (whole, *left_out):
+            require_finite(value, f"fid of {folder.name}")
         entry["fid"] = whole
         entry["fid_interval"] = jackknife_interval(whole, left_out)
         if first is None:

@@ -36,9 +36,11 @@ class ShapeChecks {
   Check check_gemm(const gpu::Gemm24Config& config, const std::string& contender);
 
  private:
+  void expand_operand();
+  SampledProduct product(bool low_rank) const;
   void check_rows();
-  void check_linear(const std::string& contender, gpu::Producer producer);
-  void check_producer();
+  void check_linear(const std::string& contender, bool produced);
+  void check_produced();
   void check_dense_bias();
   void check_sparse();
   std::vector<double> result_of(const std::function<void()>& call);
@@ -47,9 +49,8 @@ class ShapeChecks {
   const Contenders& contenders_;
   const Problem& problem_;
   cudaStream_t stream_;
-  std::uint64_t seed_;
   Sampler sampler_;
-  std::vector<double> exact_;  // X~ W^T
+  std::vector<double> exact_;  // s * X~ W^T
   double allowed_ = 0;
   std::vector<Check> checks_;
 };

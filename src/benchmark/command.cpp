@@ -2,24 +2,22 @@
 #include "benchmark/command.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
-#include <cstdio>
+#include <optional>
+#include <string>
 
 #include "benchmark/report.h"
 #include "benchmark/run.h"
-#include "benchmark/tuning.h"
 #include "io/file.h"
+#include "io/terminal.h"
 #include "rtlynx/error.h"
 
 namespace rtlynx::benchmark {
 namespace {
 
 void show_progress(int finished, int total, const std::string& at_work) {
-  if (isatty(STDERR_FILENO) != 1) return;
-  fmt::print(stderr, "\r\033[K");
-  if (finished < total) fmt::print(stderr, "shape {} of {}: {}", finished + 1, total, at_work);
-  std::fflush(stderr);
+  if (finished == total) return terminal::erase_status();
+  terminal::draw_status(fmt::format("shape {} of {}: {}", finished + 1, total, at_work));
 }
 
 // Opened before the work, so that a folder that does not exist is said at once.
@@ -32,11 +30,8 @@ std::optional<AtomicFile> open_if_wanted(const std::string& path) {
 void run_command(const Options& options) {
   std::optional<AtomicFile> json = open_if_wanted(options.json);
   std::optional<AtomicFile> plot = open_if_wanted(options.plot);
-  // So is a tuning file that cannot be read.
-  gpu::TuneCache tuned;
-  if (options.tune) tuned = gpu::TuneCache::load(gpu::TuneCache::default_path());
   const RunResult result = run_benchmark(options, show_progress);
-  fmt::print("{}", to_text(result));
+  terminal::show(to_text(result));
   if (json) {
     json->write(to_json(result).dump(2) + "\n");
     json->commit();
@@ -44,10 +39,6 @@ void run_command(const Options& options) {
   if (plot) {
     plot->write(to_svg(result));
     plot->commit();
-  }
-  if (options.tune) {
-    insert_fastest(result, tuned);
-    tuned.save(gpu::TuneCache::default_path());
   }
   if (!result.failures.empty()) throw Error(fmt::format("{}", fmt::join(result.failures, "\n")));
 }

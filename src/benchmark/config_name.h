@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "rtlynx/gpu/gemm24.h"
+#include "rtlynx/gpu/product24.h"
 
 namespace rtlynx::benchmark {
 

@@ -54,12 +54,12 @@ Contenders::Contenders(const Shape& shape, const Options& options, const Librari
 void Contenders::search_dense(const CublasLt& library, bool with_bias, Timer& timer) {
   const OperandSet& operands = problem.set(0);
   const auto searched = [&](const void* bias) {
-    auto matmul =
-        std::make_unique<DenseMatmul>(library, DenseProblem{.tokens = problem.shape().tokens,
-                                                            .outputs = problem.shape().outputs,
-                                                            .channels = problem.shape().channels,
-                                                            .dtype = problem.dtype(),
-                                                            .bias = bias});
+    auto matmul = std::make_unique<DenseMatmul>(
+        library, DenseProblem{.tokens = problem.shape().tokens,
+                              .outputs = problem.shape().all_outputs(),
+                              .channels = problem.shape().channels,
+                              .dtype = problem.dtype(),
+                              .bias = bias});
     matmul->search([&](const auto& call) { return timer.cold_median(call, kSearchRepeats); },
                    operands.x.data(), operands.weight.data(), operands.y.data(), timer.stream());
     return matmul;

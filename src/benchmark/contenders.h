@@ -32,7 +32,7 @@ struct Contenders {
 
   Problem problem;
   gpu::Gemm24Choice gemm;    // rank 0
-  gpu::Gemm24Choice linear;  // rank kRank
+  gpu::Gemm24Choice linear;  // rank kRank of each weight
   std::unique_ptr<DenseMatmul> dense;
   std::unique_ptr<DenseMatmul> dense_bias;
   std::string dense_missing;

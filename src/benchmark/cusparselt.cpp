@@ -45,6 +45,7 @@ struct CusparseLt::Api {
     library.load(init, "cusparseLtInit");
     library.load(destroy, "cusparseLtDestroy");
     library.load(get_version, "cusparseLtGetVersion");
+    library.load(get_property, "cusparseLtGetProperty");
     library.load(init_structured, "cusparseLtStructuredDescriptorInit");
     library.load(init_dense, "cusparseLtDenseDescriptorInit");
     library.load(destroy_matrix, "cusparseLtMatDescriptorDestroy");
@@ -77,6 +78,7 @@ struct CusparseLt::Api {
   Status (*init)(Opaque*);
   Status (*destroy)(const Opaque*);
   Status (*get_version)(const Opaque*, int*);
+  Status (*get_property)(libraryPropertyType, int*);
   Status (*init_structured)(const Opaque*, Opaque* matrix, std::int64_t rows, std::int64_t columns,
                             std::int64_t leading, std::uint32_t alignment, cudaDataType, int order,
                             int sparsity);
@@ -112,7 +114,16 @@ CusparseLt::~CusparseLt() = default;
 
 const std::string& CusparseLt::path() const { return api_->library.path(); }
 
-std::string CusparseLt::version() const { return std::to_string(api_->version); }
+// The one number of cusparseLtGetVersion is 1000 for 0.10.0 and for 1.0.0.
+std::string CusparseLt::version() const {
+  std::string version;
+  for (const libraryPropertyType part : {MAJOR_VERSION, MINOR_VERSION, PATCH_LEVEL}) {
+    int value = 0;
+    check(api_->get_property(part, &value), "cusparseLtGetProperty");
+    version += (version.empty() ? "" : ".") + std::to_string(value);
+  }
+  return version;
+}
 
 struct SparseMatmul::State {
   State(const CusparseLt& library, std::int64_t tokens, std::int64_t outputs, std::int64_t channels,

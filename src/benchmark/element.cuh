@@ -11,16 +11,11 @@
 
 namespace rtlynx::benchmark {
 
-__device__ inline float widen(float value) { return value; }
 __device__ inline float widen(__half value) { return __half2float(value); }
 __device__ inline float widen(__nv_bfloat16 value) { return __bfloat162float(value); }
 
 template <typename T>
 __device__ T narrow(float value);
-template <>
-__device__ inline float narrow<float>(float value) {
-  return value;
-}
 template <>
 __device__ inline __half narrow<__half>(float value) {
   return __float2half_rn(value);

@@ -36,43 +36,15 @@ __global__ void fill_kernel(T* data, std::int64_t count, Normal distribution) {
   }
 }
 
-template <typename T>
-__global__ void widen_kernel(const T* data, std::int64_t count, float* widened) {
-  const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kThreads;
-  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < count;
-       i += stride) {
-    widened[i] = widen(data[i]);
-  }
-}
-
-template <typename T>
-void launch_fill(void* data, std::int64_t count, const Normal& distribution, cudaStream_t stream) {
-  fill_kernel<<<blocks_for(count), kThreads, 0, stream>>>(static_cast<T*>(data), count,
-                                                          distribution);
-  check_cuda(cudaGetLastError(), "fill_normal");
-}
-
 }  // namespace
 
 void fill_normal(void* data, DType dtype, std::int64_t count, const Normal& distribution,
                  cudaStream_t stream) {
-  if (dtype == DType::f32) {
-    launch_fill<float>(data, count, distribution, stream);
-    return;
-  }
   with_device_type(dtype, [&](auto element) {
-    launch_fill<decltype(element)>(data, count, distribution, stream);
+    fill_kernel<<<blocks_for(count), kThreads, 0, stream>>>(static_cast<decltype(element)*>(data),
+                                                            count, distribution);
   });
-}
-
-void widen_to_float(const void* data, DType dtype, std::int64_t count, float* widened,
-                    cudaStream_t stream) {
-  with_device_type(dtype, [&](auto element) {
-    using T = decltype(element);
-    widen_kernel<<<blocks_for(count), kThreads, 0, stream>>>(static_cast<const T*>(data), count,
-                                                             widened);
-  });
-  check_cuda(cudaGetLastError(), "widen_to_float");
+  check_cuda(cudaGetLastError(), "fill_normal");
 }
 
 }  // namespace rtlynx::benchmark

@@ -15,12 +15,8 @@ struct Normal {
   std::uint64_t seed = 0;
 };
 
-/// Draws `count` elements of `dtype` into device memory; the same for the same seed.
+/// Draws `count` elements of `dtype`, f16 or bf16, into device memory; the same for the same seed.
 void fill_normal(void* data, DType dtype, std::int64_t count, const Normal& distribution,
                  cudaStream_t stream);
-
-/// 16-bit elements to fp32, exactly.
-void widen_to_float(const void* data, DType dtype, std::int64_t count, float* widened,
-                    cudaStream_t stream);
 
 }  // namespace rtlynx::benchmark

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "benchmark/config_name.h"
+#include "options/number.h"
 
 namespace rtlynx::benchmark {
 namespace {
@@ -51,25 +52,24 @@ void add_options(CLI::App& command, Options& options) {
   command.add_option("--shapes", options.sets, "Sets of shapes, separated by commas [bench]")
       ->delimiter(',')
       ->check(CLI::IsMember(shape_set_names()));
-  command.add_option("--shape", options.own_shapes, "A shape M,N,K; may be repeated")
+  command
+      .add_option("--shape", options.own_shapes,
+                  "A shape M,N,K, or M,N+N,K for weights that read one input; may be repeated")
       ->take_all()
       ->check(accepted_by(parse_shape, "M,N,K"));
   command.add_option("--dtype", options.dtype, "Element type")
       ->check(CLI::IsMember({"bf16", "f16"}))
       ->capture_default_str();
-  command.add_option("--repeats", options.repeats, "Calls per figure [GPU: 21, CPU: 11]")
-      ->check(CLI::Range(1, kMaxRepeats));
+  command.add_option("--repeats", options.repeats, "Calls per figure [GPU: 21, CPU: 11, step: 10]")
+      ->transform(options::whole_number(1, kMaxRepeats));
   command
       .add_option("--sustained-ms", options.sustained_ms,
                   "Time of each of the three rounds of calls back to back")
-      ->check(CLI::Range(1.0, 10000.0))
+      ->transform(options::number(1, 10000))
       ->capture_default_str();
   command.add_option("--config", options.config, "Force a GEMM configuration, as in 128x256c2g8s")
       ->check(accepted_by(parse_config, "TILE"));
   command.add_flag("--sweep", options.sweep, "Time every GEMM configuration of sm_90a as well");
-  command.add_flag(
-      "--tune", options.tune,
-      "Sweep, and keep each shape's fastest in $RTLYNX_TUNE_CACHE or the user's cache");
   command.add_option("--what", options.what, "Sections, separated by commas")
       ->delimiter(',')
       ->check(CLI::IsMember({"gemm", "pack", "linear", "fused"}))
@@ -81,14 +81,13 @@ void add_options(CLI::App& command, Options& options) {
                   "Folder of cuBLASLt or cuSPARSELt; may be repeated [$RTLYNX_LIBRARY_PATH]")
       ->check(CLI::ExistingDirectory);
   command.add_option("--seed", options.seed, "Seed of the random data")
-      ->check(CLI::NonNegativeNumber)
+      ->transform(options::seed())
       ->capture_default_str();
 }
 
 const std::vector<std::string>& gpu_only_options() {
-  static const std::vector<std::string> names = {"--shapes",       "--shape",  "--dtype",
-                                                 "--sustained-ms", "--config", "--sweep",
-                                                 "--tune",         "--what",   "--library-dir"};
+  static const std::vector<std::string> names = {"--shapes", "--shape", "--dtype", "--sustained-ms",
+                                                 "--config", "--sweep", "--what",  "--library-dir"};
   return names;
 }
 

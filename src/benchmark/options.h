@@ -15,13 +15,12 @@ namespace rtlynx::benchmark {
 /// The command line of the GPU benchmark.
 struct Options {
   std::vector<std::string> sets;        // names of shape sets
-  std::vector<std::string> own_shapes;  // "M,N,K"
+  std::vector<std::string> own_shapes;  // "M,N,K" or "M,N+N,K"
   std::string dtype = "bf16";
   std::optional<int> repeats;
   double sustained_ms = 40;
   std::string config;  // empty: what select_gemm24 says
   bool sweep = false;
-  bool tune = false;  // sweep, and keep the fastest
   std::vector<std::string> what = {"gemm", "pack", "linear", "fused"};
   std::string json;
   std::string plot;

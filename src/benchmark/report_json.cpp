@@ -42,7 +42,7 @@ ordered_json describe(const Section& section, const ShapeResult& result) {
   }
   if (section.name == "linear") object["overhead_share"] = or_null(overhead_share(result));
   if (section.name == "fused") {
-    object["producer_kind"] = name_of(producer_of(result.shape));
+    object["producer_kind"] = name_of(result.shape.producer);
     object["fused_overhead_share"] = or_null(fused_overhead_share(result));
   }
   return object;
@@ -78,10 +78,12 @@ ordered_json describe(const ShapeResult& result, double copy_bytes_per_second) {
   ordered_json row = {{"name", result.shape.name},
                       {"model", or_null(result.shape.model)},
                       {"m", result.shape.tokens},
-                      {"n", result.shape.outputs},
+                      {"n", result.shape.all_outputs()},
+                      {"weights", result.shape.outputs},
                       {"k", result.shape.channels},
                       {"count", result.shape.count},
                       {"in_mean", result.shape.in_mean},
+                      {"in_pass", result.shape.in_pass},
                       {"path", gpu::name_of(result.gemm.config.path)},
                       {"gemm_choice", describe(result.gemm)},
                       {"linear_choice", describe(result.linear)}};

@@ -75,7 +75,7 @@ Table pack_table(double copy_bytes_per_second) {
 }
 
 Table linear_table() {
-  return {"Linear: pack and GEMM with rank 64, scale and bias (us)",
+  return {"Linear: pack and GEMM with rank 64 of each weight, scale and bias (us)",
           "linear",
           {{"config", [](const ShapeResult& result) { return name_of(result.linear.config); }},
            time_column("burst", "linear", "rtlynx", Mode::burst),
@@ -86,17 +86,16 @@ Table linear_table() {
 }
 
 Table fused_table() {
-  return {
-      "Linear with the producer of its input in the pack (us)",
-      "fused",
-      {{"producer",
-        [](const ShapeResult& result) { return std::string(name_of(producer_of(result.shape))); }},
-       time_column("producer", "fused", "producer", Mode::burst),
-       time_column("in pack", "fused", "pack", Mode::burst),
-       time_column("linear", "fused", "rtlynx", Mode::burst),
-       ratio_column("/dense", "fused_over_dense_burst"),
-       ratio_column("sustained", "fused_over_dense_sustained"),
-       share_column("overhead", fused_overhead_share)}};
+  return {"Linear with the producer of its input in the pack (us)",
+          "fused",
+          {{"producer",
+            [](const ShapeResult& result) { return std::string(name_of(result.shape.producer)); }},
+           time_column("producer", "fused", "producer", Mode::burst),
+           time_column("in pack", "fused", "pack", Mode::burst),
+           time_column("linear", "fused", "rtlynx", Mode::burst),
+           ratio_column("/dense", "fused_over_dense_burst"),
+           ratio_column("sustained", "fused_over_dense_sustained"),
+           share_column("overhead", fused_overhead_share)}};
 }
 
 bool has_section(const ShapeResult& result, const std::string& name) {
@@ -108,14 +107,15 @@ std::string render(const Table& table, const RunResult& run) {
   std::string rows;
   for (const ShapeResult& result : run.shapes) {
     if (!has_section(result, table.section)) continue;
-    rows += fmt::format("{:28} {:>5} {:>5} {:>5}", result.shape.name, result.shape.tokens,
-                        result.shape.outputs, result.shape.channels);
+    rows +=
+        fmt::format("{:35} {:>5} {:>5} {:>5} {:>2}", result.shape.name, result.shape.tokens,
+                    result.shape.all_outputs(), result.shape.channels, result.shape.outputs.size());
     for (const Column& column : table.columns) rows += fmt::format(" {:>13}", column.cell(result));
     rows += "\n";
   }
   if (rows.empty()) return {};
   std::string head =
-      fmt::format("{}\n{:28} {:>5} {:>5} {:>5}", table.title, "shape", "M", "N", "K");
+      fmt::format("{}\n{:35} {:>5} {:>5} {:>5} {:>2}", table.title, "shape", "M", "N", "K", "W");
   for (const Column& column : table.columns) head += fmt::format(" {:>13}", column.title);
   return head + "\n" + rows + "\n";
 }
@@ -134,6 +134,16 @@ std::string render_sweep(const RunResult& run) {
                                   : fmt::format("{:16} {}\n", name, entry.figure.missing);
     }
     text += "\n";
+  }
+  return text;
+}
+
+std::string render_libraries(const RunResult& run) {
+  std::string text;
+  for (const Rival& rival : run.rivals) {
+    if (!rival.version.empty()) {
+      text += fmt::format("{} {} ({})\n", rival.name, rival.version, rival.path);
+    }
   }
   return text;
 }
@@ -170,7 +180,7 @@ std::string render_summary(const RunResult& run) {
     }
   }
   for (const auto& [model, totals] : summary["totals"].items()) {
-    text += fmt::format("Linear layers of one forward pass of {} (ms)\n", model);
+    text += fmt::format("Layers that the paper's recipe sparsifies, one pass of {} (ms)\n", model);
     for (const auto& [name, total] : totals.items()) {
       if (total.is_null()) continue;
       text +=
@@ -184,8 +194,10 @@ std::string render_summary(const RunResult& run) {
 }  // namespace
 
 std::string to_text(const RunResult& run) {
-  std::string text = fmt::format("{}, {}, {}; medians, ratios are rival time / rtlynx time\n\n",
-                                 run.gpu, run.dtype, run.date);
+  std::string text = fmt::format(
+      "{}, {}, {}; medians, ratios are rival time / rtlynx time\n{}"
+      "W weights on one input run as one product; a row of one weight is that weight alone.\n\n",
+      run.gpu, run.dtype, run.date, render_libraries(run));
   for (const Table& table :
        {gemm_table(), pack_table(run.copy_bytes_per_second), linear_table(), fused_table()}) {
     text += render(table, run);

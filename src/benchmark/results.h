@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "benchmark/shapes.h"
-#include "rtlynx/gpu/gemm24.h"
+#include "rtlynx/gpu/product24.h"
 
 namespace rtlynx::benchmark {
 

@@ -95,17 +95,22 @@ class Benchmark {
     return result;
   }
 
+  /// What nothing inside the pack can produce has nothing to fuse.
+  bool wants(const std::string& section, const Shape& shape) const {
+    return options_.wants(section) && (section != "fused" || shape.producer != Producer::none);
+  }
+
   ShapeResult run_shape(const Shape& shape, std::vector<std::string>* failures) {
     Contenders contenders(shape, options_, libraries_, device_, timer_);
     ShapeResult result{.shape = shape, .gemm = contenders.gemm, .linear = contenders.linear};
     ShapeChecks checks(contenders, options_.seed, timer_.stream());
-    result.checks = checks.check_all(options_.wants("fused"));
+    result.checks = checks.check_all(wants("fused", shape));
     for (const char* section : {"gemm", "pack", "linear", "fused"}) {
-      if (options_.wants(section)) {
+      if (wants(section, shape)) {
         result.sections.push_back(time_section(section, contenders, timer_));
       }
     }
-    if (options_.sweep || options_.tune) {
+    if (options_.sweep) {
       result.sweep = sweep(contenders, device_, checks, timer_, failures);
     }
     return result;

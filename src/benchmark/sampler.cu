@@ -36,11 +36,16 @@ __global__ void product_kernel(SampledProduct product, const Sampler::Element* e
                           static_cast<const T*>(product.weight) + column * product.channels,
                           product.channels);
   if (product.low != nullptr) {
-    sum += warp_dot<Sum>(static_cast<const T*>(product.low) + row * product.rank,
-                         static_cast<const T*>(product.up) + column * product.rank, product.rank);
+    int weight = 0;
+    while (column >= product.ends[weight]) ++weight;
+    sum += warp_dot<Sum>(
+        static_cast<const T*>(product.low) + row * product.low_columns + weight * product.rank,
+        static_cast<const T*>(product.up) + column * product.rank, product.rank);
   }
   if (product.scale != nullptr) sum *= static_cast<Sum>(product.scale[row]);
-  if (product.bias != nullptr) sum += static_cast<Sum>(product.bias[column]);
+  if (product.bias != nullptr) {
+    sum += static_cast<Sum>(widen(static_cast<const T*>(product.bias)[column]));
+  }
   if (threadIdx.x % kWarp == 0) values[i] = static_cast<double>(sum);
 }
 

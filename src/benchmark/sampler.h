@@ -8,19 +8,24 @@
 
 #include "benchmark/device.h"
 #include "rtlynx/dtype.h"
+#include "rtlynx/limits.h"
 
 namespace rtlynx::benchmark {
 
-/// y = scale * (a weight^T + low up^T) + bias. Device memory; 16-bit elements but for scale, bias.
+/// y = scale * (a weight^T + low up^T) + bias. Device memory; 16-bit elements but for scale.
 struct SampledProduct {
   const void* a = nullptr;       // [M, K]
   const void* weight = nullptr;  // [N, K]
   std::int64_t channels = 0;
-  const void* low = nullptr;  // [M, rank]; null: none
-  const void* up = nullptr;   // [N, rank]
+  const void* low = nullptr;  // [M, low_columns]; null: none
+  std::int64_t low_columns = 0;
+  const void* up = nullptr;  // [N, rank]
   int rank = 0;
+  /// Outputs behind the first weight's, the second's, ...: each weight has its own `rank` columns
+  /// of low.
+  std::int64_t ends[kMaxProducts] = {};
   const float* scale = nullptr;  // [M]; null: ones
-  const float* bias = nullptr;   // [N]; null: zeros
+  const void* bias = nullptr;    // [N]; null: zeros
 };
 
 /// Elements of an M x N matrix at which results are compared: the first and the last row, where

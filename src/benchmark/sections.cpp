@@ -42,7 +42,9 @@ class Entrants {
       : all_(contenders), problem_(contenders.problem), stream_(stream) {}
 
   std::vector<Entrant> gemm() const {
-    const Call ours = [this](int set) { problem_.gemm(set, all_.gemm.config, stream_); };
+    const Call ours = [this](int set) {
+      problem_.product(set, all_.gemm.config, /*low_rank=*/false, stream_);
+    };
     const Entrant dense = {"cublaslt", dense_call(), all_.dense_missing};
     return {all_.packs_gemm() ? Entrant{"rtlynx", ours, ""}
                               : Entrant{"rtlynx", dense.call, dense.missing},
@@ -66,20 +68,19 @@ class Entrants {
   std::vector<Entrant> linear() const {
     const Entrant dense = {"cublaslt", dense_bias_call(), all_.dense_missing};
     const Call gemm = [this](int set) {
-      problem_.full_gemm(set, all_.linear.config, /*follows_pack=*/false, stream_);
+      problem_.product(set, all_.linear.config, /*low_rank=*/true, stream_);
     };
-    return {all_.packs_linear() ? Entrant{"rtlynx", packed_linear_call(gpu::Producer::none), ""}
+    return {all_.packs_linear() ? Entrant{"rtlynx", packed_linear_call(/*produced=*/false), ""}
                                 : Entrant{"rtlynx", dense.call, dense.missing},
             entrant_if(all_.packs_linear(), "gemm", gemm, kDenseChosen), dense};
   }
 
   std::vector<Entrant> fused() const {
-    const gpu::Producer producer = problem_.producer();
     const Entrant dense = {"cublaslt", produced_dense_call(), all_.dense_missing};
-    return {all_.packs_linear() ? Entrant{"rtlynx", packed_linear_call(producer), ""}
+    return {all_.packs_linear() ? Entrant{"rtlynx", packed_linear_call(/*produced=*/true), ""}
                                 : Entrant{"rtlynx", dense.call, dense.missing},
-            entrant_if(all_.packs_linear(), "pack",
-                       pack_call({.low_rank = true, .producer = producer}), kDenseChosen),
+            entrant_if(all_.packs_linear(), "pack", pack_call({.low_rank = true, .produced = true}),
+                       kDenseChosen),
             {"producer", [this](int set) { problem_.produce_dense(set, stream_); }, ""},
             dense};
   }
@@ -89,10 +90,10 @@ class Entrants {
     return [this, options](int set) { problem_.pack(set, options, stream_); };
   }
 
-  Call packed_linear_call(gpu::Producer producer) const {
-    return [this, producer](int set) {
-      problem_.pack(set, {.low_rank = true, .producer = producer}, stream_);
-      problem_.full_gemm(set, all_.linear.config, /*follows_pack=*/true, stream_);
+  Call packed_linear_call(bool produced) const {
+    return [this, produced](int set) {
+      problem_.pack(set, {.low_rank = true, .produced = produced}, stream_);
+      problem_.product(set, all_.linear.config, /*low_rank=*/true, stream_);
     };
   }
 
@@ -165,7 +166,7 @@ std::vector<SweepEntry> sweep(Contenders& contenders, const gpu::DeviceTraits& d
       problem.reserve_workspace(config, device);
       checks.check_gemm(config, "gemm " + entrant.name);
       entrant.call = [&problem, &timer, config](int set) {
-        problem.gemm(set, config, timer.stream());
+        problem.product(set, config, /*low_rank=*/false, timer.stream());
       };
     } catch (const WrongResult& error) {
       entrant.missing = error.what();

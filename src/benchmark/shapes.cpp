@@ -3,62 +3,170 @@
 
 #include <algorithm>
 #include <charconv>
+#include <numeric>
 
 #include "base/error.h"
+#include "models/flux/groups.h"
+#include "rtlynx/limits.h"
 
 namespace rtlynx::benchmark {
 namespace {
 
 constexpr std::int64_t kLargestSize = 1 << 20;
-constexpr std::int64_t kWidestBlockInput = 3840;  // hidden size of the widest model here
-constexpr std::int64_t kSwigluChannels = 10240;   // Z-Image's MLP
 
 void append(std::vector<Shape>& shapes, std::vector<Shape> more) {
   for (Shape& shape : more) shapes.push_back(std::move(shape));
 }
 
-// 1024 x 1024: 4096 image tokens in the double blocks, with 512 text tokens in the single ones.
+/// Adds to the count of the shape, which is there already but for the first of its kind.
+void count_in(std::vector<Shape>& shapes, Shape shape) {
+  for (Shape& known : shapes) {
+    if (known.name != shape.name) continue;
+    known.count += shape.count;
+    return;
+  }
+  shapes.push_back(std::move(shape));
+}
+
+/// A producer of all channels can run inside the pack. Where several make them, each runs where its
+/// part is written.
+Producer producer_of(const LayerGroup& group) {
+  if (group.parts.size() != 1) return Producer::none;
+  switch (group.parts.front().maker) {
+    case InputPart::Maker::modulated_norm:
+      return Producer::norm;
+    case InputPart::Maker::gelu:
+      return Producer::gelu;
+    case InputPart::Maker::swiglu:
+      return Producer::swiglu;
+    default:
+      return Producer::none;
+  }
+}
+
+/// "attn.to_qkv" of "transformer_blocks.7.attn.to_qkv", "single to_qkv_mlp" of a single block.
+std::string short_name(const LayerGroup& group, const std::string& name) {
+  const bool single = group.block.starts_with("single_");
+  return (single ? "single " : "") + name.substr(group.block.size());
+}
+
+Shape shape_of(const LayerGroup& group, const std::string& model, const StreamTokens& tokens) {
+  Shape shape{.name = model + " " + short_name(group, group.name),
+              .model = model,
+              .tokens = tokens.of(group.stream),
+              .channels = group.channels,
+              .producer = producer_of(group)};
+  for (const GroupLayer& layer : group.layers) shape.outputs.push_back(layer.outputs);
+  // Text is a few tokens: it has rows and counts in the sums, but says little of the kernels.
+  shape.in_mean = group.stream != TokenStream::text;
+  shape.in_pass = group.in_paper();
+  return shape;
+}
+
+/// The shapes of one forward pass with so many tokens.
+std::vector<Shape> shapes_of(const std::vector<LayerGroup>& groups, const std::string& model,
+                             const StreamTokens& tokens) {
+  std::vector<Shape> shapes;
+  for (const LayerGroup& group : groups) {
+    const Shape stacked = shape_of(group, model, tokens);
+    count_in(shapes, stacked);
+    if (group.layers.size() == 1) continue;
+    std::vector<Shape> alone;
+    for (const GroupLayer& layer : group.layers) {
+      const auto same = std::find_if(alone.begin(), alone.end(), [&](const Shape& shape) {
+        return shape.outputs.front() == layer.outputs;
+      });
+      if (same != alone.end()) {
+        ++same->count;
+        continue;
+      }
+      Shape shape = stacked;
+      shape.name = model + " " + short_name(group, layer.name);
+      shape.outputs = {layer.outputs};
+      shape.in_mean = shape.in_pass = false;
+      alone.push_back(std::move(shape));
+    }
+    for (Shape& shape : alone) count_in(shapes, std::move(shape));
+  }
+  return shapes;
+}
+
+// 1024 x 1024: 4096 image tokens.
 std::vector<Shape> flux() {
-  const std::string model = "FLUX.1-dev";
-  return {{model + " qkv", model, 4096, 9216, 3072, 19, true},
-          {model + " attention out", model, 4096, 3072, 3072, 19, true},
-          {model + " mlp up", model, 4096, 12288, 3072, 19, true},
-          {model + " mlp down", model, 4096, 3072, 12288, 19, true},
-          {model + " single in", model, 4608, 21504, 3072, 38, true},
-          {model + " single out", model, 4608, 3072, 15360, 38, true}};
+  return shapes_of(flux_groups({}), "FLUX.1-dev", {.image = 4096, .text = 512});
+}
+
+// Qwen-Image and Z-Image have no family here that could declare their groups. Image tokens alone.
+
+/// A row of a model's block, and the weights of it alone.
+void add_group(std::vector<Shape>& shapes, const Shape& group, const char* alone) {
+  shapes.push_back(group);
+  shapes.back().in_mean = true;
+  if (group.outputs.size() == 1) return;
+  Shape weight = group;
+  weight.name = group.model + " " + alone;
+  weight.outputs = {group.outputs.front()};
+  weight.count = group.count * static_cast<int>(group.outputs.size());
+  weight.in_pass = false;
+  shapes.push_back(std::move(weight));
 }
 
 // 1328 x 1328: 83 x 83 tokens, a multiple of nothing.
 std::vector<Shape> qwen_image() {
   const std::string model = "Qwen-Image";
-  return {{model + " qkv", model, 6889, 9216, 3072, 60, true},
-          {model + " attention out", model, 6889, 3072, 3072, 60, true},
-          {model + " mlp up", model, 6889, 12288, 3072, 60, true},
-          {model + " mlp down", model, 6889, 3072, 12288, 60, true}};
+  std::vector<Shape> shapes;
+  const auto add = [&](const char* name, std::vector<std::int64_t> outputs, std::int64_t channels,
+                       Producer producer, bool in_pass) {
+    add_group(shapes,
+              {model + " " + name, model, 6889, std::move(outputs), channels, producer, 60, false,
+               in_pass},
+              "to_q");
+  };
+  add("qkv", {3072, 3072, 3072}, 3072, Producer::norm, true);
+  add("attention out", {3072}, 3072, Producer::none, false);
+  add("mlp up", {12288}, 3072, Producer::norm, true);
+  add("mlp down", {3072}, 12288, Producer::gelu, true);
+  return shapes;
 }
 
-// 1024 x 1024 with 128 rows of caption.
+// 1024 x 1024 with 128 rows of caption. The paper leaves gate and up dense.
 std::vector<Shape> z_image() {
   const std::string model = "Z-Image";
-  return {{model + " qkv", model, 4224, 11520, 3840, 30, true},
-          {model + " attention out", model, 4224, 3840, 3840, 30, true},
-          {model + " mlp gate, up", model, 4224, 20480, 3840, 30, true},
-          {model + " mlp down", model, 4224, 3840, 10240, 30, true}};
+  std::vector<Shape> shapes;
+  const auto add = [&](const char* name, std::vector<std::int64_t> outputs, std::int64_t channels,
+                       Producer producer, bool in_pass, const char* alone = "") {
+    add_group(shapes,
+              {model + " " + name, model, 4224, std::move(outputs), channels, producer, 30, false,
+               in_pass},
+              alone);
+  };
+  add("qkv", {3840, 3840, 3840}, 3840, Producer::norm, true, "to_q");
+  add("attention out", {3840}, 3840, Producer::none, false);
+  add("mlp gate, up", {10240, 10240}, 3840, Producer::norm, false, "mlp gate");
+  add("mlp down", {3840}, 10240, Producer::swiglu, true);
+  return shapes;
 }
 
+// Table 2 of the paper.
 std::vector<Shape> paper() {
-  return {{"paper 4096 x 4096 x 3072", "", 4096, 4096, 3072},
-          {"paper 4096 x 4096 x 12288", "", 4096, 4096, 12288},
-          {"paper 8192 x 8192 x 12288", "", 8192, 8192, 12288}};
+  return {{"paper 4096 x 4096 x 3072", "", 4096, {4096}, 3072},
+          {"paper 4096 x 4096 x 12288", "", 4096, {4096}, 12288},
+          {"paper 8192 x 8192 x 12288", "", 8192, {8192}, 12288}};
 }
 
+/// FLUX.1's text stream by the length of the prompt.
 std::vector<Shape> text() {
+  std::vector<LayerGroup> groups;
+  for (LayerGroup& group : flux_groups({})) {
+    if (group.stream == TokenStream::text) groups.push_back(std::move(group));
+  }
   std::vector<Shape> shapes;
   for (const std::int64_t tokens : {64, 128, 512}) {
-    const std::string prefix = "text " + std::to_string(tokens);
-    append(shapes, {{prefix + " qkv", "", tokens, 9216, 3072},
-                    {prefix + " mlp up", "", tokens, 12288, 3072},
-                    {prefix + " mlp down", "", tokens, 3072, 12288}});
+    for (Shape& shape : shapes_of(groups, "text " + std::to_string(tokens), {.text = tokens})) {
+      shape.model.clear();
+      shape.in_pass = false;
+      shapes.push_back(std::move(shape));
+    }
   }
   return shapes;
 }
@@ -78,7 +186,33 @@ struct ShapeSet {
 constexpr ShapeSet kSets[] = {{"bench", bench},     {"flux", flux},   {"qwen-image", qwen_image},
                               {"z-image", z_image}, {"paper", paper}, {"text", text}};
 
+/// Whole numbers of at least 1 with `separator` between them; none if `text` is something else.
+std::vector<std::int64_t> parse_numbers(std::string_view text, char separator) {
+  std::vector<std::int64_t> numbers;
+  const char* at = text.data();
+  const char* const end = at + text.size();
+  while (true) {
+    std::int64_t number = 0;
+    const auto [after, error] = std::from_chars(at, end, number);
+    if (error != std::errc{} || number < 1) return {};
+    numbers.push_back(number);
+    if (after == end) return numbers;
+    if (*after != separator) return {};
+    at = after + 1;
+  }
+}
+
+bool is_within(const std::vector<std::int64_t>& sizes, std::int64_t multiple) {
+  return std::all_of(sizes.begin(), sizes.end(), [=](std::int64_t size) {
+    return size <= kLargestSize && size % multiple == 0;
+  });
+}
+
 }  // namespace
+
+std::int64_t Shape::all_outputs() const {
+  return std::accumulate(outputs.begin(), outputs.end(), std::int64_t{0});
+}
 
 const std::vector<std::string>& shape_set_names() {
   static const std::vector<std::string> names = [] {
@@ -99,49 +233,42 @@ std::vector<Shape> shapes_of(std::string_view set) {
 }
 
 std::optional<std::array<std::int64_t, 3>> parse_sizes(std::string_view text) {
-  std::array<std::int64_t, 3> sizes{};
-  const char* at = text.data();
-  const char* const end = at + text.size();
-  for (std::size_t i = 0; i < sizes.size(); ++i) {
-    if (i > 0 && (at == end || *at++ != ',')) return std::nullopt;
-    const auto [after, error] = std::from_chars(at, end, sizes[i]);
-    if (error != std::errc{} || sizes[i] < 1) return std::nullopt;
-    at = after;
-  }
-  if (at != end) return std::nullopt;
-  return sizes;
+  const std::vector<std::int64_t> sizes = parse_numbers(text, ',');
+  if (sizes.size() != 3) return std::nullopt;
+  return std::array{sizes[0], sizes[1], sizes[2]};
 }
 
 Shape parse_shape(const std::string& text) {
-  const auto sizes = parse_sizes(text);
-  if (!sizes || *std::max_element(sizes->begin(), sizes->end()) > kLargestSize ||
-      (*sizes)[1] % 8 != 0 || (*sizes)[2] % 16 != 0) {
+  const std::string_view all = text;
+  const std::size_t first = all.find(','), last = all.rfind(',');
+  std::vector<std::int64_t> tokens, outputs, channels;
+  if (first < last) {
+    tokens = parse_numbers(all.substr(0, first), ',');
+    outputs = parse_numbers(all.substr(first + 1, last - first - 1), '+');
+    channels = parse_numbers(all.substr(last + 1), ',');
+  }
+  const bool complete = tokens.size() == 1 && channels.size() == 1 && !outputs.empty() &&
+                        outputs.size() <= kMaxProducts;
+  if (!complete || !is_within(tokens, 1) || !is_within(outputs, kOutputMultiple) ||
+      !is_within(channels, kChannelMultiple)) {
     throw UsageError(
-        "required M,N,K with N a multiple of 8 and K a multiple of 16, each from 1 to 2^20, "
-        "got " +
+        "required M,N,K, or M,N+N,K for two to four weights that read one input, with N a multiple "
+        "of 8 and K a multiple of 16, each from 1 to 2^20, got " +
         text);
   }
-  const auto [tokens, outputs, channels] = *sizes;
-  return {text, "", tokens, outputs, channels};
+  return {text, "", tokens.front(), outputs, channels.front()};
 }
 
-gpu::Producer producer_of(const Shape& shape) {
-  if (shape.channels <= kWidestBlockInput) return gpu::Producer::layer_norm;
-  return shape.channels == kSwigluChannels ? gpu::Producer::swiglu : gpu::Producer::gelu;
-}
-
-const char* name_of(gpu::Producer producer) {
+const char* name_of(Producer producer) {
   switch (producer) {
-    case gpu::Producer::none:
+    case Producer::none:
       return "none";
-    case gpu::Producer::gelu:
+    case Producer::gelu:
       return "gelu";
-    case gpu::Producer::swiglu:
+    case Producer::swiglu:
       return "swiglu";
-    case gpu::Producer::layer_norm:
-      return "layer_norm";
-    case gpu::Producer::rms_norm:
-      return "rms_norm";
+    case Producer::norm:
+      return "norm";
   }
   return "unknown";
 }

@@ -9,7 +9,6 @@
 #include "benchmark/checks.h"
 #include "rtlynx/gpu/pack24.h"
 #include "rtlynx/operand24.h"
-#include "rtlynx/pack24.h"
 
 namespace rtlynx::benchmark {
 namespace {
@@ -49,42 +48,60 @@ std::vector<T> on_host(const DeviceBuffer& buffer) {
   return values;
 }
 
-struct Specified {
-  std::vector<std::byte> operand;
-  std::vector<float> scale;
+template <typename T>
+struct Packed {
+  std::vector<std::byte> operand =
+      std::vector<std::byte>(static_cast<std::size_t>(operand24_bytes(kTokens, kChannels)));
+  std::vector<float> scale = std::vector<float>(static_cast<std::size_t>(kTokens));
+  std::vector<T> low = std::vector<T>(count(kTokens, kLowRank));
 };
 
 template <typename T>
-Specified specified(const std::vector<T>& x, DType dtype) {
+Packed<T> specified(const std::vector<T>& x, const std::vector<T>& down, DType dtype) {
   std::vector<T> values(count(kTokens, kChannels / 2));
   std::vector<std::uint16_t> metadata(count(kTokens, kChannels / 16));
-  Specified result{
-      std::vector<std::byte>(static_cast<std::size_t>(operand24_bytes(kTokens, kChannels))),
-      std::vector<float>(static_cast<std::size_t>(kTokens))};
+  Packed<T> packed;
   const MatrixView kept = contiguous(values.data(), dtype, kTokens, kChannels / 2);
-  rtlynx::pack24(contiguous(x.data(), dtype, kTokens, kChannels),
-                 {.values = kept, .metadata = metadata.data(), .scale = result.scale.data()});
-  to_operand24(kept, metadata.data(), result.operand.data());
-  return result;
+  const void *const x_data = x.data(), *const down_data = down.data();
+  rtlynx::pack24({.x = contiguous(x_data, dtype, kTokens, kChannels),
+                  .down = contiguous(down_data, dtype, kLowRank, kChannels)},
+                 {.values = kept,
+                  .metadata = metadata.data(),
+                  .scale = packed.scale.data(),
+                  .low = contiguous(packed.low.data(), dtype, kTokens, kLowRank)});
+  to_operand24(kept, metadata.data(), packed.operand.data());
+  return packed;
 }
 
-// ||low - exact|| / ||exact||, exact = x down^T / scale in fp64.
 template <typename T>
-double low_rank_error(const std::vector<T>& x, const std::vector<T>& down,
-                      const std::vector<float>& scale, const std::vector<T>& low) {
+Packed<T> computed(const std::vector<T>& x, const std::vector<T>& down, DType dtype,
+                   cudaStream_t stream) {
+  const DeviceBuffer device_x = on_device(x), device_down = on_device(down);
+  const DeviceBuffer operand(static_cast<std::size_t>(operand24_bytes(kTokens, kChannels)));
+  const DeviceBuffer scale(static_cast<std::size_t>(kTokens) * sizeof(float));
+  const DeviceBuffer low(count(kTokens, kLowRank) * sizeof(T));
+  const DeviceBuffer workspace(gpu::pack24_workspace_bytes(kLowRank, gpu::current_device()));
+  gpu::pack24({.x = contiguous(device_x.as<const void>(), dtype, kTokens, kChannels),
+               .down = contiguous(device_down.as<const void>(), dtype, kLowRank, kChannels)},
+              {.dtype = dtype,
+               .tokens = kTokens,
+               .channels = kChannels,
+               .operand = operand.data(),
+               .scale = scale.as<float>(),
+               .low = contiguous(low.data(), dtype, kTokens, kLowRank)},
+              {workspace.data(), workspace.bytes()}, stream);
+  check_cuda(cudaStreamSynchronize(stream), "pack24");
+  return {on_host<std::byte>(operand), on_host<float>(scale), on_host<T>(low)};
+}
+
+// ||got - required|| / ||required||.
+template <typename T>
+double distance(const std::vector<T>& got, const std::vector<T>& required) {
   double difference = 0, norm = 0;
-  for (std::size_t m = 0; m < static_cast<std::size_t>(kTokens); ++m) {
-    for (std::size_t r = 0; r < kLowRank; ++r) {
-      double exact = 0;
-      for (std::size_t k = 0; k < static_cast<std::size_t>(kChannels); ++k) {
-        exact += static_cast<double>(to_float(x[m * kChannels + k])) *
-                 static_cast<double>(to_float(down[r * kChannels + k]));
-      }
-      exact /= static_cast<double>(scale[m]);
-      const double error = static_cast<double>(to_float(low[m * kLowRank + r])) - exact;
-      difference += error * error;
-      norm += exact * exact;
-    }
+  for (std::size_t i = 0; i < required.size(); ++i) {
+    const double exact = to_float(required[i]);
+    difference += std::pow(to_float(got[i]) - exact, 2);
+    norm += exact * exact;
   }
   return std::sqrt(difference / norm);
 }
@@ -93,38 +110,22 @@ template <typename T>
 void check_small_pack_of(DType dtype, std::uint64_t seed, cudaStream_t stream) {
   const std::vector<T> x = drawn<T>(count(kTokens, kChannels), seed);
   const std::vector<T> down = drawn<T>(count(kLowRank, kChannels), seed + 1);
-  const Specified expected = specified(x, dtype);
-
-  const DeviceBuffer device_x = on_device(x), device_down = on_device(down);
-  const DeviceBuffer operand(expected.operand.size());
-  const DeviceBuffer scale(expected.scale.size() * sizeof(float));
-  const DeviceBuffer low(count(kTokens, kLowRank) * sizeof(T));
-  const DeviceBuffer workspace(gpu::pack24_workspace_bytes(kLowRank, gpu::current_device()));
-  const gpu::Pack24 problem{
-      .x = contiguous(device_x.as<const void>(), dtype, kTokens, kChannels),
-      .operand = operand.data(),
-      .scale = scale.as<float>(),
-      .down = contiguous(device_down.as<const void>(), dtype, kLowRank, kChannels),
-      .low = low.data(),
-      .workspace = workspace.data(),
-      .workspace_bytes = workspace.bytes()};
-  gpu::pack24(problem, stream);
-  check_cuda(cudaStreamSynchronize(stream), "pack24");
+  const Packed<T> required = specified(x, down, dtype);
+  const Packed<T> got = computed(x, down, dtype, stream);
 
   const std::string where = fmt::format("pack of {} x {}", kTokens, kChannels);
-  if (on_host<std::byte>(operand) != expected.operand) {
+  if (got.operand != required.operand) {
     throw WrongResult(where + ": required the CPU's operand bit for bit, got other bits");
   }
-  const std::vector<float> scales = on_host<float>(scale);
-  for (std::size_t m = 0; m < scales.size(); ++m) {
-    if (!(std::abs(scales[m] / expected.scale[m] - 1.0) <= kScaleTolerance)) {
+  for (std::size_t m = 0; m < got.scale.size(); ++m) {
+    if (!(std::abs(got.scale[m] / required.scale[m] - 1.0) <= kScaleTolerance)) {
       throw WrongResult(fmt::format("{}: required scale {} in row {}, got {}", where,
-                                    expected.scale[m], m, scales[m]));
+                                    required.scale[m], m, got.scale[m]));
     }
   }
-  // One rounding is at most half of this.
+  // Two roundings of nearly the same sum.
   const double allowed = dtype == DType::f16 ? 0x1p-10 : 0x1p-7;
-  const double error = low_rank_error(x, down, expected.scale, on_host<T>(low));
+  const double error = distance(got.low, required.low);
   if (!(error <= allowed)) {
     throw WrongResult(
         fmt::format("{}: required a relative error of at most {:.2e} in the low rank, got {:.2e}",

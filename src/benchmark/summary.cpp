@@ -52,9 +52,14 @@ std::vector<const ShapeResult*> shapes_where(
   return chosen;
 }
 
-bool packs(const ShapeResult& result) {
-  return result.linear.config.path != gpu::Gemm24Config::Path::dense;
+std::vector<const ShapeResult*> packed_of(std::vector<const ShapeResult*> shapes) {
+  std::erase_if(shapes, [](const ShapeResult* result) {
+    return result->linear.config.path == gpu::Gemm24Config::Path::dense;
+  });
+  return shapes;
 }
+
+bool has_producer(const ShapeResult& result) { return result.shape.producer != Producer::none; }
 
 Value at_least(double smallest, const Value& value) {
   return [=](const ShapeResult& result) {
@@ -63,13 +68,15 @@ Value at_least(double smallest, const Value& value) {
   };
 }
 
-std::size_t shapes_of_model(const std::string& model) {
+std::size_t shapes_in_pass(const std::string& model) {
   std::size_t count = 0;
-  for (const Shape& shape : shapes_of("bench")) count += shape.model == model ? 1 : 0;
+  for (const Shape& shape : shapes_of("bench")) {
+    count += shape.in_pass && shape.model == model ? 1 : 0;
+  }
   return count;
 }
 
-// Milliseconds of one forward pass in the layers of one model.
+// Milliseconds of one forward pass in the layers that the recipe of one model runs 2:4-sparse.
 ordered_json total(const std::vector<const ShapeResult*>& shapes, const Ratio& ratio) {
   double ours = 0, rival = 0;
   for (const ShapeResult* result : shapes) {
@@ -86,10 +93,11 @@ ordered_json totals_per_model(const RunResult& run) {
   ordered_json totals = ordered_json::object();
   for (const ShapeResult& first : run.shapes) {
     const std::string& model = first.shape.model;
-    if (model.empty() || totals.contains(model)) continue;
-    const auto shapes =
-        shapes_where(run, [&](const ShapeResult& result) { return result.shape.model == model; });
-    if (shapes.size() != shapes_of_model(model)) continue;
+    if (!first.shape.in_pass || totals.contains(model)) continue;
+    const auto shapes = shapes_where(run, [&](const ShapeResult& result) {
+      return result.shape.in_pass && result.shape.model == model;
+    });
+    if (shapes.size() != shapes_in_pass(model)) continue;
     for (const Ratio& ratio : kRatios) totals[model][ratio.name] = total(shapes, ratio);
   }
   return totals;
@@ -141,21 +149,23 @@ std::optional<double> pack_share_of_copy(const ShapeResult& result, double copy_
 ordered_json summarize(const RunResult& run) {
   const auto in_mean =
       shapes_where(run, [](const ShapeResult& result) { return result.shape.in_mean; });
-  const auto packed = shapes_where(
-      run, [](const ShapeResult& result) { return result.shape.in_mean && packs(result); });
+  const auto produced = shapes_where(
+      run, [](const ShapeResult& result) { return result.shape.in_mean && has_producer(result); });
   ordered_json summary = ordered_json::object(), missing = ordered_json::object();
   const auto add = [&](const char* name, const Mean& mean) {
     summary[name] = mean.value ? ordered_json(*mean.value) : ordered_json(nullptr);
     if (!mean.value) missing[name] = mean.missing;
   };
   for (const Ratio& ratio : kRatios) {
-    add(ratio.name, geometric_mean(in_mean, [&](const ShapeResult& result) {
+    const bool fused = std::string_view(ratio.section) == "fused";
+    add(ratio.name, geometric_mean(fused ? produced : in_mean, [&](const ShapeResult& result) {
           return ratio_of(result, ratio);
         }));
   }
-  add("overhead_share", geometric_mean(packed, at_least(kSmallestShare, overhead_share)));
+  add("overhead_share",
+      geometric_mean(packed_of(in_mean), at_least(kSmallestShare, overhead_share)));
   add("fused_overhead_share",
-      geometric_mean(packed, at_least(kSmallestShare, fused_overhead_share)));
+      geometric_mean(packed_of(produced), at_least(kSmallestShare, fused_overhead_share)));
   summary["shapes_in_mean"] = in_mean.size();
   summary["missing"] = std::move(missing);
   summary["totals"] = totals_per_model(run);

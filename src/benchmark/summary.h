@@ -44,9 +44,10 @@ double pack_bytes(const Shape& shape);
 std::optional<double> pack_share_of_copy(const ShapeResult& result, double copy_bytes_per_second,
                                          Mode mode);
 
-/// Geometric means over the shapes with `in_mean`, and per model the totals of a forward pass. A
-/// mean that lacks a figure of one shape is null, and `missing` says why. A share below 0.1 %
-/// counts as 0.1 %: the mean has no place for zero.
+/// Geometric means over the shapes with `in_mean`, those of section `fused` over the ones with a
+/// producer; and per model the totals of the shapes with `in_pass` in one forward pass. A mean that
+/// lacks a figure of one shape is null, and `missing` says why. A share below 0.1 % counts as 0.1
+/// %: the mean has no place for zero.
 nlohmann::ordered_json summarize(const RunResult& run);
 
 }  // namespace rtlynx::benchmark

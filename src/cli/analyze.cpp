@@ -11,7 +11,11 @@
 #include "cli/output.h"
 #include "cli/progress.h"
 #include "io/file.h"
+#include "io/json.h"
+#include "io/terminal.h"
+#include "options/number.h"
 #include "study/analysis_charts.h"
+#include "study/step_time.h"
 
 namespace rtlynx::cli {
 namespace {
@@ -25,34 +29,49 @@ struct AnalyzeArguments {
 };
 
 void print_inputs(const nlohmann::ordered_json& report) {
-  fmt::print("{:44} {:>6} {:>8} {:>9} {:>6} {:>6}\n", "input", "width", "kurtosis", "near zero",
-             "kept", "rank");
+  terminal::print("{:44} {:>6} {:>8} {:>9} {:>6} {:>6}\n", "input", "width", "kurtosis",
+                  "near zero", "kept", "rank");
   for (const auto& input : report["inputs"]) {
     const auto& spread = input["distribution"];
-    fmt::print("{:44} {:6} {:8.2f} {:9.3f} {:6.3f} {:6.1f}\n", input["name"].get<std::string>(),
-               input["channels"].get<int>(), spread["kurtosis"].get<double>(),
-               spread["near_zero"].get<double>(), spread["kept_energy"].get<double>(),
-               input["effective_rank"].get<double>());
+    terminal::print("{:44} {:6} {:8.2f} {:9.3f} {:6.3f} {:6.1f}\n",
+                    input["name"].get<std::string>(), input["channels"].get<int>(),
+                    spread["kurtosis"].get<double>(), spread["near_zero"].get<double>(),
+                    spread["kept_energy"].get<double>(), input["effective_rank"].get<double>());
   }
 }
 
 void print_layers(const nlohmann::ordered_json& report) {
-  fmt::print("{:44} {:>6} {:>9} {:>7} {:>7} {:>7}\n", "layer", "kept", "magnitude", "Wanda",
-             "naive", "norm");
+  terminal::print("{:44} {:>6} {:>9} {:>7} {:>7} {:>7}\n", "layer", "kept", "magnitude", "Wanda",
+                  "naive", "norm");
   for (const auto& layer : report["layers"]) {
     const auto error = [&](const char* treatment) {
-      return layer["errors"][treatment]["total"].get<double>();
+      const auto& total = layer["errors"][treatment]["total"];
+      return total.is_null() ? std::string("-") : fmt::format("{:.3f}", total.get<double>());
     };
-    fmt::print("{:44} {:6.3f} {:9.3f} {:7.3f} {:7.3f} {:7.3f}\n", layer["name"].get<std::string>(),
-               layer["distribution"]["kept_energy"].get<double>(), error("weight_magnitude"),
-               error("weight_wanda"), error("activation_naive"), error("activation_norm"));
+    terminal::print("{:44} {:6.3f} {:>9} {:>7} {:>7} {:>7}\n", layer["name"].get<std::string>(),
+                    layer["distribution"]["kept_energy"].get<double>(), error("weight_magnitude"),
+                    error("weight_wanda"), error("activation_naive"), error("activation_norm"));
   }
 }
 
+// Two passes over the same pictures.
+void say_duration_of(Pipeline& pipeline, const CalibrationRun& run) {
+  constexpr std::int64_t kWorthMeasuring = 100;
+  const std::int64_t steps = std::int64_t{2} * run.prompts * run.steps;
+  if (steps < kWorthMeasuring) return;
+  say_duration("analyze",
+               static_cast<double>(steps) * seconds_per_step(pipeline, run.batch, run.guidance),
+               fmt::format("two passes over {} pictures of {} steps", run.prompts, run.steps));
+}
+
 void analyze_model(const AnalyzeArguments& arguments) {
-  if (!arguments.output.empty()) check_output_folder("--output", arguments.output);
-  if (!arguments.plots.empty()) check_output_folder("--plots", arguments.plots);
+  FilePlan files;
+  files.read_model(arguments.model.model_folder());
+  files.write("--output", arguments.output);
+  files.write_folder("--plots", arguments.plots);
+  files.check();
   Pipeline pipeline = arguments.model.load();
+  say_duration_of(pipeline, arguments.analyze.run);
   nlohmann::ordered_json report;
   {
     std::optional<ProgressBar> bar;
@@ -61,20 +80,21 @@ void analyze_model(const AnalyzeArguments& arguments) {
       bar->update(finished);
     });
   }
-  if (!arguments.output.empty()) write_file_atomically(arguments.output, report.dump(2) + "\n");
+  if (!arguments.output.empty())
+    write_file_atomically(arguments.output, report_text(report, "analyze"));
   if (!arguments.plots.empty()) {
-    std::filesystem::create_directories(arguments.plots);
+    make_folder(arguments.plots);
     for (const NamedChart& chart : analysis_charts(report, "analyze")) {
       write_file_atomically(std::filesystem::path(arguments.plots) / (chart.name + ".svg"),
                             chart.svg);
     }
   }
   if (arguments.json) {
-    fmt::print("{}\n", report.dump(2));
+    print_report(report, "analyze");
     return;
   }
   print_inputs(report);
-  fmt::print("\n");
+  terminal::print("\n");
   print_layers(report);
 }
 
@@ -86,22 +106,23 @@ void add_analyze(CLI::App& app) {
   CLI::App* command = app.add_subcommand(
       "analyze", "Show how far a model's weights and activations lend themselves to 2:4");
   command->add_option("--prompts", options.run.prompts, "Training captions to draw")
-      ->check(CLI::Range(1, 100000))
+      ->transform(options::whole_number(1, 100000))
       ->capture_default_str();
   command->add_option("--seed", options.run.seed, "Seed of the list of captions")
+      ->transform(options::seed())
       ->capture_default_str();
   command->add_option("--steps", options.run.steps, "Denoising steps")
-      ->check(CLI::Range(1, 1000))
+      ->transform(options::whole_number(1, 1000))
       ->capture_default_str();
-  command->add_option("--guidance", options.run.guidance, "Classifier-free guidance; 1 is off")
-      ->check(CLI::Range(0.0, 100.0))
+  command->add_option("--guidance", options.run.guidance, kGuidanceHelp)
+      ->transform(options::number(0, 100))
       ->capture_default_str();
   command->add_option("--batch", options.run.batch, "Images drawn at once")
-      ->check(CLI::Range(1, 4096))
+      ->transform(options::whole_number(1, 4096))
       ->capture_default_str();
   command
       ->add_option("--rows", options.rows, "Tokens of each input, batch and step that errors use")
-      ->check(CLI::Range(1, 1 << 20))
+      ->transform(options::whole_number(1, 1 << 20))
       ->capture_default_str();
   command->add_option("-o,--output", arguments->output, "Write the report as JSON to this file");
   command->add_option("--plots", arguments->plots, "Write the charts as SVG to this folder");

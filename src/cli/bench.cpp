@@ -11,7 +11,11 @@
 #include "cli/commands.h"
 #include "cli/output.h"
 #include "io/file.h"
+#include "io/json.h"
+#include "io/terminal.h"
+#include "options/number.h"
 #include "plot/bar_chart.h"
+#include "step_benchmark/command.h"
 #include "study/cpu_timing.h"
 
 namespace rtlynx::cli {
@@ -22,12 +26,13 @@ constexpr int kCpuRepeats = 11;
 struct BenchArguments {
   benchmark::Options options;
   std::string device = "auto";
+  step_benchmark::StepOptions step{.family = ""};  // empty: the kernels, not a step
 };
 
 void print_row(const CpuTiming& timing) {
-  fmt::print("{:32} {:6} {:6} {:6} {:10.3f} {:10.3f} {:10.3f}  {:.2f}\n", timing.name,
-             timing.tokens, timing.outputs, timing.channels, timing.dense_ms, timing.sparsify24_ms,
-             timing.linear24_ms, timing.linear24_ms / timing.dense_ms);
+  terminal::print("{:32} {:6} {:6} {:6} {:10.3f} {:10.3f} {:10.3f}  {:.2f}\n", timing.name,
+                  timing.tokens, timing.outputs, timing.channels, timing.dense_ms,
+                  timing.sparsify24_ms, timing.linear24_ms, timing.linear24_ms / timing.dense_ms);
 }
 
 nlohmann::ordered_json describe(const std::vector<CpuTiming>& timings) {
@@ -66,23 +71,49 @@ void refuse_gpu_options(const CLI::App& command, const std::string& why_cpu) {
 }
 
 void bench_on_cpu(const benchmark::Options& options) {
-  fmt::print("{:32} {:>6} {:>6} {:>6} {:>10} {:>10} {:>10}  {}\n", "shape", "M", "N", "K",
-             "dense ms", "select ms", "sparse ms", "sparse / dense time");
+  terminal::print("{:32} {:>6} {:>6} {:>6} {:>10} {:>10} {:>10}  {}\n", "shape", "M", "N", "K",
+                  "dense ms", "select ms", "sparse ms", "sparse / dense time");
   const std::vector<CpuTiming> timings =
       time_cpu_linears(options.repeats.value_or(kCpuRepeats), options.seed, print_row);
-  fmt::print("A CPU has no sparse units: the operators are there for their results.\n");
+  terminal::print("A CPU has no sparse units: the operators are there for their results.\n");
   if (!options.json.empty()) {
-    write_file_atomically(options.json, describe(timings).dump(2) + "\n");
+    write_file_atomically(options.json, report_text(describe(timings), "bench"));
   }
   if (!options.plot.empty()) {
     write_file_atomically(options.plot, to_svg(chart_of(timings)));
   }
 }
 
+/// What means nothing to a step.
+void refuse_kernel_options(const CLI::App& command) {
+  std::vector<std::string> names = benchmark::gpu_only_options();
+  names.emplace_back("--plot");
+  for (const std::string& option : names) {
+    if (command.count(option) > 0) {
+      throw UsageError("--step: required without " + option + ", got both");
+    }
+  }
+}
+
+void bench_step(const CLI::App& command, const BenchArguments& arguments) {
+  refuse_kernel_options(command);
+  if (arguments.device == "cpu") {
+    throw UsageError("--step: required --device cuda or auto, got cpu");
+  }
+  step_benchmark::StepOptions step = arguments.step;
+  step.repeats = arguments.options.repeats.value_or(step.repeats);
+  step.seed = arguments.options.seed;
+  step.json = arguments.options.json;
+  step_benchmark::run_command(step);
+}
+
 void bench(const CLI::App& command, const BenchArguments& arguments) {
   const benchmark::Options& options = arguments.options;
-  if (!options.json.empty()) check_output_folder("--json", options.json);
-  if (!options.plot.empty()) check_output_folder("--plot", options.plot);
+  FilePlan files;
+  files.write("--json", options.json);
+  files.write("--plot", options.plot);
+  files.check();
+  if (!arguments.step.family.empty()) return bench_step(command, arguments);
   const std::string no_gpu = arguments.device == "cpu" ? "--device cpu" : benchmark::why_no_gpu();
   if (arguments.device == "cuda" || no_gpu.empty()) {
     benchmark::run_command(options);
@@ -92,19 +123,50 @@ void bench(const CLI::App& command, const BenchArguments& arguments) {
   bench_on_cpu(options);
 }
 
+void add_step_options(CLI::App& command, BenchArguments& arguments) {
+  std::vector<std::string> variants;
+  for (const auto& variant : step_benchmark::step_variants()) variants.push_back(variant.name);
+  step_benchmark::StepOptions& step = arguments.step;
+  CLI::Option* family = command
+                            .add_option("--step", step.family,
+                                        "Time a full-size denoising step of this model instead of "
+                                        "the kernels: random weights, a GPU")
+                            ->check(CLI::IsMember({"flux"}));
+  command.add_option("--variant", step.variants, "Of the step; may be repeated [all]")
+      ->take_all()
+      ->check(CLI::IsMember(variants))
+      ->needs(family);
+  command.add_option("--rounds", step.rounds, "Of the step: each times every variant in turn")
+      ->transform(options::whole_number(1, 1000000))
+      ->needs(family)
+      ->capture_default_str();
+  command
+      .add_flag("--turns", step.turns,
+                "Wait for a line on stdin before each round and answer it with a line of JSON, so "
+                "that another program can run in between")
+      ->needs(family);
+  command
+      .add_flag("!--no-check", step.check,
+                "Do not compare the step with the plain path in fp32 before it is timed")
+      ->needs(family);
+}
+
 }  // namespace
 
 void add_bench(CLI::App& app) {
   auto arguments = std::make_shared<BenchArguments>();
   CLI::App* command = app.add_subcommand(
-      "bench", "Time the sparse kernels against dense and sparse libraries, or on the CPU");
+      "bench",
+      "Time the sparse kernels against dense and sparse libraries, a model's step, or the CPU");
   command->add_option("--device", arguments->device, "Where; auto is the GPU if one can be used")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->capture_default_str();
   benchmark::add_options(*command, arguments->options);
+  add_step_options(*command, *arguments);
   command->footer(
       "Example:\n"
       "  rtlynx bench --json bench.json --plot bench.svg\n"
+      "  rtlynx bench --step flux --json step.json\n"
       "Every result is verified before it is timed. Burst is one call with a cold L2, sustained\n"
       "are calls back to back, where power decides. A library that is not found is said to be.");
   command->callback([command, arguments] { bench(*command, *arguments); });

@@ -17,10 +17,13 @@
 #include "cli/interrupt.h"
 #include "cli/output.h"
 #include "cli/progress.h"
+#include "io/terminal.h"
+#include "io/text.h"
 #include "models/recipe.h"
 #include "study/calibration_shard.h"
 #include "study/calibration_shards.h"
 #include "study/choose_layers.h"
+#include "study/step_time.h"
 
 namespace rtlynx::cli {
 namespace {
@@ -67,9 +70,7 @@ struct ResumeFile {
 
   ResumeFile(const std::filesystem::path& named, const std::string& output)
       : path(named.empty() ? std::filesystem::path(output + ".partial") : named),
-        keep(!named.empty()) {
-    check_output_folder("--moments", path);
-  }
+        keep(!named.empty()) {}
   [[noreturn]] void fail_interrupted() const {
     throw Error("calibrate: interrupted; the same command goes on from " + path.string());
   }
@@ -97,6 +98,22 @@ class Watch {
   int pass_ = 0;
 };
 
+void say_duration_of(Pipeline& pipeline, const CalibrateArguments& arguments,
+                     const CalibrateOptions& options) {
+  constexpr std::int64_t kWorthMeasuring = 200;
+  const CalibrationRun& run = options.run;
+  const std::int64_t passes =
+      static_cast<std::int64_t>(statistics_files(pipeline, options).size()) *
+      (options.transform.needs_moments() ? 2 : 1);
+  const std::int64_t steps = passes * run.prompts * run.steps;
+  if (steps < kWorthMeasuring) return;
+  say_duration("calibrate",
+               static_cast<double>(steps) * seconds_per_step(pipeline, run.batch, run.guidance),
+               fmt::format("{} passes over {} pictures of {} steps, less what {} holds{}", passes,
+                           run.prompts, run.steps, path_text(options.statistics),
+                           arguments.choose.empty() ? "" : "; then every layer is measured"));
+}
+
 CalibrateResult run(Pipeline& pipeline, const CalibrateOptions& options) {
   Watch watch;
   return calibrate(pipeline, options, std::ref(watch));
@@ -106,16 +123,16 @@ void print_shard(const CalibrateArguments& arguments, ShardProgress state) {
   const bool second = state == ShardProgress::inputs_ready;
   if (arguments.json) {
     const nlohmann::ordered_json report = {{"shard", arguments.shard},
-                                           {"moments", arguments.calibrate.statistics.string()},
+                                           {"moments", path_text(arguments.calibrate.statistics)},
                                            {"second_round", second}};
-    fmt::print("{}\n", report.dump(2));
+    print_report(report, "calibrate");
     return;
   }
-  fmt::print("{}: statistics of shard {}\n{}", arguments.calibrate.statistics.string(),
-             arguments.shard,
-             second ? "Next: --merge all shards with --moments SUM, then each --shard with "
-                      "--inputs SUM.\n"
-                    : "Next: --merge all shards.\n");
+  terminal::print("{}: statistics of shard {}\n{}", arguments.calibrate.statistics.string(),
+                  arguments.shard,
+                  second ? "Next: --merge all shards with --moments SUM, then each --shard with "
+                           "--inputs SUM.\n"
+                         : "Next: --merge all shards.\n");
 }
 
 void draw_shard(const CalibrateArguments& arguments, Pipeline& pipeline) {
@@ -141,12 +158,12 @@ bool merge(const CalibrateArguments& arguments, const Pipeline& pipeline,
 }
 
 void print_second_round(const CalibrateArguments& arguments) {
-  const std::string file = arguments.calibrate.statistics.string();
+  const std::string file = path_text(arguments.calibrate.statistics);
   if (arguments.json) {
-    fmt::print("{}\n", nlohmann::ordered_json({{"moments", file}, {"second_round", true}}).dump(2));
+    print_report(nlohmann::ordered_json({{"moments", file}, {"second_round", true}}), "calibrate");
     return;
   }
-  fmt::print(
+  terminal::print(
       "{0}: inputs of {1} shards\n"
       "Next: each --shard with --inputs {0}; or this command without --merge, to draw it all.\n",
       file, arguments.merge.size());
@@ -179,17 +196,17 @@ LayerChoices choose(const CalibrateArguments& arguments, Pipeline& pipeline,
 }
 
 void print_made(const CalibrateArguments& arguments, const ModelCompensation& made) {
-  fmt::print("{}: {} layers, method {}, transform {}, rank {}\n", arguments.output,
-             made.layers.size(), made.method, made.transform, made.rank);
+  terminal::print("{}: {} layers, method {}, transform {}, rank {}\n", arguments.output,
+                  made.layers.size(), made.method, made.transform, made.rank);
 }
 
 void print_solved(const CalibrateArguments& arguments, const CalibrateResult& result,
                   const std::optional<LayerChoices>& choices) {
   if (arguments.json) {
-    nlohmann::ordered_json report = {{"output", arguments.output}};
+    nlohmann::ordered_json report = {{"output", path_text(arguments.output)}};
     report.update(to_json(result));
     if (choices) report["choice"] = to_json(*choices);
-    fmt::print("{}\n", report.dump(2));
+    print_report(report, "calibrate");
     return;
   }
   print_layers(result);
@@ -204,6 +221,7 @@ void solve_model(const CalibrateArguments& arguments, Pipeline& pipeline) {
     print_second_round(arguments);
     return;
   }
+  if (arguments.merge.empty()) say_duration_of(pipeline, arguments, options);
   const CalibrateResult result = run(pipeline, options);
   if (!result.finished) resume.fail_interrupted();
   std::optional<LayerChoices> choices;
@@ -250,16 +268,29 @@ void train_model(const CalibrateArguments& arguments, Pipeline& pipeline) {
     print_made(arguments, result.compensation);
     return;
   }
-  nlohmann::ordered_json report = {{"output", arguments.output},
+  nlohmann::ordered_json report = {{"output", path_text(arguments.output)},
                                    {"method", result.compensation.method},
                                    {"rank", result.compensation.rank},
                                    {"steps", options.steps}};
   report["loss"] = result.loss ? nlohmann::ordered_json(*result.loss) : nlohmann::ordered_json();
-  fmt::print("{}\n", report.dump(2));
+  print_report(report, "calibrate");
+}
+
+void check_files(const CalibrateArguments& arguments) {
+  const bool is_shard = !arguments.shard.empty();
+  FilePlan files;
+  files.read_model(arguments.model.model_folder());
+  files.read("--start", arguments.start);
+  files.read("--inputs", arguments.inputs);
+  for (const std::string& file : arguments.merge) files.read("--merge", file);
+  if (!is_shard) files.write("--output", arguments.output);
+  files.write("--moments", is_shard
+                               ? arguments.calibrate.statistics
+                               : ResumeFile(arguments.calibrate.statistics, arguments.output).path);
+  files.check();
 }
 
 void calibrate_model(const CalibrateArguments& arguments) {
-  check_output_folder("--output", arguments.output);
   if (is_trained(arguments) && arguments.transform != "none") {
     throw UsageError("--transform: required none for " + arguments.method +
                      ", or a --start file with a transform, got " + arguments.transform);
@@ -277,7 +308,7 @@ void calibrate_model(const CalibrateArguments& arguments) {
   if (!arguments.shard.empty() && !arguments.choose.empty()) {
     throw UsageError("--choose: required all shards, with --merge, got one");
   }
-  if (!arguments.shard.empty()) check_output_folder("--moments", arguments.calibrate.statistics);
+  check_files(arguments);
   Pipeline pipeline = arguments.model.load();
   if (!arguments.shard.empty()) {
     draw_shard(arguments, pipeline);

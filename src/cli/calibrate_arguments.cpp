@@ -4,6 +4,7 @@
 #include <map>
 
 #include "compensate/rivals.h"
+#include "options/number.h"
 
 namespace rtlynx::cli {
 namespace {
@@ -32,16 +33,16 @@ void add_method_options(CLI::App& command, CalibrateArguments& arguments) {
   command
       .add_option("--rank", arguments.rank,
                   "Of the low rank [default: 2 % of the hidden size, a multiple of 16]")
-      ->check(CLI::Range(1, 4096));
+      ->transform(options::whole_number(1, 4096));
   command
       .add_option("--damping", arguments.calibrate.solve.damping,
                   "Ridge, as a share of the moments' mean diagonal")
-      ->check(CLI::Range(1e-9, 1e3))
+      ->transform(options::number(1e-9, 1e3))
       ->capture_default_str();
   command
       .add_option("--recipe", arguments.calibrate.recipe,
                   "Layers to sparsify: the paper's choice for a model")
-      ->check(CLI::IsMember({"paper-flux", "paper-z-image", "paper-qwen-image"}))
+      ->check(CLI::IsMember({"paper", "all"}))
       ->capture_default_str();
 }
 
@@ -62,7 +63,7 @@ void add_choice_options(CLI::App& command, CalibrateArguments& arguments) {
   command
       .add_option("--budget", arguments.budget,
                   "For --choose: relative velocity error, or cost of all Linears relative to dense")
-      ->check(CLI::Range(0.0, 1.0))
+      ->transform(options::positive_number(1))
       ->needs(kind)
       ->capture_default_str();
   command
@@ -75,7 +76,7 @@ void add_choice_options(CLI::App& command, CalibrateArguments& arguments) {
   command
       .add_option("--at-once", arguments.at_once,
                   "For --cost time: pictures drawn at once, of the trained size")
-      ->check(CLI::Range(1, 65536))
+      ->transform(options::whole_number(1, 65536))
       ->needs(kind)
       ->capture_default_str();
   command
@@ -100,17 +101,17 @@ void add_training_options(CLI::App& command, CalibrateArguments& arguments) {
       ->transform(CLI::CheckedTransformer(kTrainingInputs).description("{scenes,trajectories}"))
       ->default_str("scenes");
   command.add_option("--train-steps", arguments.train.steps, "sgd and distill: steps")
-      ->check(CLI::Range(1, 100000000))
+      ->transform(options::whole_number(1, 100000000))
       ->capture_default_str();
   command
       .add_option("--train-batch", arguments.train.batch,
                   "sgd and distill: scenes, or steps of a trajectory, per step")
-      ->check(CLI::Range(1, 65536))
+      ->transform(options::whole_number(1, 65536))
       ->capture_default_str();
   command
       .add_option("--learning-rate", arguments.train.learning_rate,
                   "sgd and distill: peak learning rate")
-      ->check(CLI::PositiveNumber)
+      ->transform(options::positive_number())
       ->capture_default_str();
 }
 
@@ -136,21 +137,23 @@ void add_shard_options(CLI::App& command, CalibrateArguments& arguments) {
 
 void add_run_options(CLI::App& command, CalibrateOptions& options) {
   command.add_option("--prompts", options.run.prompts, "Training captions to draw")
-      ->check(CLI::Range(1, 1000000))
+      ->transform(options::whole_number(1, 1000000))
       ->capture_default_str();
-  command.add_option("--seed", options.run.seed, "Seed of the captions")->capture_default_str();
+  command.add_option("--seed", options.run.seed, "Seed of the captions")
+      ->transform(options::seed())
+      ->capture_default_str();
   command.add_option("--steps", options.run.steps, "Denoising steps")
-      ->check(CLI::Range(1, 1000))
+      ->transform(options::whole_number(1, 1000))
       ->capture_default_str();
-  command.add_option("--guidance", options.run.guidance, "Classifier-free guidance; 1 is off")
-      ->check(CLI::Range(0.0, 100.0))
+  command.add_option("--guidance", options.run.guidance, kGuidanceHelp)
+      ->transform(options::number(0, 100))
       ->capture_default_str();
   command.add_option("--batch", options.run.batch, "Images drawn at once")
-      ->check(CLI::Range(1, 4096))
+      ->transform(options::whole_number(1, 4096))
       ->capture_default_str();
   command
       .add_option("--rows", options.rows, "Tokens taken, at random, of every input of every step")
-      ->check(CLI::Range(1, 1 << 30))
+      ->transform(options::whole_number(1, 1 << 30))
       ->capture_default_str();
   command.add_option("--moments", options.statistics,
                      "Keep the statistics (sgd, distill: the checkpoint) in this file, and go on "
@@ -167,7 +170,7 @@ void add_calibrate_options(CLI::App& command, CalibrateArguments& arguments) {
   command
       .add_option("--memory", arguments.memory,
                   "GiB of statistics at a time; inputs that do not fit are drawn for in parts")
-      ->check(CLI::Range(1, 1 << 20))
+      ->transform(options::whole_number(1, 1 << 20))
       ->capture_default_str();
   add_shard_options(command, arguments);
   add_training_options(command, arguments);

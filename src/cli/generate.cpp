@@ -5,23 +5,30 @@
 #include <chrono>
 #include <cmath>
 #include <functional>
+#include <iterator>
+#include <limits>
 #include <nlohmann/json.hpp>
-#include <sstream>
+#include <optional>
 
 #include "base/error.h"
+#include "base/number.h"
 #include "cli/commands.h"
 #include "cli/model_options.h"
 #include "cli/output.h"
 #include "cli/progress.h"
+#include "cli/prompts.h"
 #include "compensate/compensation_file.h"
 #include "compensate/fold_transform.h"
-#include "io/file.h"
 #include "io/png.h"
+#include "io/terminal.h"
+#include "io/text.h"
 #include "metrics/psnr.h"
 #include "metrics/ssim.h"
 #include "models/recipe.h"
+#include "options/number.h"
 #include "pipeline/comparison.h"
 #include "rtlynx/version.h"
+#include "study/step_time.h"
 
 namespace rtlynx::cli {
 namespace {
@@ -39,7 +46,6 @@ struct GenerateOptions {
   int scale = 0;
   std::string mode = "norm";
   std::string compensation;
-  bool fast = false;
   bool compare = false;
   bool json = false;
   std::string output = "rtlynx.png";
@@ -60,7 +66,7 @@ struct Treatment {
 
 Treatment of_mode(LinearMode mode) {
   return {.name = std::string(to_string(mode)), .apply = [mode](Pipeline& pipeline) {
-            apply_paper_flux_recipe(*pipeline.transformer, mode);
+            apply_recipe(*pipeline.transformer, paper_layers(pipeline.transformer->groups()), mode);
           }};
 }
 
@@ -77,34 +83,38 @@ Treatment choose_treatment(const GenerateOptions& options) {
                                        compensation.transform, compensation.rank);
   return {.name = name, .apply = [compensation, file = options.compensation](Pipeline& pipeline) {
             apply_compensation(*pipeline.transformer, compensation, file);
-            fold_transforms(*pipeline.transformer);
+            fold_transforms(*pipeline.transformer, pipeline.transformer->groups());
           }};
 }
 
-std::vector<std::string> all_prompts(const GenerateOptions& options) {
-  std::vector<std::string> prompts = options.prompts;
+std::vector<Prompt> all_prompts(const GenerateOptions& options) {
+  std::vector<Prompt> prompts = prompts_of_options(options.prompts);
   if (!options.prompts_file.empty()) {
-    constexpr std::size_t kMaxBytes = 16 << 20;
-    std::istringstream lines(read_file(options.prompts_file, kMaxBytes));
-    for (std::string line; std::getline(lines, line);) {
-      if (!line.empty()) prompts.push_back(line);
-    }
+    std::vector<Prompt> more = read_prompts(options.prompts_file);
+    std::move(more.begin(), more.end(), std::back_inserter(prompts));
   }
   if (prompts.empty()) throw UsageError("generate: required --prompt or --prompts-file, got none");
   return prompts;
 }
 
+void check_seeds(std::uint64_t first, std::size_t count) {
+  if (count - 1 <= std::numeric_limits<std::uint64_t>::max() - first) return;
+  throw UsageError(
+      fmt::format("--seed: required seeds up to 2^64 - 1 for all {} images, got {} for the first",
+                  count, first));
+}
+
 // out.png for one picture, out-0000.png, out-0001.png and so on for several.
-std::vector<Job> plan_jobs(const GenerateOptions& options) {
+std::vector<Job> plan_jobs(const GenerateOptions& options, const std::vector<Prompt>& prompts) {
   const std::filesystem::path output = options.output;
   if (output.extension() != ".png") {
     throw UsageError("--output: required a name that ends in .png, got " + options.output);
   }
-  check_output_folder("--output", output);
+  check_seeds(options.seed, prompts.size() * static_cast<std::size_t>(options.images));
   std::vector<Job> jobs;
-  for (const auto& prompt : all_prompts(options)) {
+  for (const Prompt& prompt : prompts) {
     for (int i = 0; i < options.images; ++i) {
-      jobs.push_back({prompt, options.seed + jobs.size(), output});
+      jobs.push_back({prompt.text, options.seed + jobs.size(), output});
     }
   }
   for (std::size_t i = 0; jobs.size() > 1 && i < jobs.size(); ++i) {
@@ -113,12 +123,25 @@ std::vector<Job> plan_jobs(const GenerateOptions& options) {
   return jobs;
 }
 
+void check_files(const GenerateOptions& options, const std::vector<Job>& jobs) {
+  FilePlan files;
+  files.read_model(options.model.model_folder());
+  files.read("--compensation", options.compensation);
+  if (options.prompts_file != "-") files.read("--prompts-file", options.prompts_file);
+  for (const Job& job : jobs) files.write("--output", job.path);
+  files.check();
+}
+
 void parse_size(const std::string& text, GenerateRequest& request) {
-  int used = 0;
-  const int fields = std::sscanf(text.c_str(), "%5dx%5d%n", &request.width, &request.height, &used);
-  if (fields != 2 || static_cast<std::size_t>(used) != text.size()) {
-    throw UsageError("--size: required WIDTHxHEIGHT such as 64x64, got " + text);
+  const std::size_t cross = std::min(text.find('x'), text.size());
+  const auto width = parse_whole_number<int>(std::string_view(text).substr(0, cross));
+  const auto height =
+      parse_whole_number<int>(std::string_view(text).substr(std::min(cross + 1, text.size())));
+  if (!width || !height) {
+    throw UsageError("--size: required WIDTHxHEIGHT such as 64x64, got " + in_quotes(text));
   }
+  request.width = *width;
+  request.height = *height;
 }
 
 GenerateRequest make_request(const GenerateOptions& options, const std::vector<Job>& jobs,
@@ -135,23 +158,38 @@ GenerateRequest make_request(const GenerateOptions& options, const std::vector<J
   }
   if (!options.size.empty()) parse_size(options.size, request);
   if (request.width != pipeline.trained_size || request.height != pipeline.trained_size) {
-    fmt::print(stderr, "rtlynx: {} was trained at {}x{}; other sizes may look wrong\n",
-               pipeline.name, pipeline.trained_size, pipeline.trained_size);
+    terminal::say(fmt::format("{} was trained at {}x{}; other sizes may look wrong", pipeline.name,
+                              pipeline.trained_size, pipeline.trained_size));
   }
   return request;
 }
 
+/// How the picture was made: for A1111 and ComfyUI under `parameters`, for programs as JSON under
+/// `rtlynx`. No chunk is named `prompt` or `workflow`: ComfyUI reads those as JSON of its own.
 std::vector<PngText> png_texts(const GenerateOptions& options, const GenerateRequest& request,
                                const Pipeline& pipeline, const Treatment& treatment,
                                const Job& job) {
-  const std::string settings = fmt::format(
-      "model {}, mode {}{}{}, steps {}, guidance {}, size {}x{}, batch {}, device {}, dtype {}",
-      pipeline.name, options.compare ? "dense and " : "", treatment.name,
-      options.fast ? " (fast)" : "", request.steps, request.guidance, request.width, request.height,
-      options.batch, pipeline.device_name(), pipeline.dtype_name());
-  return {{"prompt", job.prompt},
-          {"seed", std::to_string(job.seed)},
-          {"settings", settings},
+  const std::string parameters = fmt::format(
+      "{}\nSteps: {}, Sampler: Euler, CFG scale: {}, Seed: {}, Size: {}x{}, Model: {}, Version: "
+      "rtlynx "
+      "{}",
+      job.prompt, request.steps, request.guidance, job.seed, request.width, request.height,
+      pipeline.name, version());
+  const nlohmann::ordered_json own = {
+      {"prompt", job.prompt},
+      {"seed", job.seed},
+      {"model", pipeline.name},
+      {"mode", std::string(options.compare ? "dense and " : "") + treatment.name},
+      {"steps", request.steps},
+      {"guidance", request.guidance},
+      {"width", request.width},
+      {"height", request.height},
+      {"batch", pipeline.pictures_at_once(options.batch)},
+      {"device", pipeline.device_name()},
+      {"dtype", pipeline.dtype_name()},
+      {"version", version()}};
+  return {{"parameters", parameters},
+          {"rtlynx", own.dump(-1, ' ', true)},
           {"Software", std::string("rtlynx ") + version()}};
 }
 
@@ -173,8 +211,9 @@ struct Result {
 };
 
 Result finish(const Job& job, const Image& sparse, const Image* dense, int scale) {
-  Result result{.picture = enlarge(dense ? side_by_side(*dense, sparse) : sparse, scale),
-                .entry = {{"path", job.path.string()}, {"prompt", job.prompt}, {"seed", job.seed}}};
+  Result result{
+      .picture = enlarge(dense ? side_by_side(*dense, sparse) : sparse, scale),
+      .entry = {{"path", path_text(job.path)}, {"prompt", job.prompt}, {"seed", job.seed}}};
   if (dense) {
     const double decibels = psnr(*dense, sparse);
     // JSON has no infinity; identical pictures have no finite PSNR.
@@ -186,16 +225,17 @@ Result finish(const Job& job, const Image& sparse, const Image* dense, int scale
 }
 
 void print_line(const nlohmann::ordered_json& entry, const std::string& mode) {
-  fmt::print("{}  seed {}  \"{}\"", entry["path"].get<std::string>(),
-             entry["seed"].get<std::uint64_t>(), entry["prompt"].get<std::string>());
+  std::string line = fmt::format("{}  seed {}  {}", entry["path"].get<std::string>(),
+                                 entry["seed"].get<std::uint64_t>(),
+                                 in_quotes(entry["prompt"].get<std::string>()));
   if (entry.contains("ssim")) {
     const auto& decibels = entry["psnr"];
-    fmt::print("  {} against dense: PSNR {}, SSIM {:.3f}", mode,
-               decibels.is_null() ? "infinite" : fmt::format("{:.1f} dB", decibels.get<double>()),
-               entry["ssim"].get<double>());
+    line += fmt::format(
+        "  {} against dense: PSNR {}, SSIM {:.3f}", mode,
+        decibels.is_null() ? "infinite" : fmt::format("{:.1f} dB", decibels.get<double>()),
+        entry["ssim"].get<double>());
   }
-  fmt::print("\n");
-  std::fflush(stdout);
+  terminal::print("{}\n", line);
 }
 
 /// Draws all jobs in one way and hands over each batch; returns the seconds per step.
@@ -203,33 +243,49 @@ double draw(Pipeline& pipeline, const GenerateRequest& request, int batch,
             const Treatment& treatment,
             const std::function<void(std::size_t, std::vector<Image>)>& on_images) {
   treatment.apply(pipeline);
-  const auto batches = static_cast<int>((request.prompts.size() + batch - 1) / batch);
-  ProgressBar bar(treatment.name, std::int64_t{batches} * request.steps);
+  std::optional<ProgressBar> bar;
+  int all_steps = 1;
   const auto start = std::chrono::steady_clock::now();
-  pipeline.generate_in_batches(request, batch, on_images,
-                               [&](int finished, int) { bar.update(finished); });
+  pipeline.generate_in_batches(request, batch, on_images, [&](int finished, int steps) {
+    if (!bar) bar.emplace(treatment.name, steps);
+    all_steps = steps;
+    bar->update(finished);
+  });
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
-  return elapsed.count() / (batches * request.steps);
+  return elapsed.count() / all_steps;
+}
+
+void say_duration_of(Pipeline& pipeline, const GenerateRequest& request,
+                     const GenerateOptions& options) {
+  const auto steps =
+      static_cast<double>(request.prompts.size()) * request.steps * (options.compare ? 2 : 1);
+  constexpr double kWorthMeasuring = 100;
+  if (steps < kWorthMeasuring) return;
+  say_duration("generate", steps * seconds_per_step(pipeline, options.batch, request.guidance),
+               fmt::format("{} pictures of {} steps{}", request.prompts.size(), request.steps,
+                           options.compare ? ", each dense and sparse" : ""));
 }
 
 void generate(const GenerateOptions& options) {
   const Treatment treatment = choose_treatment(options);
-  const std::vector<Job> jobs = plan_jobs(options);
+  const std::vector<Prompt> prompts = all_prompts(options);
+  const std::vector<Job> jobs = plan_jobs(options, prompts);
+  check_files(options, jobs);
   Pipeline pipeline = options.model.load();
-  for (auto& [name, linear] : named_linears(*pipeline.transformer)) {
-    linear->set_dense_where_faster(options.fast);
-  }
+  check_prompts(prompts, pipeline.text_encoder);
   const GenerateRequest request = make_request(options, jobs, pipeline);
   const int scale = options.scale > 0 ? options.scale : (options.compare ? 4 : 1);
 
   check_picture_size(request, options.compare, scale);
   treatment.apply(pipeline);  // what does not fit is refused before dense is drawn
+  say_duration_of(pipeline, request, options);
 
   std::vector<Image> dense;
-  nlohmann::ordered_json report = {
-      {"model", pipeline.name},       {"mode", treatment.name},
-      {"fast", options.fast},         {"steps", request.steps},
-      {"guidance", request.guidance}, {"images", nlohmann::ordered_json::array()}};
+  nlohmann::ordered_json report = {{"model", pipeline.name},
+                                   {"mode", treatment.name},
+                                   {"steps", request.steps},
+                                   {"guidance", request.guidance},
+                                   {"images", nlohmann::ordered_json::array()}};
   if (options.compare) {
     report["seconds_per_step_dense"] =
         draw(pipeline, request, options.batch, of_mode(LinearMode::dense),
@@ -251,7 +307,7 @@ void generate(const GenerateOptions& options) {
                report["images"].push_back(std::move(result.entry));
              }
            });
-  if (options.json) fmt::print("{}\n", report.dump(2));
+  if (options.json) print_report(report, "generate");
 }
 
 }  // namespace
@@ -261,21 +317,29 @@ void add_generate(CLI::App& app) {
   CLI::App* command = app.add_subcommand("generate", "Draw images from prompts, dense or sparse");
   command->add_option("-p,--prompt", options->prompts, "What to draw; may be given several times")
       ->allow_extra_args(false);
-  command->add_option("--prompts-file", options->prompts_file, "A text file, one prompt per line");
+  command->add_option(
+      "--prompts-file", options->prompts_file,
+      "A text file or pipe, one prompt per line, blank lines left out; - is standard "
+      "input");
   command->add_option("-s,--seed", options->seed, "Seed of the first image; image i has seed + i")
+      ->transform(options::seed())
       ->capture_default_str();
   command->add_option("-n,--images", options->images, "Images per prompt")
-      ->check(CLI::Range(1, 100000))
+      ->transform(options::whole_number(1, 100000))
       ->capture_default_str();
   command->add_option("--steps", options->steps, "Denoising steps")
-      ->check(CLI::Range(1, 1000))
+      ->transform(options::whole_number(1, 1000))
       ->capture_default_str();
-  command->add_option("--guidance", options->guidance, "Classifier-free guidance; 1 is off")
-      ->check(CLI::Range(0.0, 100.0))
+  command->add_option("--guidance", options->guidance, kGuidanceHelp)
+      ->transform(options::number(0, 100))
       ->capture_default_str();
   command->add_option("--size", options->size, "WIDTHxHEIGHT in pixels [default: as trained]");
-  command->add_option("--batch", options->batch, "Images drawn at once")
-      ->check(CLI::Range(1, 4096))
+  command
+      ->add_option(
+          "--batch", options->batch,
+          "Images drawn at once on a GPU, where an image depends on it; on the CPU they are "
+          "drawn one after the other")
+      ->transform(options::whole_number(1, 4096))
       ->capture_default_str();
   CLI::Option* mode =
       command->add_option("--mode", options->mode, "What the recipe's Linear layers do")
@@ -285,13 +349,12 @@ void add_generate(CLI::App& app) {
       ->add_option("--compensation", options->compensation,
                    "A file that rtlynx calibrate made for this model: its layers, and what they do")
       ->excludes(mode);
-  command->add_flag("--fast", options->fast, "Where a dense GEMM is faster on this GPU, run it");
   command->add_flag("--compare", options->compare,
                     "Draw dense and sparse: one picture with dense, sparse, |difference| x 4");
   command
       ->add_option("--scale", options->scale,
                    "Enlarge each pixel to N x N [default: 1, with --compare 4]")
-      ->check(CLI::Range(1, 32));
+      ->transform(options::whole_number(1, 32));
   command
       ->add_option("-o,--output", options->output,
                    "PNG file; several images get -0000, -0001 ... before .png")
@@ -303,7 +366,10 @@ void add_generate(CLI::App& app) {
       "  rtlynx generate -p \"a large red circle top left\" -o circle.png\n"
       "  rtlynx generate --compare -p \"two small blue rings bottom right\" -n 4 --json\n"
       "  rtlynx generate --compensation best.safetensors -p \"the word cat in white top right\"\n"
-      "The same command on the same device with the same threads writes the same pictures.");
+      "The same command on the same device with the same threads writes the same pictures; on the\n"
+      "CPU a prompt and a seed give one picture whatever else is drawn with it. On a GPU another\n"
+      "batch rounds otherwise, and the choice of channels turns that into a visibly other picture\n"
+      "(docs/quality.md, noise floor). A picture takes about 5 s on two CPU cores.");
   command->callback([options] { generate(*options); });
 }
 

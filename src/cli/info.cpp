@@ -7,9 +7,12 @@
 
 #include "cli/commands.h"
 #include "cli/model_options.h"
+#include "cli/output.h"
 #include "cli/product_choice.h"
 #include "compensate/compensation_file.h"
 #include "compensate/fold_transform.h"
+#include "io/terminal.h"
+#include "io/text.h"
 #include "models/recipe.h"
 #include "rtlynx/version.h"
 
@@ -64,7 +67,7 @@ std::string describe_sparsified(const LayerCompensation& layer, const InputTrans
 
 nlohmann::ordered_json describe_compensation(const std::string& file,
                                              const ModelCompensation& compensation) {
-  return {{"file", file},
+  return {{"file", path_text(file)},
           {"method", compensation.method},
           {"transform", compensation.transform},
           {"recipe", compensation.recipe},
@@ -79,14 +82,14 @@ nlohmann::ordered_json describe_model(const InfoOptions& options,
   Pipeline pipeline = options.model.load();
   if (compensation) {
     apply_compensation(*pipeline.transformer, *compensation, options.compensation);
-    fold_transforms(*pipeline.transformer);
+    fold_transforms(*pipeline.transformer, pipeline.transformer->groups());
   }
   const FluxConfig& config = pipeline.transformer->config();
+  const LayerFilter in_paper = paper_layers(pipeline.transformer->groups());
   std::int64_t sparse_weights = 0, linear_weights = 0, sparse_layers = 0;
   nlohmann::ordered_json layers = nlohmann::ordered_json::array();
   for (const auto& [name, linear] : named_linears(*pipeline.transformer)) {
-    const bool sparse =
-        compensation ? compensation->layers.contains(name) : in_paper_flux_recipe(name);
+    const bool sparse = compensation ? compensation->layers.contains(name) : in_paper(name);
     linear_weights += linear->weight.numel();
     sparse_weights += sparse ? linear->weight.numel() : 0;
     sparse_layers += sparse ? 1 : 0;
@@ -103,7 +106,7 @@ nlohmann::ordered_json describe_model(const InfoOptions& options,
     }
   }
   nlohmann::ordered_json model = {
-      {"folder", folder.string()},
+      {"folder", path_text(folder)},
       {"parameters", pipeline.parameter_count()},
       {"hidden_size", config.hidden_dim()},
       {"double_blocks", config.num_layers},
@@ -119,43 +122,44 @@ nlohmann::ordered_json describe_model(const InfoOptions& options,
 }
 
 void print_section(const std::string& title, const nlohmann::ordered_json& section) {
-  fmt::print("{}\n", title);
+  terminal::print("{}\n", title);
   for (const auto& [key, value] : section.items()) {
     if (key == "layers") {
       for (const auto& layer : value) {
         const std::string does = layer.value("compensation", std::string());
         const bool fixed = layer.value("kind", std::string()) == "fixed choice";
         const char* pattern = fixed ? "fixed" : layer["sparse"].get<bool>() ? "2:4" : "dense";
-        fmt::print("  {:6} {:5} -> {:5}  {}{}{}\n", pattern, layer["in"].get<int>(),
-                   layer["out"].get<int>(), layer["name"].get<std::string>(),
-                   does.empty() ? "" : "  ", does);
+        terminal::print("  {:6} {:5} -> {:5}  {}{}{}\n", pattern, layer["in"].get<int>(),
+                        layer["out"].get<int>(), layer["name"].get<std::string>(),
+                        does.empty() ? "" : "  ", does);
       }
     } else {
-      fmt::print("  {:24} {}\n", key, value.is_string() ? value.get<std::string>() : value.dump());
+      terminal::print("  {:24} {}\n", key,
+                      value.is_string() ? value.get<std::string>() : value.dump());
     }
   }
 }
 
 void print_costs(const nlohmann::ordered_json& costs) {
-  fmt::print("    {:<40}{:>15}{:>10}{:>10}\n", "", "multiplications", "us", "of dense");
+  terminal::print("    {:<40}{:>15}{:>10}{:>10}\n", "", "multiplications", "us", "of dense");
   for (const auto& cost : costs) {
     const auto number = [&](const char* key, int decimals) {
       return cost[key].is_null() ? std::string("-")
                                  : fmt::format("{:.{}f}", cost[key].get<double>(), decimals);
     };
-    fmt::print("    {:<40}{:>15}{:>10}{:>10}  {}\n", cost["method"].get<std::string>(),
-               number("relative_flops", 3), number("us", 1), number("relative_us", 2),
-               cost["source"].get<std::string>());
+    terminal::print("    {:<40}{:>15}{:>10}{:>10}  {}\n", cost["method"].get<std::string>(),
+                    number("relative_flops", 3), number("us", 1), number("relative_us", 2),
+                    cost["source"].get<std::string>());
   }
 }
 
 void print_products(const nlohmann::ordered_json& products) {
-  fmt::print("products\n");
+  terminal::print("products\n");
   for (const auto& product : products) {
-    fmt::print("  {} x {} x {}, rank {}, {}  {}\n", product["tokens"].get<std::int64_t>(),
-               product["outputs"].get<std::int64_t>(), product["channels"].get<std::int64_t>(),
-               product["rank"].get<int>(), product["dtype"].get<std::string>(),
-               product["reason"].get<std::string>());
+    terminal::print("  {} x {} x {}, rank {}, {}  {}\n", product["tokens"].get<std::int64_t>(),
+                    product["outputs"].get<std::int64_t>(), product["channels"].get<std::int64_t>(),
+                    product["rank"].get<int>(), product["dtype"].get<std::string>(),
+                    product["reason"].get<std::string>());
     if (product.contains("costs")) print_costs(product["costs"]);
   }
 }
@@ -163,7 +167,7 @@ void print_products(const nlohmann::ordered_json& products) {
 void info_products(const InfoOptions& options) {
   const nlohmann::ordered_json report = options.products.describe();
   if (options.json) {
-    fmt::print("{}\n", report.dump(2));
+    print_report(report, "info");
     return;
   }
   print_section("gpu", report["gpu"]);
@@ -188,7 +192,7 @@ void info(const InfoOptions& options) {
     if (compensation) print_section("compensation", report["compensation"]);
     return;
   }
-  fmt::print("{}\n", report.dump(2));
+  print_report(report, "info");
 }
 
 }  // namespace

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <fmt/format.h>
-
-#include <cstdio>
 #include <exception>
+#include <sstream>
+#include <string>
 
 #include "base/error.h"
 #include "cli/commands.h"
+#include "io/terminal.h"
+#include "options/given.h"
 #include "rtlynx/version.h"
 
 namespace {
@@ -14,13 +15,39 @@ constexpr int kFailure = 1;
 constexpr int kBadUsage = 2;
 
 int report(const std::exception& error, int code) {
-  fmt::print(stderr, "rtlynx: {}\n", rtlynx::cli::message_of(error));
+  rtlynx::terminal::say(rtlynx::cli::message_of(error));
   return code;
+}
+
+// CLI11 writes help to its first stream and complaints to its second.
+int finish_parsing(const CLI::App& app, const CLI::ParseError& error) {
+  std::ostringstream help, complaint;
+  const bool helped = app.exit(error, help, complaint) == 0;
+  rtlynx::terminal::show(help.str());
+  if (helped) return 0;
+  std::string text = complaint.str();
+  while (text.ends_with('\n')) text.pop_back();
+  rtlynx::terminal::say(text);
+  return kBadUsage;
+}
+
+int run(CLI::App& app, int argc, char** argv) {
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return finish_parsing(app, error);
+  } catch (const rtlynx::UsageError& error) {
+    return report(error, kBadUsage);
+  } catch (const std::exception& error) {
+    return report(error, kFailure);
+  }
+  return 0;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
+  rtlynx::terminal::prepare();
   CLI::App app{"Diffusion Transformers with online 2:4 activation sparsity", "rtlynx"};
   app.set_version_flag("--version", std::string("rtlynx ") + rtlynx::version());
   app.require_subcommand(1);
@@ -33,20 +60,11 @@ int main(int argc, char** argv) {
   rtlynx::cli::add_train_mini(app);
   rtlynx::cli::add_bench(app);
   rtlynx::cli::add_info(app);
+  rtlynx::options::refuse_empty_values(app);
 
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : kBadUsage;
-  } catch (const rtlynx::UsageError& error) {
-    return report(error, kBadUsage);
-  } catch (const std::exception& error) {
-    return report(error, kFailure);
-  }
-  // A report that did not reach a full disk or a closed pipe is a failure.
-  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
-    fmt::print(stderr, "rtlynx: cannot write to standard output\n");
-    return kFailure;
-  }
-  return 0;
+  const int code = run(app, argc, argv);
+  // What did not reach a full disk or a closed pipe is a failure.
+  if (code != 0 || rtlynx::terminal::everything_shown()) return code;
+  rtlynx::terminal::say("cannot write to standard output");
+  return kFailure;
 }

@@ -5,6 +5,7 @@
 #include <system_error>
 
 #include "base/error.h"
+#include "options/number.h"
 
 namespace rtlynx::cli {
 namespace {
@@ -38,12 +39,14 @@ void ModelOptions::add_to(CLI::App& command) {
       ->check(CLI::IsMember({"auto", "fp32", "bf16"}))
       ->capture_default_str();
   command.add_option("--threads", threads, "CPU threads [0: all cores]")
-      ->check(CLI::Range(0, 1024));
+      ->transform(options::whole_number(0, 1024));
 }
 
 std::filesystem::path ModelOptions::model_folder() const {
   if (!model.empty()) return model;
-  if (const char* variable = std::getenv("RTLYNX_MODEL")) return variable;
+  // Empty is not set, as in the shell's ${RTLYNX_MODEL:-...}.
+  const char* const variable = std::getenv("RTLYNX_MODEL");
+  if (variable != nullptr && *variable != '\0') return variable;
   for (const auto& models : {installed_models(), std::filesystem::path(RTLYNX_MODELS_SOURCE_DIR)}) {
     if (std::filesystem::exists(models / "lynx-mini" / "model_index.json")) {
       return models / "lynx-mini";

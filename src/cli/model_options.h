@@ -11,6 +11,10 @@
 
 namespace rtlynx::cli {
 
+/// --help's text of --guidance.
+inline constexpr const char* kGuidanceHelp =
+    "Classifier-free guidance, 1 is off; of a model with guidance_embeds, the value that it reads";
+
 /// The device that --device names: "cpu", "cuda", or "auto" for the GPU where both torch and this
 /// build can use one. Throws Error if "cuda" cannot be had.
 torch::Device choose_device(const std::string& name);

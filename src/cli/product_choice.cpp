@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/product_choice.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "benchmark/shapes.h"
 #include "io/text.h"
 #include "kernels/gemm/select.h"
+#include "options/number.h"
 #include "study/method_costs.h"
 
 namespace rtlynx::cli {
@@ -20,9 +23,11 @@ DType parse_dtype(const std::string& name) {
 }
 
 gpu::Gemm24Shape parse_shape(const std::string& text, const ProductOptions& options) {
+  constexpr std::int64_t kLargest = 1 << 30;  // costs and bytes of products of two fit 64 bits
   const auto sizes = benchmark::parse_sizes(text);
-  if (!sizes) {
-    throw UsageError("--shape: required M,N,K such as 4608,12288,3072, got " + in_quotes(text));
+  if (!sizes || *std::max_element(sizes->begin(), sizes->end()) > kLargest) {
+    throw UsageError("--shape: required M,N,K such as 4608,12288,3072, each from 1 to 2^30, got " +
+                     in_quotes(text));
   }
   const auto [tokens, outputs, channels] = *sizes;
   return {.tokens = tokens,
@@ -75,7 +80,7 @@ nlohmann::ordered_json describe_choice(const gpu::Gemm24Shape& shape,
     product["cluster"] = config.cluster;
     product["group_tiles"] = config.group_tiles;
     product["stream_k"] = config.stream_k;
-    product["workspace_bytes"] = gpu::gemm24_workspace_bytes(config, traits);
+    product["workspace_bytes"] = gpu::product24_workspace_bytes(config, traits);
   }
   product["reason"] = choice.reason;
   return product;
@@ -108,7 +113,7 @@ void ProductOptions::add_to(CLI::App& command) {
                       "model; may be given several times")
           ->allow_extra_args(false);
   command.add_option("--rank", rank, "Low-rank columns of the products")
-      ->check(CLI::Range(0, 1 << 20))
+      ->transform(options::whole_number(0, 1 << 20))
       ->needs(shape)
       ->capture_default_str();
   command.add_option("--dtype", dtype, "Element type of the products")

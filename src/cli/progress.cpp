@@ -2,31 +2,29 @@
 #include "cli/progress.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <utility>
+
+#include "io/terminal.h"
 
 namespace rtlynx::cli {
 namespace {
 
 constexpr int kBarWidth = 24;
+constexpr double kMinute = 60, kHour = 3600;
 
 }  // namespace
 
 ProgressBar::ProgressBar(std::string label, std::int64_t total)
     : label_(std::move(label)),
       total_(std::max<std::int64_t>(total, 1)),
-      terminal_(isatty(STDERR_FILENO) == 1),
       start_(std::chrono::steady_clock::now()) {}
 
-ProgressBar::~ProgressBar() {
-  if (drawn_) std::fputc('\n', stderr);
-}
+ProgressBar::~ProgressBar() { terminal::keep_status(); }
 
 void ProgressBar::update(std::int64_t finished, const std::string& note) {
-  if (!terminal_) return;
+  if (!terminal::has_status()) return;
   if (first_ < 0) {
     first_ = finished;
     start_ = std::chrono::steady_clock::now();
@@ -34,16 +32,26 @@ void ProgressBar::update(std::int64_t finished, const std::string& note) {
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start_;
   const double per_step =
       finished > first_ ? elapsed.count() / static_cast<double>(finished - first_) : 0.0;
-  const int filled = static_cast<int>(kBarWidth * finished / total_);
-  fmt::print(stderr, "\r\033[K{} [{}{}] {}/{}", label_, std::string(filled, '='),
-             std::string(kBarWidth - filled, ' '), finished, total_);
+  const auto filled = static_cast<std::size_t>(
+      std::clamp<std::int64_t>(kBarWidth * finished / total_, 0, kBarWidth));
+  std::string line = fmt::format("{} [{}{}] {}/{}", label_, std::string(filled, '='),
+                                 std::string(kBarWidth - filled, ' '), finished, total_);
   if (per_step > 0) {
-    fmt::print(stderr, "  {:.3g} s/step, {:.0f} s left", per_step,
-               per_step * static_cast<double>(total_ - finished));
+    line += fmt::format("  {:.3g} s/step, {} left", per_step,
+                        duration_text(per_step * static_cast<double>(total_ - finished)));
   }
-  fmt::print(stderr, "{}{}", note.empty() ? "" : "  ", note);
-  std::fflush(stderr);
-  drawn_ = true;
+  terminal::draw_status(line + (note.empty() ? "" : "  ") + note);
+}
+
+std::string duration_text(double seconds) {
+  if (seconds < 2 * kMinute) return fmt::format("{:.0f} s", seconds);
+  if (seconds < 2 * kHour) return fmt::format("{:.0f} min", seconds / kMinute);
+  return fmt::format("{:.1f} h", seconds / kHour);
+}
+
+void say_duration(const std::string& command, double seconds, const std::string& work) {
+  if (seconds < kMinute) return;
+  terminal::say(fmt::format("{}: about {} here, for {}", command, duration_text(seconds), work));
 }
 
 }  // namespace rtlynx::cli

@@ -7,8 +7,8 @@
 
 namespace rtlynx::cli {
 
-/// One line on stderr with a bar, the time per step and the time left. Silent unless stderr is a
-/// terminal.
+/// One line on stderr with a bar, the time per step and the time left. Silent where there is no
+/// status line (io/terminal.h).
 class ProgressBar {
  public:
   ProgressBar(std::string label, std::int64_t total);
@@ -23,9 +23,14 @@ class ProgressBar {
   std::string label_;
   std::int64_t total_;
   std::int64_t first_ = -1;  // where this run began: a resumed run does not count what it found
-  bool terminal_;
-  bool drawn_ = false;
   std::chrono::steady_clock::time_point start_;
 };
+
+/// "40 s", "26 min", "3.5 h".
+std::string duration_text(double seconds);
+
+/// Says how long work is going to take, if that is more than a minute: "evaluate: about 26 min here
+/// (...)". For before the work.
+void say_duration(const std::string& command, double seconds, const std::string& work);
 
 }  // namespace rtlynx::cli

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <filesystem>
+#include <map>
 
 #include "cli/commands.h"
 #include "cli/output.h"
@@ -23,25 +24,35 @@ struct ReportArguments {
 };
 
 // "<method>-0000.png" and so on, as evaluate --pictures writes them.
-std::vector<Image> read_pictures(const std::filesystem::path& folder, const std::string& method) {
-  std::vector<Image> pictures;
-  if (!is_plain_file_name(method)) return pictures;
+std::vector<std::filesystem::path> find_pictures(const std::filesystem::path& folder,
+                                                 const std::string& method) {
+  std::vector<std::filesystem::path> paths;
+  if (folder.empty() || !is_plain_file_name(method)) return paths;
   while (true) {
-    const auto path = folder / fmt::format("{}-{:04}.png", method, pictures.size());
-    if (!std::filesystem::exists(path)) return pictures;
-    pictures.push_back(read_png(path));
+    const auto path = folder / fmt::format("{}-{:04}.png", method, paths.size());
+    if (!std::filesystem::exists(path)) return paths;
+    paths.push_back(path);
   }
 }
 
 void report(const ReportArguments& arguments) {
-  check_output_folder("--output", arguments.output);
-  ReportParts parts{
-      .evaluation = read_json_file(arguments.evaluation), .analysis = nullptr, .pictures = {}};
+  ReportParts parts{.evaluation = read_json_file(arguments.evaluation),
+                    .analysis = nullptr,
+                    .analysis_file = arguments.analysis,
+                    .pictures = {}};
+  FilePlan files;
+  files.read("the evaluation", arguments.evaluation);
+  files.read("--analysis", arguments.analysis);
+  files.write("--output", arguments.output);
+  std::map<std::string, std::vector<std::filesystem::path>> pictures;
+  for (const std::string& method : reported_methods(parts.evaluation, arguments.evaluation)) {
+    pictures[method] = find_pictures(arguments.pictures, method);
+    for (const auto& path : pictures[method]) files.read("--pictures", path);
+  }
+  files.check();
   if (!arguments.analysis.empty()) parts.analysis = read_json_file(arguments.analysis);
-  if (!arguments.pictures.empty()) {
-    for (const std::string& method : reported_methods(parts.evaluation, arguments.evaluation)) {
-      parts.pictures[method] = read_pictures(arguments.pictures, method);
-    }
+  for (const auto& [method, paths] : pictures) {
+    for (const auto& path : paths) parts.pictures[method].push_back(read_png(path));
   }
   write_file_atomically(arguments.output, make_report(parts, arguments.evaluation));
 }

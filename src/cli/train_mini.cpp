@@ -7,7 +7,12 @@
 #include "cli/commands.h"
 #include "cli/interrupt.h"
 #include "cli/model_options.h"
+#include "cli/output.h"
 #include "cli/progress.h"
+#include "io/terminal.h"
+#include "io/text.h"
+#include "options/number.h"
+#include "study/step_time.h"
 #include "study/train.h"
 
 namespace rtlynx::cli {
@@ -25,14 +30,46 @@ struct TrainMiniOptions {
 // Shards that version control and mail take without complaint.
 constexpr std::size_t kMaxShardBytes = std::size_t{15} << 20;
 
+void check_files(const TrainMiniOptions& options) {
+  const ModelFiles model = model_files(options.output);
+  FilePlan files;
+  files.read("--output", model.index);
+  for (const auto& part : model.parts) files.read_folder("--output", part);
+  files.write_folder("--output", options.output);
+  const std::filesystem::path folder = options.train.checkpoint.parent_path();
+  const bool made_by_us = folder == std::filesystem::path(options.output);
+  if (!made_by_us || std::filesystem::is_directory(folder)) {
+    files.write("--checkpoint", options.train.checkpoint);
+  }
+  files.check();
+}
+
+// A step of training takes about three times as long as the model alone, which is not guided.
+void say_duration_of(Pipeline& pipeline, const TrainMiniOptions& options) {
+  constexpr double kForwardAndBackward = 3, kWorthMeasuring = 100;
+  const auto pictures =
+      static_cast<double>(options.train.steps) * static_cast<double>(options.train.batch);
+  if (pictures < kWorthMeasuring) return;
+  const double seconds = kForwardAndBackward * pictures *
+                         seconds_per_step(pipeline, static_cast<int>(options.train.batch), 1);
+  say_duration("train-mini", seconds,
+               fmt::format("{} steps of {} scenes, less those of the checkpoint",
+                           options.train.steps, options.train.batch));
+}
+
 void train_mini(TrainMiniOptions options) {
   if (options.threads > 0) torch::set_num_threads(options.threads);
   options.train.device = choose_device(options.device);
   const InterruptScope scope;
-  std::filesystem::create_directories(options.output);
   if (options.train.checkpoint.empty()) {
     options.train.checkpoint = std::filesystem::path(options.output) / "checkpoint.safetensors";
   }
+  check_files(options);
+  make_folder(options.output);
+  options.train.before = [&](Pipeline& pipeline) {
+    stage_pipeline(pipeline, options.output, kMaxShardBytes);  // and thrown away
+    say_duration_of(pipeline, options);
+  };
 
   const auto loss_text = [](const std::optional<double>& loss) {
     return loss ? fmt::format("loss {:.4f}", *loss) : std::string();
@@ -49,18 +86,18 @@ void train_mini(TrainMiniOptions options) {
   }
   save_pipeline(result.pipeline, options.output, kMaxShardBytes);
   if (options.json) {
-    nlohmann::ordered_json report = {{"model", options.output},
-                                     {"checkpoint", options.train.checkpoint.string()},
+    nlohmann::ordered_json report = {{"model", path_text(options.output)},
+                                     {"checkpoint", path_text(options.train.checkpoint)},
                                      {"finished_steps", result.finished_steps},
                                      {"steps", options.train.steps}};
     report["loss"] = result.loss ? nlohmann::ordered_json(*result.loss) : nlohmann::ordered_json();
-    fmt::print("{}\n", report.dump(2));
+    print_report(report, "train-mini");
     return;
   }
-  fmt::print("{} of {} steps; model in {}  {}\n", result.finished_steps, options.train.steps,
-             options.output, loss_text(result.loss));
+  terminal::print("{} of {} steps; model in {}  {}\n", result.finished_steps, options.train.steps,
+                  options.output, loss_text(result.loss));
   if (result.finished_steps < options.train.steps) {
-    fmt::print("The same command goes on from {}\n", options.train.checkpoint.string());
+    terminal::print("The same command goes on from {}\n", options.train.checkpoint.string());
   }
 }
 
@@ -76,36 +113,38 @@ void add_train_mini(CLI::App& app) {
   command->add_option("--checkpoint", train.checkpoint,
                       "Resume file [default: checkpoint.safetensors in the output folder]");
   command->add_option("--steps", train.steps, "Steps of the whole run")
-      ->check(CLI::Range(1, 100000000))
+      ->transform(options::whole_number(1, 100000000))
       ->capture_default_str();
   command
       ->add_option("--stop-after", options->stop_after,
                    "Stop after this many steps of this call and keep the checkpoint [0: never]")
-      ->check(CLI::NonNegativeNumber);
+      ->transform(options::whole_number(0));
   command->add_option("--batch", train.batch, "Scenes per step")
-      ->check(CLI::Range(1, 65536))
+      ->transform(options::whole_number(1, 65536))
       ->capture_default_str();
   command->add_option("--learning-rate", train.learning_rate, "Peak learning rate")
-      ->check(CLI::PositiveNumber)
+      ->transform(options::positive_number())
       ->capture_default_str();
   command->add_option("--warm-up", train.warm_up, "Steps to the peak")
-      ->check(CLI::NonNegativeNumber)
+      ->transform(options::whole_number(0))
       ->capture_default_str();
   command->add_option("--heads", train.shape.heads, "Heads of 64 channels: hidden size / 64")
-      ->check(CLI::Range(1, 64))
+      ->transform(options::whole_number(1, 64))
       ->capture_default_str();
   command->add_option("--double-blocks", train.shape.double_blocks, "Double-stream blocks")
-      ->check(CLI::Range(0, 100))
+      ->transform(options::whole_number(0, 100))
       ->capture_default_str();
   command->add_option("--single-blocks", train.shape.single_blocks, "Single-stream blocks")
-      ->check(CLI::Range(1, 100))
+      ->transform(options::whole_number(1, 100))
       ->capture_default_str();
-  command->add_option("--seed", train.seed, "Seed of weights and scenes")->capture_default_str();
+  command->add_option("--seed", train.seed, "Seed of weights and scenes")
+      ->transform(options::seed())
+      ->capture_default_str();
   command->add_option("--device", options->device, "Where to compute")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->capture_default_str();
   command->add_option("--threads", options->threads, "CPU threads [0: all cores]")
-      ->check(CLI::Range(0, 1024));
+      ->transform(options::whole_number(0, 1024));
   command->add_flag("--json", options->json, "Print the outcome as JSON");
   command->footer(
       "Example:\n"

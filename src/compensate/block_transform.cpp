@@ -49,7 +49,9 @@ torch::Tensor block_grams(const std::vector<torch::Tensor>& weights, std::int64_
     sum = sum.defined() ? sum + gram : gram;
   }
   const torch::Tensor mean = sum.diagonal(0, 1, 2).mean();
-  return sum + kWeightDamping * mean * torch::eye(block, options);
+  const torch::Tensor identity = torch::eye(block, options);
+  // Weights of zeros do not tell channels apart.
+  return mean.item<double>() > 0 ? sum + kWeightDamping * mean * identity : sum + identity;
 }
 
 torch::Tensor square_roots(const torch::Tensor& positive) {
@@ -67,7 +69,7 @@ torch::Tensor column_norms(const std::vector<torch::Tensor>& weights) {
   }
   const torch::Tensor norms = squares.sqrt();
   const torch::Tensor mean = norms.mean();
-  require(mean.item<double>() > 0, "transform", "weights that are not all zero", "zeros");
+  if (mean.item<double>() == 0) return rounded(torch::ones_like(norms));
   return rounded((norms / mean).clamp_min(kLeastColumnNorm));
 }
 

@@ -27,7 +27,8 @@ InputTransform block_transform(const torch::Tensor& second_moment,
                                const std::vector<torch::Tensor>& weights, std::int64_t block);
 
 /// c_j = ||W_:j|| over all `weights` together, divided by its mean and rounded to bf16: |c_j x_j|
-/// weighs a channel by what it adds to the outputs. Channels that no weight reads get 1e-3.
+/// weighs a channel by what it adds to the outputs. Channels that no weight reads get 1e-3, and all
+/// get 1 where all weights are zero.
 InputTransform column_norm_transform(const std::vector<torch::Tensor>& weights);
 
 /// The same, and channels dealt out to groups in snake_order of E[x_j^2] c_j^2.

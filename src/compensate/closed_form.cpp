@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "compensate/second_moment.h"
 #include "compensate/spectral.h"
+#include "layers/finite.h"
 
 namespace rtlynx {
 namespace {
@@ -67,12 +68,14 @@ double relative_output_error(const InputMoments& moments, const torch::Tensor& w
                              const LayerFit& fit) {
   const torch::Tensor w = checked(moments, weight);
   const double whole = output_energy(w, moments.xx);
-  if (!(whole > 0)) return 0;
+  require_finite(whole, "relative_output_error, energy of the outputs");
+  if (whole <= 0) return 0;
   // What is left to the product that reads S.
   const torch::Tensor rest = fit.low_rank.defined() ? w - fit.low_rank.product() : w;
   const double cross = (rest.mm(moments.xs) * fit.weight).sum().item<double>();
   const double lost =
       output_energy(rest, moments.xx) - 2 * cross + output_energy(fit.weight, moments.ss);
+  require_finite(lost, "relative_output_error, energy of the error");
   return std::sqrt(std::max(lost, 0.0) / whole);
 }
 
@@ -80,7 +83,8 @@ double unrecoverable_share(const InputMoments& moments, const torch::Tensor& wei
                            std::int64_t rank, double damping) {
   const torch::Tensor w = checked(moments, weight);
   const double whole = output_energy(w, moments.xx);
-  if (!(whole > 0)) return 0;
+  require_finite(whole, "unrecoverable_share, energy of the outputs");
+  if (whole <= 0) return 0;
   const torch::Tensor residual = recover(moments, damping).residual;
   const torch::Tensor rest = w - closest_low_rank(w, residual, rank).product();
   return std::clamp(output_energy(rest, residual) / whole, 0.0, 1.0);

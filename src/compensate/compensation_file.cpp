@@ -10,6 +10,7 @@
 #include "io/json.h"
 #include "io/safetensors.h"
 #include "io/text.h"
+#include "layers/finite.h"
 #include "models/recipe.h"
 #include "models/revision.h"
 #include "models/tensor_bytes.h"
@@ -75,8 +76,7 @@ class TensorSource {
     const TensorDtype wanted = is_index ? TensorDtype::kI64 : TensorDtype::kBF16;
     require(entry.dtype == wanted, where, dtype_name(wanted), dtype_name(entry.dtype));
     const torch::Tensor tensor = copy_to_tensor(entry, where);
-    require(is_index || tensor.isfinite().all().item<bool>(), where, "finite values",
-            "infinite or NaN ones");
+    require_finite(tensor, where);
     left_.erase(key);
     return tensor;
   }
@@ -157,10 +157,16 @@ void check_bias(const LayerCompensation& layer, const std::string& where) {
 }
 
 std::int64_t version_of(const ModelCompensation& compensation) {
-  const bool mixed =
-      std::any_of(compensation.layers.begin(), compensation.layers.end(),
-                  [](const auto& item) { return item.second.replacement.has_value(); });
-  return mixed ? 2 : 1;
+  std::int64_t version = 1;
+  for (const auto& [name, layer] : compensation.layers) {
+    const Compensation24& values = layer.values;
+    if (layer.replacement) {
+      version = std::max<std::int64_t>(version, 2);
+    } else if (!values.transform.is_identity() && !values.weight.defined()) {
+      version = 3;
+    }
+  }
+  return version;
 }
 
 nlohmann::ordered_json target_of(const LayerCompensation& layer, std::int64_t version) {
@@ -259,6 +265,8 @@ void write_compensation(const std::filesystem::path& path, const ModelCompensati
       if (!tensor->defined()) continue;
       const bool is_index = !tensor->is_floating_point();
       tensors.emplace_back(key_of(owner, slot), is_index ? *tensor : tensor->to(torch::kBFloat16));
+      require_finite(tensors.back().second,
+                     "write " + path.string() + ", tensor " + tensors.back().first);
     }
   };
   for (auto [name, layer] : compensation.layers) {

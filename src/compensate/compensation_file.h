@@ -19,7 +19,7 @@ namespace rtlynx {
 /// A layer's compensation in a model: sparse activations, or, in a mixed choice, a replacement in
 /// their place. Layers with one `input` share its transform.
 struct LayerCompensation {
-  std::string input;  ///< the input's group (models/input_group.h); decides with a transform only
+  std::string input;  ///< the input's group (models/shared_input.h); decides with a transform only
   Compensation24 values;
   std::optional<Replacement> replacement;  ///< `values` are not looked at
   std::string method;                      ///< such as "sparsegpt", for people, in a mixed choice
@@ -40,16 +40,17 @@ struct ModelCompensation {
   std::map<std::string, LayerCompensation> layers;  ///< by layer name
 };
 
-/// The newest version of the format: 2 has replacements. A file without them is written as 1, which
-/// older readers know.
-inline constexpr int kCompensationFormatVersion = 2;
+/// The newest version of the format: 2 has replacements, 3 transforms without weights. A file is
+/// written as the oldest that can say it, which older readers know.
+inline constexpr int kCompensationFormatVersion = 3;
 
 /// Writes one safetensors file, atomically, all floating-point values as bf16:
 ///
 ///   rtlynx.<layer>.down [r, K]   rtlynx.<layer>.up [N, r]   rtlynx.<layer>.weight [N, K]
 ///   rtlynx.<input>.transform [K/g, g, g]   rtlynx.<input>.scale [K]   rtlynx.<input>.permutation
 ///
-/// each where there is one; a transform once for all layers of its input. Metadata: format,
+/// each where there is one; a transform once for all layers of its input. A layer with a transform
+/// and no weight has W A^-T, computed when the file is applied. Metadata: format,
 /// format_version, pattern, method, transform, recipe, rank, alpha (= rank; a reader multiplies
 /// `up` by alpha / rank), base_model, base_revision, and targets, a JSON object
 /// {"<layer>": {"norm": bool, "input": "<input>"}}.

@@ -219,11 +219,12 @@ void fold_into_producers(const ProducedInput& input, const InputTransform& folde
   }
 }
 
-std::vector<FoldedInput> fold_transforms(torch::nn::Module& model) {
+std::vector<FoldedInput> fold_transforms(torch::nn::Module& model,
+                                         const std::vector<LayerGroup>& groups) {
   const torch::NoGradGuard no_grad;
   std::vector<FoldedInput> results;
   std::set<std::string> seen;
-  for (const ProducedInput& input : produced_inputs(model)) {
+  for (const ProducedInput& input : produced_inputs(model, groups)) {
     std::vector<NamedLinear> compensated;
     for (const NamedLinear& reader : input.readers) {
       if (!is_compensated(reader.linear)) continue;

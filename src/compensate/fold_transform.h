@@ -41,6 +41,7 @@ struct FoldedInput {
 /// choose by different transforms, stays as it is.
 ///
 /// To undo it, apply the compensation anew, or set every layer to `dense`.
-std::vector<FoldedInput> fold_transforms(torch::nn::Module& model);
+std::vector<FoldedInput> fold_transforms(torch::nn::Module& model,
+                                         const std::vector<LayerGroup>& groups);
 
 }  // namespace rtlynx

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "io/text.h"
+#include "layers/finite.h"
 
 namespace rtlynx {
 namespace {
@@ -95,6 +96,14 @@ torch::Tensor InputMoments::second_moment() const {
   return xx / static_cast<double>(tokens);
 }
 
+void check_finite(const GroupMoments& moments) {
+  for (const auto& [group, sums] : moments) {
+    for (const torch::Tensor& sum : {sums.xx, sums.xs, sums.ss}) {
+      require_finite(sum, "moments of the input " + group);
+    }
+  }
+}
+
 std::vector<std::pair<std::string, torch::Tensor>> named_tensors(const GroupMoments& moments) {
   std::vector<std::pair<std::string, torch::Tensor>> tensors;
   for (const auto& [group, sums] : moments) {
@@ -127,6 +136,7 @@ GroupMoments moments_from_tensors(const std::map<std::string, torch::Tensor>& te
     const bool square = tensor.scalar_type() == torch::kFloat64 && tensor.dim() == 2 &&
                         tensor.size(0) == tensor.size(1);
     if (!square) fail(place, "a square fp64 matrix", shape_of(tensor));
+    require_finite(tensor, place);
     if (sum == "xx") {
       of_group.xx = tensor;
     } else if (sum == "xs") {

@@ -38,8 +38,11 @@ struct InputMoments {
   torch::Tensor second_moment() const;
 };
 
-/// Moments by input group (models/input_group.h).
+/// Moments by input group (models/shared_input.h).
 using GroupMoments = std::map<std::string, InputMoments>;
+
+/// Throws Error, naming the input, for sums that are not finite.
+void check_finite(const GroupMoments& moments);
 
 /// "<group>.xx", ".xs", ".ss" and ".tokens", as a safetensors file holds them.
 std::vector<std::pair<std::string, torch::Tensor>> named_tensors(const GroupMoments& moments);

@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "base/error.h"
+#include "layers/finite.h"
 
 namespace rtlynx {
 namespace {
@@ -50,8 +51,9 @@ double relative_output_error(const torch::Tensor& weight, const torch::Tensor& r
                              const torch::Tensor& second_moment) {
   const torch::Tensor wide = weight.detach().to(torch::kFloat64);
   const double whole = output_energy(wide, second_moment);
-  if (!(whole > 0)) return 0;
   const double lost = output_energy(wide - replacement.detach().to(torch::kFloat64), second_moment);
+  require_finite(whole + lost, "relative_output_error, energy of the outputs");
+  if (whole <= 0) return 0;
   return std::sqrt(std::max(lost, 0.0) / whole);
 }
 
@@ -59,7 +61,8 @@ double effective_rank(const torch::Tensor& second_moment) {
   check_square("effective_rank", second_moment);
   const torch::Tensor values = torch::linalg_eigvalsh(second_moment).clamp_min(0);
   const double trace = values.sum().item<double>();
-  if (!(trace > 0)) return 0;
+  require_finite(trace, "effective_rank, trace of the second moment");
+  if (trace <= 0) return 0;
   const torch::Tensor shares = values / trace;
   return std::exp(-torch::xlogy(shares, shares).sum().item<double>());
 }
@@ -67,7 +70,8 @@ double effective_rank(const torch::Tensor& second_moment) {
 double participation_ratio(const torch::Tensor& second_moment) {
   check_square("participation_ratio", second_moment);
   const double trace = second_moment.trace().item<double>();
-  if (!(trace > 0)) return 0;
+  require_finite(trace, "participation_ratio, trace of the second moment");
+  if (trace <= 0) return 0;
   return trace * trace / second_moment.square().sum().item<double>();
 }
 

@@ -92,7 +92,7 @@ TransformChoice transform_choice_from_string(std::string_view text) {
                    std::string(text));
 }
 
-InputTransform choose_transform(const TransformChoice& choice, const InputGroup& group,
+InputTransform choose_transform(const TransformChoice& choice, const SharedInput& group,
                                 const torch::Tensor& second_moment) {
   std::vector<torch::Tensor> weights;
   for (const NamedLinear& layer : group.layers) weights.push_back(layer.linear->weight);
@@ -104,9 +104,8 @@ InputTransform choose_transform(const TransformChoice& choice, const InputGroup&
     case TransformChoice::Kind::columns:
       return column_norm_transform(weights);
     case TransformChoice::Kind::permute:
-      return input_order_is_free(group.layers.front().name)
-                 ? column_norm_transform_permuted(second_moment, weights)
-                 : column_norm_transform(weights);
+      return group.order_is_free ? column_norm_transform_permuted(second_moment, weights)
+                                 : column_norm_transform(weights);
   }
   fail("TransformChoice", "one of the enumerators", std::to_string(static_cast<int>(choice.kind)));
 }
@@ -136,7 +135,7 @@ LayerSolution solve_layer(const InputMoments& moments, const InputTransform& tra
   solution.values.transform = transform;
   const bool refitted =
       options.method == CompensationMethod::refit || options.method == CompensationMethod::joint;
-  if (refitted || !transform.is_identity()) solution.values.weight = stored(fit.weight);
+  if (refitted) solution.values.weight = stored(fit.weight);
   if (fit.low_rank.defined()) {
     solution.values.down = stored(fit.low_rank.down);
     solution.values.up = stored(fit.low_rank.up);

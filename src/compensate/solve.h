@@ -7,7 +7,7 @@
 
 #include "compensate/closed_form.h"
 #include "layers/compensation24.h"
-#include "models/input_group.h"
+#include "models/shared_input.h"
 
 namespace rtlynx {
 
@@ -49,7 +49,7 @@ TransformChoice transform_choice_from_string(std::string_view text);
 
 /// The transform of a group's input. `second_moment` [K, K] may be undefined if the choice does not
 /// need it.
-InputTransform choose_transform(const TransformChoice& choice, const InputGroup& group,
+InputTransform choose_transform(const TransformChoice& choice, const SharedInput& group,
                                 const torch::Tensor& second_moment);
 
 struct SolveOptions {

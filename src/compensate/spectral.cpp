@@ -32,13 +32,15 @@ void check_count(const SymmetricOperator& a, std::int64_t count) {
 }  // namespace
 
 torch::Tensor solve_damped(const torch::Tensor& a, const torch::Tensor& b, double damping) {
+  // Inputs that are always zero have no direction to solve for.
+  if (a.count_nonzero().item<std::int64_t>() == 0) return torch::zeros_like(b);
   const torch::Tensor damped =
       symmetrised(a) + damping * a.diagonal().mean() * torch::eye(a.size(0), a.options());
   const auto [factor, info] = torch::linalg_cholesky_ex(damped);
   require(info.item<int>() == 0, "solve_damped",
           "a positive definite matrix once damped by " + std::to_string(damping) +
               " of its mean diagonal",
-          "an indefinite or empty one");
+          "an indefinite one, or one that is not finite");
   return torch::cholesky_solve(b, factor);
 }
 

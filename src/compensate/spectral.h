@@ -9,7 +9,8 @@
 namespace rtlynx {
 
 /// (A + damping * mean(diag A) I)^-1 B for a positive semidefinite A [n, n] and B [n, m], fp64, by
-/// Cholesky. Throws Error if A is not, to within the damping.
+/// Cholesky; 0, the smallest solution, for an A of zeros. Throws Error if A is not, to within the
+/// damping.
 torch::Tensor solve_damped(const torch::Tensor& a, const torch::Tensor& b, double damping);
 
 /// A symmetric positive semidefinite operator on R^n: Q [n, m] -> A Q [n, m], fp64.

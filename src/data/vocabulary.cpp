@@ -16,7 +16,7 @@ constexpr std::size_t kSuggestions = 3;
 
 struct Piece {
   std::string text;
-  std::size_t offset;  // of its first character in the prompt
+  std::size_t character;  // its first one's number in the prompt, from 1
 };
 
 // ASCII by hand: what is a letter must not depend on the process's locale. Bytes of other
@@ -27,21 +27,38 @@ bool is_word_character(char c) {
 
 char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
 
+// The first byte of a character in UTF-8; the others of it begin with the bits 10.
+bool begins_character(char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }
+
 std::vector<Piece> split(std::string_view prompt) {
   std::vector<Piece> pieces;
   bool in_word = false;
-  for (std::size_t i = 0; i < prompt.size(); ++i) {
-    const char c = lower(prompt[i]);
+  std::size_t character = 0;
+  for (const char byte : prompt) {
+    const char c = lower(byte);
+    if (begins_character(c)) ++character;
     if (is_word_character(c)) {
-      if (!in_word) pieces.push_back({"", i});
+      if (!in_word) pieces.push_back({"", character});
       pieces.back().text += c;
       in_word = true;
       continue;
     }
     in_word = false;
-    if (c == ',' || c == ';') pieces.push_back({",", i});
+    if (c == ',' || c == ';') pieces.push_back({",", character});
   }
   return pieces;
+}
+
+[[noreturn]] void refuse_word(const Piece& piece, const std::string& suggestions) {
+  constexpr std::size_t kShown = 60;
+  std::string shown = piece.text;
+  if (shown.size() > kShown) {
+    std::size_t end = kShown;
+    while (end > 0 && !begins_character(shown[end])) --end;
+    shown = shown.substr(0, end) + "...";
+  }
+  throw UsageError("prompt: required words that the model knows, got \"" + shown +
+                   "\" at character " + std::to_string(piece.character) + suggestions);
 }
 
 int edit_distance(std::string_view a, std::string_view b) {
@@ -90,6 +107,14 @@ Vocabulary::Vocabulary(std::vector<std::string> words, std::vector<std::string> 
   index_.erase(words_[kPadding]);
 }
 
+std::string Vocabulary::suggest(std::string_view word) const {
+  // What is no word has no neighbours, and comparing it would take long.
+  constexpr std::size_t kLongestWord = 60;
+  const std::vector<std::string> words =
+      word.size() > kLongestWord ? std::vector<std::string>() : closest(word);
+  return words.empty() ? "" : "; the closest known words are " + join(words, ", ");
+}
+
 std::vector<std::string> Vocabulary::closest(std::string_view word) const {
   std::vector<std::pair<int, std::string>> ranked;
   for (const auto& [known, index] : index_) {
@@ -107,13 +132,11 @@ std::vector<int> Vocabulary::encode(std::string_view prompt, int max_tokens) con
   const auto comma = index_.find(",");
   const int separator = comma == index_.end() ? kPadding : comma->second;
   std::vector<int> tokens;
-  for (const auto& [text, offset] : split(prompt)) {
-    const auto found = index_.find(text);
+  for (const Piece& piece : split(prompt)) {
+    const auto found = index_.find(piece.text);
     if (found == index_.end()) {
-      if (text == ",") continue;
-      throw UsageError("prompt: required words that the model knows, got \"" + text +
-                       "\" at character " + std::to_string(offset + 1) +
-                       "; the closest known words are " + join(closest(text), ", "));
+      if (piece.text == ",") continue;
+      refuse_word(piece, suggest(piece.text));
     }
     if (found->second == kIgnored) continue;
     const bool nothing_to_separate =

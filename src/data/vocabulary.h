@@ -24,7 +24,8 @@ class Vocabulary {
   /// The tokens of a prompt, without padding; none for an empty prompt. Letters are lower-cased,
   /// spaces and punctuation separate words. Commas and semicolons are tokens if "," is a word of
   /// the vocabulary; repeated, leading and trailing ones are dropped. Throws UsageError for an
-  /// unknown word, naming the closest known ones, and for more than `max_tokens` tokens.
+  /// unknown word, naming the closest known ones and where it begins, in characters, and for more
+  /// than `max_tokens` tokens.
   std::vector<int> encode(std::string_view prompt, int max_tokens = kMaxTokens) const;
 
   /// The words of the tokens, separated by spaces; padding is left out.
@@ -37,6 +38,7 @@ class Vocabulary {
 
  private:
   std::vector<std::string> closest(std::string_view word) const;
+  std::string suggest(std::string_view word) const;
 
   std::vector<std::string> words_;
   std::vector<std::string> ignored_;

@@ -3,10 +3,12 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstdint>
@@ -63,9 +65,28 @@ class RegularFile {
   std::size_t size_ = 0;
 };
 
+std::string read_up_to(int descriptor, const std::filesystem::path& path, std::size_t bytes) {
+  constexpr std::size_t kPiece = std::size_t{1} << 20;
+  std::string text;
+  while (text.size() < bytes) {
+    const std::size_t filled = text.size();
+    text.resize(filled + std::min(bytes - filled, kPiece));
+    const ssize_t got = ::read(descriptor, text.data() + filled, text.size() - filled);
+    const int error_number = errno;
+    text.resize(filled + static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
+    if (got < 0 && error_number == EINTR) continue;
+    if (got < 0) fail_system("read", path, error_number);
+    if (got == 0) break;
+  }
+  return text;
+}
+
 /// Where the new file is to be. A link is followed so that it stays a link; a device such as
 /// /dev/null must not be replaced by a file.
 std::filesystem::path resolve_target(const std::filesystem::path& path) {
+  // Temporary names are short: whether the file's own would do shows here.
+  struct stat found {};
+  if (::lstat(path.c_str(), &found) != 0 && errno != ENOENT) fail_system("write", path, errno);
   std::error_code ignored;
   const auto status = std::filesystem::status(path, ignored);
   if (!std::filesystem::exists(status)) return path;
@@ -105,18 +126,23 @@ std::string read_file(const std::filesystem::path& path, std::size_t max_bytes) 
     fail(printable(path.string()), fmt::format("at most {} bytes", max_bytes),
          fmt::format("{} bytes", file.size()));
   }
-  std::string text(file.size(), '\0');
-  std::size_t filled = 0;
-  while (filled < text.size()) {
-    const ssize_t got = ::read(file.descriptor(), text.data() + filled, text.size() - filled);
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) fail_system("read", path, errno);
-    if (got == 0) break;
-    filled += static_cast<std::size_t>(got);
+  return read_up_to(file.descriptor(), path, file.size());
+}
+
+std::string read_stream(const std::filesystem::path& path, std::size_t max_bytes) {
+  const bool is_input = path == "-";
+  const Descriptor opened(is_input ? -1 : ::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!is_input && opened.get() < 0) fail_system("open", path, errno);
+  std::string text = read_up_to(is_input ? STDIN_FILENO : opened.get(), path, max_bytes + 1);
+  if (text.size() > max_bytes) {
+    fail(printable(path.string()), fmt::format("at most {} bytes", max_bytes), "more");
   }
-  text.resize(filled);
   return text;
 }
+
+void check_replaceable(const std::filesystem::path& path) { resolve_target(path); }
+
+void check_writable(const std::filesystem::path& path) { const AtomicFile probe(path); }
 
 AtomicFile::AtomicFile(std::filesystem::path path) : path_(resolve_target(path)) {
   static std::atomic<std::uint64_t> count = 0;
@@ -177,6 +203,38 @@ void AtomicFile::discard() noexcept {
   if (descriptor_ >= 0) ::close(std::exchange(descriptor_, -1));
   if (!temporary_.empty()) ::unlink(temporary_.c_str());
   temporary_.clear();
+}
+
+void FileSet::add(AtomicFile file) {
+  file.seal();
+  files_.push_back(std::move(file));
+}
+
+void FileSet::add(const std::filesystem::path& path, std::string_view text) {
+  AtomicFile file(path);
+  file.write(text);
+  add(std::move(file));
+}
+
+void FileSet::commit(const std::filesystem::path& complete) {
+  if (files_.empty()) return;
+  const FolderLock lock(files_.back().path().parent_path());
+  if (!complete.empty() && ::unlink(complete.c_str()) != 0 && errno != ENOENT) {
+    fail_system("replace", complete, errno);
+  }
+  for (AtomicFile& file : files_) file.commit();
+  files_.clear();
+}
+
+FolderLock::FolderLock(const std::filesystem::path& folder)
+    : descriptor_(
+          ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+  while (descriptor_ >= 0 && ::flock(descriptor_, LOCK_EX) != 0 && errno == EINTR) {
+  }
+}
+
+FolderLock::~FolderLock() {
+  if (descriptor_ >= 0) ::close(descriptor_);
 }
 
 void write_file_atomically(const std::filesystem::path& path, std::span<const std::byte> bytes) {

@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace rtlynx {
 
@@ -28,6 +29,18 @@ class MappedFile {
 /// Reads all of a regular file; throws Error when it is larger than `max_bytes`.
 std::string read_file(const std::filesystem::path& path, std::size_t max_bytes);
 
+/// The same for whatever gives bytes and comes to an end, a pipe among others, and for "-", which
+/// is standard input.
+std::string read_stream(const std::filesystem::path& path, std::size_t max_bytes);
+
+/// Throws Error unless a file could have this name: it is not too long and leads to no folder or
+/// device.
+void check_replaceable(const std::filesystem::path& path);
+
+/// The same, and a file can be written there now: said before long work, not after it. Leaves
+/// nothing behind.
+void check_writable(const std::filesystem::path& path);
+
 /// A file that appears under its name only when it is complete. The bytes go to a temporary name in
 /// the same folder; commit() flushes and renames. After an error, or without a commit, the
 /// temporary file is removed and whatever was at `path` before is untouched.
@@ -45,6 +58,8 @@ class AtomicFile {
   void seal();
   void commit();
 
+  const std::filesystem::path& path() const { return path_; }
+
  private:
   [[noreturn]] void fail_ended() const;
   [[noreturn]] void abandon(std::string_view action, int error_number);
@@ -52,6 +67,35 @@ class AtomicFile {
 
   std::filesystem::path path_;
   std::filesystem::path temporary_;  // empty once renamed or removed
+  int descriptor_ = -1;
+};
+
+/// Files that belong together. All are on the disk, under temporary names, before the first gets
+/// its own.
+class FileSet {
+ public:
+  /// Takes a file whose bytes are written.
+  void add(AtomicFile file);
+  void add(const std::filesystem::path& path, std::string_view text);
+  /// Renames in the order of addition. Sets that end in one folder do not mix: the last whole one
+  /// wins. `complete`, if it exists, is removed before the first and must come last: who finds it
+  /// finds a whole set.
+  void commit(const std::filesystem::path& complete = {});
+
+ private:
+  std::vector<AtomicFile> files_;
+};
+
+/// Keeps other processes that ask for the same folder's lock waiting while it lives. Where a file
+/// system has no locks it does nothing.
+class FolderLock {
+ public:
+  explicit FolderLock(const std::filesystem::path& folder);
+  ~FolderLock();
+  FolderLock(const FolderLock&) = delete;
+  FolderLock& operator=(const FolderLock&) = delete;
+
+ private:
   int descriptor_ = -1;
 };
 

@@ -4,11 +4,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <iterator>
+#include <span>
 #include <utility>
 
 #include "base/error.h"
 #include "io/file.h"
+#include "io/file_kind.h"
 #include "io/text.h"
 
 namespace rtlynx {
@@ -127,7 +130,10 @@ class StrictBuilder final : public nlohmann::json_sax<json> {
   json* slot_ = nullptr;     // where the value of the last key goes
 };
 
-constexpr std::string_view kMissing = "no such key, or null";
+/// How a value that find_value does not give arrived.
+std::string_view absence(const json& object, std::string_view key) {
+  return object.contains(key) ? "null" : "no such key";
+}
 
 std::string field_name(std::string_view where, std::string_view key) {
   return fmt::format("{}, key {}", where, in_quotes(key));
@@ -165,6 +171,16 @@ std::int64_t checked_int(const json& value, const std::string& name, const JsonI
   return value.get<std::int64_t>();
 }
 
+void check_finite(const nlohmann::ordered_json& value, std::string_view where,
+                  const std::string& place) {
+  if (value.is_structured()) {
+    for (const auto& [key, item] : value.items()) check_finite(item, where, place + "/" + key);
+  } else if (value.is_number_float() && !std::isfinite(value.get<double>())) {
+    fail(fmt::format("{}, {}", where, printable(place)), "a finite number",
+         std::isnan(value.get<double>()) ? "NaN" : "infinity");
+  }
+}
+
 }  // namespace
 
 json parse_json(std::string_view text, std::string_view what, int max_depth) {
@@ -181,14 +197,39 @@ std::string printable_json(const json& value) {
 }
 
 json read_json_file(const std::filesystem::path& path) {
-  return parse_json(read_file(path, kMaxJsonFileBytes), printable(path.string()));
+  const std::string text = read_file(path, kMaxJsonFileBytes);
+  const std::string what = printable(path.string());
+  if (const auto foreign = describe_foreign_file(std::as_bytes(std::span(text)))) {
+    fail(what, "JSON", *foreign);
+  }
+  return parse_json(text, what);
+}
+
+bool json_has(const json& object, std::string_view key) {
+  return object.is_object() && object.contains(key) && !object.find(key)->is_null();
+}
+
+std::string report_text(const nlohmann::ordered_json& report, std::string_view where) {
+  check_finite(report, where, "");
+  return report.dump(2) + "\n";
+}
+
+nlohmann::ordered_json number_or_null(double value) {
+  return std::isfinite(value) ? nlohmann::ordered_json(value) : nlohmann::ordered_json(nullptr);
+}
+
+std::string json_complaint(const json::exception& error) {
+  // "[json.exception.type_error.302] type must be number, but is null"
+  std::string_view text = error.what();
+  if (const auto end = text.find("] "); end != std::string_view::npos) text.remove_prefix(end + 2);
+  return printable(text);
 }
 
 std::int64_t json_int(const json& object, std::string_view key, std::string_view where,
                       const JsonIntField& field) {
   const json* value = find_value(object, key, where);
   if (value != nullptr) return checked_int(*value, field_name(where, key), field);
-  if (!field.fallback) fail(field_name(where, key), "an integer", kMissing);
+  if (!field.fallback) fail(field_name(where, key), "an integer", absence(object, key));
   return *field.fallback;
 }
 
@@ -196,7 +237,7 @@ double json_number(const json& object, std::string_view key, std::string_view wh
                    const JsonNumberField& field) {
   const json* value = find_value(object, key, where);
   if (value == nullptr) {
-    if (!field.fallback) fail(field_name(where, key), "a number", kMissing);
+    if (!field.fallback) fail(field_name(where, key), "a number", absence(object, key));
     return *field.fallback;
   }
   const double number = value->is_number() ? value->get<double>() : 0.0;
@@ -211,7 +252,7 @@ bool json_bool(const json& object, std::string_view key, std::string_view where,
                std::optional<bool> fallback) {
   const json* value = find_value(object, key, where);
   if (value == nullptr) {
-    if (!fallback) fail(field_name(where, key), "true or false", kMissing);
+    if (!fallback) fail(field_name(where, key), "true or false", absence(object, key));
     return *fallback;
   }
   if (!value->is_boolean()) fail(field_name(where, key), "true or false", printable_json(*value));
@@ -222,7 +263,7 @@ std::string json_string(const json& object, std::string_view key, std::string_vi
                         const std::optional<std::string>& fallback) {
   const json* value = find_value(object, key, where);
   if (value == nullptr) {
-    if (!fallback) fail(field_name(where, key), "a string", kMissing);
+    if (!fallback) fail(field_name(where, key), "a string", absence(object, key));
     return *fallback;
   }
   if (!value->is_string()) fail(field_name(where, key), "a string", printable_json(*value));
@@ -233,7 +274,7 @@ std::vector<std::int64_t> json_ints(const json& object, std::string_view key,
                                     std::string_view where, const JsonIntField& field) {
   const std::string name = field_name(where, key);
   const json* value = find_value(object, key, where);
-  if (value == nullptr) fail(name, "a list of integers", kMissing);
+  if (value == nullptr) fail(name, "a list of integers", absence(object, key));
   if (!value->is_array()) fail(name, "a list of integers", printable_json(*value));
   std::vector<std::int64_t> numbers;
   numbers.reserve(value->size());
@@ -245,7 +286,7 @@ std::vector<std::string> json_strings(const json& object, std::string_view key,
                                       std::string_view where) {
   const std::string name = field_name(where, key);
   const json* value = find_value(object, key, where);
-  if (value == nullptr) fail(name, "a list of strings", kMissing);
+  if (value == nullptr) fail(name, "a list of strings", absence(object, key));
   if (!value->is_array()) fail(name, "a list of strings", printable_json(*value));
   std::vector<std::string> strings;
   strings.reserve(value->size());

@@ -22,6 +22,19 @@ std::string printable_json(const nlohmann::json& value);
 
 nlohmann::json read_json_file(const std::filesystem::path& path);
 
+/// Whether `object` has the key with a value other than null.
+bool json_has(const nlohmann::json& object, std::string_view key);
+
+/// A report as a file holds it, indented. JSON has no infinity and no NaN: throws Error, naming the
+/// place in the report, for a number that is not finite, which would silently become null.
+std::string report_text(const nlohmann::ordered_json& report, std::string_view where);
+
+/// `value`, or null if it is not finite: of scores that may not exist.
+nlohmann::ordered_json number_or_null(double value);
+
+/// What nlohmann's exception says, without its class and number.
+std::string json_complaint(const nlohmann::json::exception& error);
+
 /// Bounds are inclusive. Without a fallback the key must be there; with one, a key that is absent
 /// or null takes it, as in the config.json of diffusers.
 struct JsonIntField {

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "io/file.h"
+#include "io/file_kind.h"
 #include "io/png_chunks.h"
 #include "io/stb_png.h"
 #include "io/text.h"
@@ -117,6 +118,16 @@ std::span<const std::byte> as_bytes(const std::string& text) {
   return std::as_bytes(std::span(text));
 }
 
+std::string read_png_file(const std::filesystem::path& path) {
+  std::string file = read_file(path, kMaxFileBytes);
+  if (!file.starts_with("\x89PNG")) {
+    if (const auto foreign = describe_foreign_file(as_bytes(file))) {
+      fail(printable(path.string()), "a PNG picture", *foreign);
+    }
+  }
+  return file;
+}
+
 }  // namespace
 
 std::vector<std::byte> encode_png(const Image& image, std::span<const PngText> texts) {
@@ -163,11 +174,11 @@ void write_png(const std::filesystem::path& path, const Image& image,
 }
 
 Image read_png(const std::filesystem::path& path) {
-  return decode_png(as_bytes(read_file(path, kMaxFileBytes)), printable(path.string()));
+  return decode_png(as_bytes(read_png_file(path)), printable(path.string()));
 }
 
 std::vector<PngText> read_png_texts(const std::filesystem::path& path) {
-  return parse_png_texts(as_bytes(read_file(path, kMaxFileBytes)), printable(path.string()));
+  return parse_png_texts(as_bytes(read_png_file(path)), printable(path.string()));
 }
 
 }  // namespace rtlynx

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "io/file_kind.h"
 #include "io/json.h"
 #include "io/safetensors_format.h"
 #include "io/text.h"
@@ -60,25 +61,32 @@ std::string_view as_text(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
+/// Says what the file is, where that is known, in place of what its first bytes would mean.
+[[noreturn]] void refuse_header(std::span<const std::byte> file, std::string_view what,
+                                std::string_view required, std::string_view arrived) {
+  if (const auto foreign = describe_foreign_file(file)) fail(what, "a safetensors file", *foreign);
+  fail(what, required, arrived);
+}
+
 std::string_view header_text(std::span<const std::byte> file, std::string_view what) {
   if (file.size() < kSizeBytes) {
-    fail(what, fmt::format("at least {} bytes for the header size", kSizeBytes),
-         fmt::format("a file of {}", file.size()));
+    refuse_header(file, what, fmt::format("at least {} bytes for the header size", kSizeBytes),
+                  fmt::format("a file of {}", file.size()));
   }
   std::uint64_t size = 0;
   for (std::size_t i = kSizeBytes; i-- > 0;) size = size << 8 | std::to_integer<unsigned>(file[i]);
   if (size > kMaxHeaderBytes) {
-    fail(what, fmt::format("a header of at most {} bytes", kMaxHeaderBytes),
-         fmt::format("a header size of {}", size));
+    refuse_header(file, what, fmt::format("a header of at most {} bytes", kMaxHeaderBytes),
+                  fmt::format("a header size of {}", size));
   }
   const auto rest = file.subspan(kSizeBytes);
   if (size > rest.size()) {
-    fail(what, fmt::format("{} bytes of header", size),
-         fmt::format("{} bytes up to the end of the file", rest.size()));
+    refuse_header(file, what, fmt::format("{} bytes of header", size),
+                  fmt::format("{} bytes up to the end of the file", rest.size()));
   }
   const std::string_view text = as_text(rest.first(static_cast<std::size_t>(size)));
   if (!text.starts_with('{')) {
-    fail(what, "a header that begins with {", in_quotes(text.substr(0, 16)));
+    refuse_header(file, what, "a header that begins with {", in_quotes(text.substr(0, 16)));
   }
   return text;
 }

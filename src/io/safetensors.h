@@ -137,4 +137,12 @@ std::vector<std::filesystem::path> write_safetensors_sharded(
     std::span<const NamedTensor> tensors, std::uint64_t max_shard_bytes,
     const SafetensorsMetadata& metadata = {});
 
+/// The same, but the files wait in `files` to be committed, with others that belong to them.
+std::vector<std::filesystem::path> stage_safetensors_sharded(const std::filesystem::path& folder,
+                                                             std::string_view stem,
+                                                             std::span<const NamedTensor> tensors,
+                                                             std::uint64_t max_shard_bytes,
+                                                             const SafetensorsMetadata& metadata,
+                                                             FileSet& files);
+
 }  // namespace rtlynx

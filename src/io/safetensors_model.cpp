@@ -2,7 +2,9 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <array>
+#include <set>
 #include <utility>
 
 #include "base/error.h"
@@ -38,6 +40,83 @@ ShardOfTensor read_weight_map(const fs::path& index) {
   return shards;
 }
 
+// What is wrong with an index that a whole file stands beside; empty if nothing.
+std::string fault_of(const fs::path& index) {
+  std::set<std::string> missing;
+  std::error_code ignored;
+  try {
+    for (const auto& [tensor, shard] : read_weight_map(index)) {
+      if (!fs::exists(index.parent_path() / shard, ignored)) missing.insert(shard);
+    }
+  } catch (const Error&) {
+    return "which cannot be read";
+  }
+  return missing.empty() ? "" : fmt::format("of which {} shards are not there", missing.size());
+}
+
+[[noreturn]] void fail_two_forms(const fs::path& folder, std::string_view stem) {
+  const std::string single = fmt::format("{}.safetensors", stem);
+  const std::string index = single + std::string(kIndexEnding);
+  const std::string fault = fault_of(folder / index);
+  fail(printable(folder.string()), "one form of the checkpoint",
+       fault.empty()
+           ? fmt::format("{} and {}, both whole: remove the one that is not meant", single, index)
+           : fmt::format("{} and an index, {}: remove the stale {}", single, fault, index));
+}
+
+// Whether a file holds the weights in another form: "diffusion_pytorch_model.fp16.safetensors",
+// "model.bin".
+bool is_other_form(std::string_view name, std::string_view stem) {
+  constexpr std::array<std::string_view, 8> kEndings = {
+      ".safetensors", ".index.json", ".bin", ".ckpt", ".pt", ".pth", ".gguf", ".msgpack"};
+  return name.starts_with(stem) && std::ranges::any_of(kEndings, [&](std::string_view ending) {
+           return name.ends_with(ending);
+         });
+}
+
+[[noreturn]] void fail_none(const fs::path& folder, const std::vector<std::string>& candidates,
+                            std::span<const std::string_view> stems) {
+  std::set<std::string> others;
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(folder, ignored)) {
+    const std::string name = entry.path().filename().string();
+    if (std::ranges::any_of(stems, [&](auto stem) { return is_other_form(name, stem); })) {
+      others.insert(name);
+    }
+  }
+  std::string arrived = "none";
+  if (!others.empty()) {
+    const std::string& first = *others.begin();
+    const bool variant = first.find(".safetensors") != std::string::npos;
+    arrived = fmt::format(
+        "only {}: {}", printable(fmt::format("{}", fmt::join(others, ", "))),
+        variant ? "another variant; link or copy its files to the plain names (its type does not "
+                  "matter, weights are converted as they are read)"
+                : "a form that is not read; take the model's safetensors");
+  }
+  fail(printable(folder.string()), fmt::format("one of {}", fmt::join(candidates, ", ")), arrived);
+}
+
+/// The file in a folder that holds its weights or says where they are.
+std::string file_in(const fs::path& folder, std::span<const std::string_view> stems) {
+  std::error_code ignored;
+  std::vector<std::string> candidates, present;
+  for (const std::string_view stem : stems) {
+    const std::size_t before = present.size();
+    for (const std::string_view ending : {std::string_view(), kIndexEnding}) {
+      candidates.push_back(fmt::format("{}.safetensors{}", stem, ending));
+      if (fs::exists(folder / candidates.back(), ignored)) present.push_back(candidates.back());
+    }
+    if (present.size() == before + 2) fail_two_forms(folder, stem);
+  }
+  if (present.empty()) fail_none(folder, candidates, stems);
+  if (present.size() > 1) {
+    fail(printable(folder.string()), fmt::format("one of {}", fmt::join(candidates, ", ")),
+         fmt::format("{}", fmt::join(present, " and ")));
+  }
+  return present.front();
+}
+
 }  // namespace
 
 SafetensorsModel SafetensorsModel::open(const fs::path& path) { return open(path, kKnownStems); }
@@ -49,22 +128,7 @@ SafetensorsModel SafetensorsModel::open(const fs::path& path, std::string_view s
 SafetensorsModel SafetensorsModel::open(const fs::path& path,
                                         std::span<const std::string_view> stems) {
   std::error_code ignored;
-  fs::path chosen = path;
-  if (fs::is_directory(path, ignored)) {
-    std::vector<std::string> candidates;
-    std::vector<std::string> present;
-    for (const std::string_view stem : stems) {
-      for (const std::string_view ending : {std::string_view(), kIndexEnding}) {
-        candidates.push_back(fmt::format("{}.safetensors{}", stem, ending));
-        if (fs::exists(path / candidates.back(), ignored)) present.push_back(candidates.back());
-      }
-    }
-    if (present.size() != 1) {
-      fail(printable(path.string()), fmt::format("one of {}", fmt::join(candidates, ", ")),
-           present.empty() ? "none" : fmt::format("{}", fmt::join(present, " and ")));
-    }
-    chosen = path / present.front();
-  }
+  const fs::path chosen = fs::is_directory(path, ignored) ? path / file_in(path, stems) : path;
   if (chosen.string().ends_with(kIndexEnding)) return open_index(chosen);
   SafetensorsModel model;
   model.path_ = chosen;

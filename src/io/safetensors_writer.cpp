@@ -83,7 +83,6 @@ AtomicFile write_shard(const fs::path& path, Shard tensors, const SafetensorsMet
   AtomicFile file(path);
   file.write(header);
   for (const NamedTensor* tensor : tensors) file.write(tensor->bytes);
-  file.seal();
   return file;
 }
 
@@ -127,6 +126,18 @@ std::vector<fs::path> write_safetensors_sharded(const fs::path& folder, std::str
                                                 std::span<const NamedTensor> tensors,
                                                 std::uint64_t max_shard_bytes,
                                                 const SafetensorsMetadata& metadata) {
+  FileSet files;
+  const std::vector<fs::path> paths =
+      stage_safetensors_sharded(folder, stem, tensors, max_shard_bytes, metadata, files);
+  files.commit();
+  return paths;
+}
+
+std::vector<fs::path> stage_safetensors_sharded(const fs::path& folder, std::string_view stem,
+                                                std::span<const NamedTensor> tensors,
+                                                std::uint64_t max_shard_bytes,
+                                                const SafetensorsMetadata& metadata,
+                                                FileSet& files) {
   require(is_plain_file_name(stem), printable(folder.string()), "a file name as stem",
           in_quotes(stem));
   const fs::path single = folder / fmt::format("{}.safetensors", stem);
@@ -138,12 +149,11 @@ std::vector<fs::path> write_safetensors_sharded(const fs::path& folder, std::str
   const std::vector<Shard> shards = split(tensors, max_shard_bytes);
   refuse_other_form(shards.size() == 1 ? index : single);
   if (shards.size() == 1) {
-    write_shard(single, shards.front(), metadata).commit();
+    files.add(write_shard(single, shards.front(), metadata));
     return {single};
   }
 
   std::vector<fs::path> paths;
-  std::vector<AtomicFile> files;
   std::uint64_t total_bytes = 0;
   nlohmann::json weight_map = nlohmann::json::object();
   for (const Shard& shard : shards) {
@@ -154,13 +164,12 @@ std::vector<fs::path> write_safetensors_sharded(const fs::path& folder, std::str
       total_bytes += tensor->bytes.size();
     }
     paths.push_back(folder / name);
-    files.push_back(write_shard(paths.back(), shard, metadata));
+    files.add(write_shard(paths.back(), shard, metadata));
   }
   const nlohmann::json root = {{"metadata", {{"total_size", total_bytes}}},
                                {"weight_map", std::move(weight_map)}};
   paths.push_back(index);
-  files.emplace_back(index).write(root.dump(2, ' ', /*ensure_ascii=*/true) + "\n");
-  for (AtomicFile& file : files) file.commit();
+  files.add(index, root.dump(2, ' ', /*ensure_ascii=*/true) + "\n");
   return paths;
 }
 

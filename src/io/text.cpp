@@ -13,6 +13,20 @@ constexpr std::size_t kLongestShown = 200;
 
 bool is_control(char32_t c) { return c < 0x20 || (c >= 0x7f && c < 0xa0); }
 
+// Takes one character off `rest`; `refused` ones and bytes that are no UTF-8 become \xNN.
+template <typename Refused>
+void append_escaped(std::string& shown, std::string_view& rest, const Refused& refused) {
+  const std::string_view before = rest;
+  const auto c = take_code_point(rest);
+  if (!c) rest.remove_prefix(1);
+  const std::string_view taken = before.substr(0, before.size() - rest.size());
+  if (c && !refused(*c)) {
+    shown.append(taken);
+    return;
+  }
+  for (const char byte : taken) shown += fmt::format("\\x{:02x}", std::uint8_t(byte));
+}
+
 }  // namespace
 
 std::optional<char32_t> take_code_point(std::string_view& rest) {
@@ -49,16 +63,23 @@ std::string printable(std::string_view text) {
   std::string shown;
   while (!text.empty()) {
     if (shown.size() >= kLongestShown) return shown + "...";
-    const std::string_view before = text;
-    const auto c = take_code_point(text);
-    if (!c) text.remove_prefix(1);
-    const std::string_view taken = before.substr(0, before.size() - text.size());
-    if (c && !is_control(*c)) {
-      shown.append(taken);
-    } else {
-      for (const char byte : taken) shown += fmt::format("\\x{:02x}", std::uint8_t(byte));
-    }
+    append_escaped(shown, text, is_control);
   }
+  return shown;
+}
+
+std::string terminal_text(std::string_view text) {
+  std::string shown;
+  while (!text.empty()) {
+    append_escaped(shown, text, [](char32_t c) { return is_control(c) && c != '\n' && c != '\t'; });
+  }
+  return shown;
+}
+
+std::string path_text(const std::filesystem::path& path) {
+  std::string shown;
+  std::string_view rest = path.native();
+  while (!rest.empty()) append_escaped(shown, rest, [](char32_t) { return false; });
   return shown;
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -16,6 +17,13 @@ bool is_utf8(std::string_view text);
 /// `text` as an error message may show it: what a terminal would obey and bytes that are not UTF-8
 /// become \xNN, and long text is cut. Names in a file are not to be trusted.
 std::string printable(std::string_view text);
+
+/// The same without a limit, and line ends and tabs stay: all that is written to a terminal.
+std::string terminal_text(std::string_view text);
+
+/// A path as text: valid UTF-8, whatever its bytes, so that JSON and PNG can hold it. Bytes that
+/// are no UTF-8 become \xNN.
+std::string path_text(const std::filesystem::path& path);
 
 /// printable(text) in double quotes.
 std::string in_quotes(std::string_view text);

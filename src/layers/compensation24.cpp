@@ -48,6 +48,13 @@ void InputTransform::check(std::int64_t channels) const {
   }
 }
 
+InputTransform InputTransform::to(const torch::Device& device) const {
+  const auto moved = [&](const torch::Tensor& tensor) {
+    return tensor.defined() ? tensor.to(device) : tensor;
+  };
+  return {.blocks = moved(blocks), .scale = moved(scale), .permutation = moved(permutation)};
+}
+
 torch::Tensor InputTransform::apply(const torch::Tensor& x) const {
   if (blocks.defined()) {
     const torch::Tensor grouped = x.reshape({-1, blocks.size(0), blocks.size(1)});
@@ -77,8 +84,6 @@ torch::Tensor InputTransform::weight_for_z(const torch::Tensor& weight) const {
 void Compensation24::check(std::int64_t in_features, std::int64_t out_features) const {
   const std::string n = text_of(out_features), k = text_of(in_features);
   transform.check(in_features);
-  require(transform.is_identity() || weight.defined(), kOp,
-          "a weight that reads the transformed input", "none");
   if (weight.defined() && weight.sizes() != torch::IntArrayRef({out_features, in_features})) {
     fail(kOp, "a weight [" + n + ", " + k + "]", shape_of(weight));
   }

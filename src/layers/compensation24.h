@@ -22,6 +22,9 @@ struct InputTransform {
   /// Throws Error unless the tensors have these shapes for K `channels` and `permutation` is one.
   void check(std::int64_t channels) const;
 
+  /// The same on another device.
+  InputTransform to(const torch::Device& device) const;
+
   /// x [..., K] -> z [..., K], contiguous for blocks.
   torch::Tensor apply(const torch::Tensor& x) const;
 
@@ -34,12 +37,12 @@ struct InputTransform {
 ///
 ///   y = s z~ W'^T + (z L_down^T) L_up^T + b,   z the transformed input, z~ its kept half.
 struct Compensation24 {
-  bool norm = true;          ///< s = ||z|| / ||z~|| per token, else 1
-  InputTransform transform;  ///< with one, `weight` has to be there: W does not read z
-  torch::Tensor weight;      // W' [N, K]; undefined: the layer's own W
-  torch::Tensor down;        // L_down [r, K], with `up` or not at all
-  torch::Tensor up;          // L_up [N, r]
-  torch::Tensor bias;        // b [N]; undefined: the layer's own
+  bool norm = true;  ///< s = ||z|| / ||z~|| per token, else 1
+  InputTransform transform;
+  torch::Tensor weight;  // W' [N, K]; undefined: what reads z as the layer's own W reads x
+  torch::Tensor down;    // L_down [r, K], with `up` or not at all
+  torch::Tensor up;      // L_up [N, r]
+  torch::Tensor bias;    // b [N]; undefined: the layer's own
 
   std::int64_t rank() const { return down.defined() ? down.size(0) : 0; }
 

@@ -134,9 +134,13 @@ void SparseLinearImpl::set_mode(LinearMode mode) {
 void SparseLinearImpl::set_compensation(const Compensation24& compensation) {
   constexpr const char* kChild = "compensation";
   compensation.check(in_features(), out_features());
+  Compensation24 values = compensation;
+  if (!values.weight.defined() && !values.transform.is_identity()) {
+    values.weight = values.transform.to(weight.device()).weight_for_z(weight);
+  }
   if (!compensation_.is_empty()) unregister_module(kChild);
-  compensation_ = register_module(
-      kChild, CompensationHolder(compensation, weight.options().requires_grad(false)));
+  compensation_ =
+      register_module(kChild, CompensationHolder(values, weight.options().requires_grad(false)));
 }
 
 const Compensation24* SparseLinearImpl::compensation() const {

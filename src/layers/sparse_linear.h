@@ -51,8 +51,9 @@ class SparseLinearImpl : public torch::nn::Module {
   /// How the layer runs. `replaced` with a sparse or another weight is not a sparse activation.
   LinearForm form() const;
 
-  /// What `compensated` does, converted to the weight's dtype and device; `weight` itself stays as
-  /// it is. Throws Error if it does not fit the layer.
+  /// What `compensated` does, converted to the weight's dtype and device, with W A^-T where a
+  /// transform comes without a weight; `weight` itself stays as it is. Throws Error if it does not
+  /// fit the layer.
   void set_compensation(const Compensation24& compensation);
 
   /// The tensors in use, not copies, or null. Training makes them require gradients.

@@ -1,16 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
 
 /// Which Linears of a model read one input, and what makes that input. Declared once by each family
-/// (flux/groups.h); recipes, statistics, transforms, folding, costs and benchmarks read it. Torch-free.
+/// (flux/groups.h); recipes, statistics, transforms, folding, costs and benchmarks read it.
+/// Torch-free.
 namespace rtlynx {
 
 /// Whose tokens an input has.
 enum class TokenStream : std::uint8_t { image, text, joint };
+
+/// Tokens of each stream in one forward pass.
+struct StreamTokens {
+  std::int64_t image = 0;
+  std::int64_t text = 0;
+
+  std::int64_t of(TokenStream stream) const {
+    switch (stream) {
+      case TokenStream::image:
+        return image;
+      case TokenStream::text:
+        return text;
+      default:
+        return image + text;
+    }
+  }
+};
 
 /// A Linear of a group, by its name in the checkpoint.
 struct GroupLayer {
@@ -51,6 +70,17 @@ struct LayerGroup {
     std::int64_t sum = 0;
     for (const GroupLayer& layer : layers) sum += layer.outputs;
     return sum;
+  }
+  /// Whether the channels can change places at no cost: rows of Linears make them, one by one.
+  bool order_is_free() const {
+    return std::all_of(parts.begin(), parts.end(), [](const InputPart& part) {
+      return part.maker == InputPart::Maker::gelu || part.maker == InputPart::Maker::swiglu;
+    });
+  }
+  /// Whether the paper sparsifies all of them: a group is sparse or dense as a whole.
+  bool in_paper() const {
+    return std::all_of(layers.begin(), layers.end(),
+                       [](const GroupLayer& layer) { return layer.in_paper; });
   }
 };
 

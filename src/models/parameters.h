@@ -6,17 +6,26 @@
 #include <filesystem>
 #include <string>
 
+#include "io/file.h"
+
 namespace rtlynx {
 
 /// Fills every parameter of `module` from `<stem>*.safetensors` in `folder`, converted to the
 /// parameter's dtype and device. Throws Error naming file and tensor for a missing, unexpected or
-/// misshapen tensor and for one that is not floating point.
+/// misshapen tensor, for one that is not floating point or not finite as the parameter's dtype, and
+/// for weights in a form that is not read.
 void load_parameters(torch::nn::Module& module, const std::filesystem::path& folder,
                      const std::string& stem);
 
 /// Writes every parameter of `module` as `dtype` to `<stem>*.safetensors` in `folder`, in shards
-/// of at most `max_shard_bytes`.
+/// of at most `max_shard_bytes`. Throws Error, before anything is written, for one that is not
+/// finite as `dtype`.
 void save_parameters(const torch::nn::Module& module, const std::filesystem::path& folder,
                      const std::string& stem, torch::ScalarType dtype, std::size_t max_shard_bytes);
+
+/// The same, but the files wait in `files` to be committed, with others that belong to them.
+void stage_parameters(const torch::nn::Module& module, const std::filesystem::path& folder,
+                      const std::string& stem, torch::ScalarType dtype, std::size_t max_shard_bytes,
+                      FileSet& files);
 
 }  // namespace rtlynx

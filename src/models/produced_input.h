@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "models/layer_group.h"
 #include "models/recipe.h"
 
 namespace rtlynx {
@@ -32,16 +33,14 @@ struct ProducedInput {
   std::vector<ProducedChannels> channels;  ///< one after the other, all of the input
 };
 
-/// What is made by
-///  - LayerNorm and modulation (FLUX.1: q, k, v, MLP up): a factor goes into the modulation's scale
-///    and shift rows. Another order would be one of the residual stream, which the whole model
-///    shares: not free.
-///  - attention (attention out): into the rows of v, of both streams in a double block, since both
-///    output projections read a mix of both. An order within each head.
-///  - GELU (MLP down): no factor; any order, by the up projection's rows.
+/// The inputs of the groups, those that the same rows make together. What is made by
+///  - norm and modulation: a factor goes into the modulation's scale and shift rows. Another order
+///    would be one of the residual stream, which the whole model shares: not free.
+///  - attention: into the rows of v, of all streams that are mixed. An order within each head.
+///  - GELU: no factor; any order, by the up projection's rows.
 ///  - SwiGLU w2(silu(w1 x) * w3 x): a factor by the rows of w3; any order, by those of w1 and w3.
-/// FLUX.1's single blocks read attention and GELU side by side in proj_out. Inputs of other layers
-/// are not listed.
-std::vector<ProducedInput> produced_inputs(const torch::nn::Module& model);
+/// Inputs with a part that is made otherwise are not listed.
+std::vector<ProducedInput> produced_inputs(const torch::nn::Module& model,
+                                           const std::vector<LayerGroup>& groups);
 
 }  // namespace rtlynx

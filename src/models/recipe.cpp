@@ -1,30 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "models/recipe.h"
 
-#include <algorithm>
-#include <initializer_list>
+#include <set>
+#include <utility>
 
 #include "base/error.h"
 
 namespace rtlynx {
 namespace {
 
-bool ends_with_any(const std::string& name, std::initializer_list<std::string_view> suffixes) {
-  return std::any_of(suffixes.begin(), suffixes.end(),
-                     [&](std::string_view suffix) { return name.ends_with(suffix); });
-}
-
-// The paper skips o_proj and mlp.up; of a SwiGLU that is gate and up, which read one input.
-bool in_paper_z_image_recipe(const std::string& name) {
-  return name.starts_with("layers.") &&
-         ends_with_any(
-             name, {".attention.to_q", ".attention.to_k", ".attention.to_v", ".feed_forward.w2"});
-}
-
-bool in_paper_qwen_image_recipe(const std::string& name) {
-  return ends_with_any(name, {".attn.to_q", ".attn.to_k", ".attn.to_v", ".attn.add_q_proj",
-                              ".attn.add_k_proj", ".attn.add_v_proj", ".img_mlp.net.0.proj",
-                              ".img_mlp.net.2", ".txt_mlp.net.0.proj", ".txt_mlp.net.2"});
+template <typename Wanted>
+LayerFilter filter(const std::vector<LayerGroup>& groups, const Wanted& wanted) {
+  std::set<std::string> names;
+  for (const LayerGroup& group : groups) {
+    for (const GroupLayer& layer : group.layers) {
+      if (wanted(layer)) names.insert(layer.name);
+    }
+  }
+  return [names = std::move(names)](const std::string& layer) { return names.contains(layer); };
 }
 
 }  // namespace
@@ -39,28 +32,28 @@ std::vector<NamedLinear> named_linears(const torch::nn::Module& model) {
   return found;
 }
 
-bool in_paper_flux_recipe(const std::string& name) {
-  return ends_with_any(name, {".attn.to_q", ".attn.to_k", ".attn.to_v", ".attn.add_q_proj",
-                              ".attn.add_k_proj", ".attn.add_v_proj", ".ff.net.0.proj", ".ff.net.2",
-                              ".ff_context.net.0.proj", ".ff_context.net.2", ".proj_mlp"});
+LayerFilter paper_layers(const std::vector<LayerGroup>& groups) {
+  return filter(groups, [](const GroupLayer& layer) { return layer.in_paper; });
 }
 
-LayerFilter recipe_from_string(std::string_view name) {
-  if (name == "paper-flux") return in_paper_flux_recipe;
-  if (name == "paper-z-image") return in_paper_z_image_recipe;
-  if (name == "paper-qwen-image") return in_paper_qwen_image_recipe;
-  throw UsageError("recipe: required paper-flux, paper-z-image or paper-qwen-image, got " +
-                   std::string(name));
+LayerFilter recipe_from_string(std::string_view name, const std::vector<LayerGroup>& groups) {
+  if (name == "paper") return paper_layers(groups);
+  if (name == "all") return filter(groups, [](const GroupLayer&) { return true; });
+  throw UsageError("recipe: required paper or all, got " + std::string(name));
 }
 
-int apply_paper_flux_recipe(const torch::nn::Module& model, LinearMode mode) {
+int apply_recipe(const torch::nn::Module& model, const LayerFilter& wanted, LinearMode mode) {
   int changed = 0;
   for (auto& [name, linear] : named_linears(model)) {
-    const bool sparse = in_paper_flux_recipe(name);
+    const bool sparse = wanted(name);
     linear->set_mode(sparse ? mode : LinearMode::dense);
     changed += sparse ? 1 : 0;
   }
   return changed;
+}
+
+void make_dense(const torch::nn::Module& model) {
+  for (auto& [name, linear] : named_linears(model)) linear->set_mode(LinearMode::dense);
 }
 
 }  // namespace rtlynx

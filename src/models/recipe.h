@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "layers/sparse_linear.h"
+#include "models/layer_group.h"
 
 namespace rtlynx {
 
@@ -19,21 +20,21 @@ struct NamedLinear {
 /// Every Linear of `model`, in the order of registration.
 std::vector<NamedLinear> named_linears(const torch::nn::Module& model);
 
-/// True for the layers that the RT-Lynx paper sparsifies in FLUX.1: q, k, v and the MLP's up and
-/// down projections of both streams; a single block's proj_out (attention out and MLP down in one
-/// Linear), embedders, modulation and output stay dense (arXiv 2605.26632, "layer choice").
-bool in_paper_flux_recipe(const std::string& name);
-
 /// Whether a layer, by name, is to be sparsified.
 using LayerFilter = std::function<bool(const std::string& layer)>;
 
-/// The paper's hand-made choices by name: "paper-flux", "paper-z-image" (q, k, v and the MLP's down
-/// projection of `layers`, not of the refiners) and "paper-qwen-image" (q, k, v and both MLP
-/// projections of both streams). Layers that the paper does not name stay dense. Throws UsageError
-/// for any other name.
-LayerFilter recipe_from_string(std::string_view name);
+/// The layers that the RT-Lynx paper sparsifies, as the family's groups say.
+LayerFilter paper_layers(const std::vector<LayerGroup>& groups);
 
-/// Sets `mode` on every layer of the recipe and `dense` on all others. Returns how many got `mode`.
-int apply_paper_flux_recipe(const torch::nn::Module& model, LinearMode mode);
+/// A choice of layers by name: "paper", or "all" that are in a group. Throws UsageError for any
+/// other name.
+LayerFilter recipe_from_string(std::string_view name, const std::vector<LayerGroup>& groups);
+
+/// Sets `mode` on every layer that is wanted and `dense` on all others. Returns how many got
+/// `mode`.
+int apply_recipe(const torch::nn::Module& model, const LayerFilter& wanted, LinearMode mode);
+
+/// Makes every layer dense.
+void make_dense(const torch::nn::Module& model);
 
 }  // namespace rtlynx

@@ -53,12 +53,9 @@ torch::Tensor copy_to_tensor(const TensorEntry& entry, const std::string& where)
   return tensor;
 }
 
-TensorBytes::TensorBytes(const std::vector<std::pair<std::string, torch::Tensor>>& tensors,
-                         std::optional<torch::ScalarType> dtype) {
+TensorBytes::TensorBytes(const std::vector<std::pair<std::string, torch::Tensor>>& tensors) {
   for (const auto& [name, tensor] : tensors) {
-    torch::Tensor held = tensor.detach().to(torch::kCPU);
-    if (dtype) held = held.to(*dtype);
-    held = held.contiguous();
+    const torch::Tensor held = tensor.detach().to(torch::kCPU).contiguous();
     kept_.push_back(held);
     entries_.push_back({.name = name,
                         .dtype = dtype_of(name, held.scalar_type()),

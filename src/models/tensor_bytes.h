@@ -22,9 +22,7 @@ torch::Tensor copy_to_tensor(const TensorEntry& entry, const std::string& where)
 /// Tensors on the CPU, contiguous, with the views of their bytes that the safetensors writer takes.
 class TensorBytes {
  public:
-  /// `dtype` converts every tensor; without it each keeps its own.
-  explicit TensorBytes(const std::vector<std::pair<std::string, torch::Tensor>>& tensors,
-                       std::optional<torch::ScalarType> dtype = std::nullopt);
+  explicit TensorBytes(const std::vector<std::pair<std::string, torch::Tensor>>& tensors);
 
   const std::vector<NamedTensor>& entries() const { return entries_; }
 

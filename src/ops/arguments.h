@@ -25,7 +25,7 @@ using Packed = std::tuple<Tensor, Tensor, Tensor>;      // operand, scale, low
 using NormedRows = std::tuple<Tensor, Tensor, Tensor>;  // h, moments, normed
 using Heads = std::tuple<Tensor, Tensor, Tensor>;       // q, k, v
 
-/// "bf16 [2, 64] on cuda:1", for messages.
+/// "bf16 [2, 64] on cuda:1", for messages; "None" for a tensor that is none.
 std::string describe(const Tensor& tensor);
 
 /// The element type of a tensor that the kernels take. Throws Error for another.

@@ -2,18 +2,20 @@
 #pragma once
 
 #include "ops/arguments.h"
+#include "ops/guarded.h"
 
 /// Registers the functions of a namespace `Implementation` for a dispatch key; schema.cpp has their
 /// schemas.
-#define RTLYNX_REGISTER_OPERATORS(KEY, Implementation)                  \
-  STABLE_TORCH_LIBRARY_IMPL(rtlynx, KEY, m) {                           \
-    m.impl("sparsify24", TORCH_BOX(&Implementation::sparsify24));       \
-    m.impl("pack", TORCH_BOX(&Implementation::pack));                   \
-    m.impl("product", TORCH_BOX(&Implementation::product));             \
-    m.impl("product_out", TORCH_BOX(&Implementation::product_out));     \
-    m.impl("linear24", TORCH_BOX(&Implementation::linear24));           \
-    m.impl("residual_norm", TORCH_BOX(&Implementation::residual_norm)); \
-    m.impl("head_norm", TORCH_BOX(&Implementation::head_norm));         \
+#define RTLYNX_REGISTER_OPERATORS(KEY, Implementation)                                           \
+  STABLE_TORCH_LIBRARY_IMPL(rtlynx, KEY, m) {                                                    \
+    m.impl("sparsify24", TORCH_BOX(&rtlynx::ops::Guarded<&Implementation::sparsify24>::call));   \
+    m.impl("pack", TORCH_BOX(&rtlynx::ops::Guarded<&Implementation::pack>::call));               \
+    m.impl("product", TORCH_BOX(&rtlynx::ops::Guarded<&Implementation::product>::call));         \
+    m.impl("product_out", TORCH_BOX(&rtlynx::ops::Guarded<&Implementation::product_out>::call)); \
+    m.impl("linear24", TORCH_BOX(&rtlynx::ops::Guarded<&Implementation::linear24>::call));       \
+    m.impl("residual_norm",                                                                      \
+           TORCH_BOX(&rtlynx::ops::Guarded<&Implementation::residual_norm>::call));              \
+    m.impl("head_norm", TORCH_BOX(&rtlynx::ops::Guarded<&Implementation::head_norm>::call));     \
   }
 
 namespace rtlynx::ops {

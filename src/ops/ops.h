@@ -14,9 +14,9 @@
 ///
 /// Selection, s and the order of rounding are those of rtlynx/pack24.h, rtlynx/product24.h and
 /// rtlynx/rows.h. All tensors of a call share one device and, but for moments, scales and biases in
-/// fp32, one type: f32, f16 or bf16. Any strides are taken; results are contiguous, share no memory
-/// with the arguments and pass no gradient back. GEMMs follow torch's settings for fp32 (TF32 and
-/// the like); autocast changes nothing. Invalid arguments throw rtlynx::Error.
+/// fp32, one type: f32, f16 or bf16. Any strides are taken; results are contiguous and share no
+/// memory with the arguments; asking one for a gradient throws. GEMMs follow torch's settings for
+/// fp32 (TF32 and the like); autocast changes nothing. Invalid arguments throw rtlynx::Error.
 ///
 /// On a GPU of compute capability 8.0 or later f16 and bf16 run on the Sparse Tensor Cores, within
 /// the limits of rtlynx/limits.h; arguments whose rows do not begin on 16 bytes are copied. f32,
@@ -25,8 +25,9 @@ namespace rtlynx::ops {
 
 using OptionalTensor = std::optional<at::Tensor>;
 
-/// Does nothing. Calling it keeps the linker from dropping the library that registers the
-/// operators.
+/// They do nothing. Calling them keeps the linker from dropping what registers the operators and
+/// the refusal of their gradients.
+void keep_operators();
 void keep_registered();
 
 /// The operator of this name, found once.

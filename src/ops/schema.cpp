@@ -4,8 +4,8 @@
 namespace rtlynx::ops {
 
 // Declared in ops.h, which is not for this library: it needs more of torch than the stable ABI.
-__attribute__((visibility("default"))) void keep_registered();
-void keep_registered() {}
+__attribute__((visibility("default"))) void keep_operators();
+void keep_operators() {}
 
 }  // namespace rtlynx::ops
 

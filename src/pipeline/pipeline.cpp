@@ -4,10 +4,14 @@
 #include <ATen/CPUGeneratorImpl.h>
 
 #include <algorithm>
+#include <cmath>
+#include <iterator>
 
 #include "base/error.h"
 #include "io/file.h"
 #include "io/json.h"
+#include "io/text.h"
+#include "layers/finite.h"
 #include "models/parameters.h"
 #include "pipeline/pixels.h"
 #include "rtlynx/version.h"
@@ -33,8 +37,8 @@ void check_request(const GenerateRequest& request, std::int64_t patch) {
              std::to_string(request.width) + "x" + std::to_string(request.height));
     }
   }
-  if (!(request.guidance >= 0)) {
-    refuse("required guidance of at least 0, got " + std::to_string(request.guidance));
+  if (!std::isfinite(request.guidance) || request.guidance < 0) {
+    refuse("required finite guidance of at least 0, got " + std::to_string(request.guidance));
   }
 }
 
@@ -47,6 +51,45 @@ torch::Tensor draw_noise(const GenerateRequest& request) {
                                  torch::TensorOptions().dtype(torch::kFloat32)));
   }
   return torch::stack(noise);
+}
+
+std::string step_name(const Pipeline& pipeline, int step, int steps, const char* what) {
+  return pipeline.name + ", " + what + " of step " + std::to_string(step + 1) + " of " +
+         std::to_string(steps);
+}
+
+// What rtlynx has of a pipeline of diffusers that the commands cannot draw with.
+std::string describe_other_pipeline(const std::string& kind) {
+  const bool flux = kind.starts_with("Flux");
+  if (!flux && kind.find("Image") == std::string::npos) return printable(kind);
+  return printable(kind) +
+         (flux ? ": its transformer is there for C++ (load_flux, models/flux.h)"
+               : ": none of its parts is there yet") +
+         "; its text encoders and VAE are not. What works with its layers today: rtlynx info "
+         "--shape "
+         "M,N,K --costs, rtlynx bench, and the operators torch.ops.rtlynx in Python";
+}
+
+// A model's folder, or what was given in its place.
+void check_folder(const std::filesystem::path& folder) {
+  const std::string where = printable(folder.string());
+  constexpr const char* kRequired = "a model's folder in diffusers' layout, with model_index.json";
+  std::error_code ignored;
+  if (std::filesystem::is_regular_file(folder, ignored)) {
+    fail(where, kRequired, "a single file");
+  }
+  if (std::filesystem::exists(model_files(folder).index, ignored)) return;
+  if (std::filesystem::exists(folder / "config.json", ignored)) {
+    fail(where, kRequired, "a part of a model, with config.json; give the folder above it");
+  }
+}
+
+void check_index(const nlohmann::json& index, const std::string& where) {
+  const std::string kind = json_string(index, "_class_name", where);
+  if (kind == kPipelineClass) return;
+  fail(where,
+       std::string("_class_name ") + kPipelineClass + ", all that the commands draw with today",
+       describe_other_pipeline(kind));
 }
 
 }  // namespace
@@ -83,11 +126,14 @@ torch::Tensor Pipeline::generate_pixels(const GenerateRequest& request, const St
   const torch::InferenceMode inference;
   const auto batch = static_cast<std::int64_t>(request.prompts.size());
   const std::int64_t rows = request.height / patch, columns = request.width / patch;
-  const bool guided = request.guidance != 1.0;
+  // A model that embeds the guidance was distilled from both branches into one.
+  const bool embeds_guidance = transformer->config().guidance_embeds;
+  const bool guided = !embeds_guidance && request.guidance != 1.0;
 
   torch::Tensor ids = text_encoder->encode(request.prompts);
   if (guided) ids = torch::cat({torch::zeros_like(ids), ids});  // the empty prompt first
   const TextEmbedding text = text_encoder(ids.to(options().device()));
+  require_finite(text.tokens, name + ", embedding of the prompts");
 
   const Schedule schedule = make_schedule(scheduler, request.steps, rows * columns);
   // The sample stays fp32 between steps; only the model works in the weights' type.
@@ -97,23 +143,37 @@ torch::Tensor Pipeline::generate_pixels(const GenerateRequest& request, const St
   for (int step = 0; step < schedule.steps(); ++step) {
     torch::Tensor input = sample.to(options());
     if (guided) input = torch::cat({input, input});
-    const torch::Tensor time = torch::full(
-        {input.size(0)}, schedule.sigmas[static_cast<std::size_t>(step)], sample.options());
-    const FluxInputs inputs = make_flux_inputs(input, time, text, rows, columns);
+    const auto level = [&](double value) {
+      return torch::full({input.size(0)}, value, sample.options());
+    };
+    FluxInputs inputs = make_flux_inputs(
+        input, level(schedule.sigmas[static_cast<std::size_t>(step)]), text, rows, columns);
+    if (embeds_guidance) inputs.guidance = level(request.guidance);
     torch::Tensor velocity = transformer(inputs).to(torch::kFloat32);
+    require_finite(velocity, step_name(*this, step, schedule.steps(), "velocity"));
     if (on_velocity) on_velocity(step, inputs, velocity);
     if (guided) {
       const auto halves = velocity.split(batch);
       velocity = halves[0] + request.guidance * (halves[1] - halves[0]);
     }
     sample = euler_step(schedule, step, sample, velocity);
+    require_finite(sample, step_name(*this, step, schedule.steps(), "latents"));
     if (on_step) on_step(step + 1, schedule.steps());
   }
   return pixels_from_tokens(sample.to(torch::kCPU), patch, request.height, request.width);
 }
 
+int Pipeline::pictures_at_once(int batch) const { return options().device().is_cpu() ? 1 : batch; }
+
 std::vector<Image> Pipeline::generate(const GenerateRequest& request, const StepCallback& on_step) {
-  return images_from_pixels(generate_pixels(request, on_step));
+  std::vector<Image> images;
+  generate_in_batches(
+      request, std::max(1, static_cast<int>(request.prompts.size())),
+      [&](std::size_t, std::vector<Image> drawn) {
+        std::move(drawn.begin(), drawn.end(), std::back_inserter(images));
+      },
+      on_step);
+  return images;
 }
 
 void Pipeline::generate_in_batches(
@@ -122,14 +182,14 @@ void Pipeline::generate_in_batches(
     const StepCallback& on_step) {
   check_request(request, patch);
   text_encoder->encode(request.prompts);  // refuses an unknown word before anything is drawn
-  const std::vector<GenerateRequest> parts = split_request(request, batch);
+  const std::vector<GenerateRequest> parts = split_request(request, pictures_at_once(batch));
   const int all_steps = static_cast<int>(parts.size()) * request.steps;
   std::size_t first = 0;
   int before = 0;
   for (const GenerateRequest& part : parts) {
-    on_images(first, generate(part, [&](int finished, int) {
+    on_images(first, images_from_pixels(generate_pixels(part, [&](int finished, int) {
                 if (on_step) on_step(before + finished, all_steps);
-              }));
+              })));
     first += part.prompts.size();
     before += request.steps;
   }
@@ -150,15 +210,20 @@ std::int64_t Pipeline::parameter_count() const {
   return count;
 }
 
+ModelFiles model_files(const std::filesystem::path& folder) {
+  return {.index = folder / "model_index.json",
+          .parts = {folder / "transformer", folder / "text_encoder", folder / "scheduler"}};
+}
+
 Pipeline load_pipeline(const std::filesystem::path& folder, const torch::TensorOptions& options) {
-  const std::filesystem::path index_path = folder / "model_index.json";
+  check_folder(folder);
+  const std::filesystem::path index_path = model_files(folder).index;
   const nlohmann::json index = read_json_file(index_path);
   const std::string where = index_path.string();
-  const std::string kind = json_string(index, "_class_name", where);
-  require(kind == kPipelineClass, where, std::string("_class_name ") + kPipelineClass, kind);
+  check_index(index, where);
 
   Pipeline pipeline;
-  pipeline.name = std::filesystem::weakly_canonical(folder).filename().string();
+  pipeline.name = path_text(std::filesystem::weakly_canonical(folder).filename());
   pipeline.patch = json_int(index, "pixel_patch_size", where, {.min = 1, .max = 64});
   pipeline.trained_size =
       static_cast<int>(json_int(index, "image_size", where, {.min = 4, .max = kMaxSide}));
@@ -183,9 +248,17 @@ Pipeline load_pipeline(const std::filesystem::path& folder, const torch::TensorO
 
 void save_pipeline(const Pipeline& pipeline, const std::filesystem::path& folder,
                    std::size_t max_shard_bytes) {
-  for (const char* part : {"transformer", "text_encoder", "scheduler"}) {
-    std::filesystem::create_directories(folder / part);
+  FileSet files = stage_pipeline(pipeline, folder, max_shard_bytes);
+  files.commit(model_files(folder).index);
+}
+
+FileSet stage_pipeline(const Pipeline& pipeline, const std::filesystem::path& folder,
+                       std::size_t max_shard_bytes) {
+  const ModelFiles names = model_files(folder);
+  if (std::filesystem::exists(names.index)) {
+    check_index(read_json_file(names.index), "write " + names.index.string());
   }
+  for (const auto& part : names.parts) std::filesystem::create_directories(part);
   const nlohmann::ordered_json index = {
       {"_class_name", kPipelineClass},
       {"_rtlynx_version", version()},
@@ -195,17 +268,17 @@ void save_pipeline(const Pipeline& pipeline, const std::filesystem::path& folder
       {"text_encoder", {"rtlynx", "TextEncoder"}},
       {"transformer", {"diffusers", "FluxTransformer2DModel"}},
   };
-  const auto write_json = [&](const std::filesystem::path& path, const auto& json) {
-    write_file_atomically(folder / path, json.dump(2) + "\n");
+  FileSet files;
+  const auto add_json = [&](const std::filesystem::path& path, const auto& json) {
+    files.add(path, json.dump(2) + "\n");
   };
-  // The index last: a folder that has one is complete.
-  std::filesystem::remove(folder / "model_index.json");
-  save_parameters(*pipeline.transformer, folder / "transformer", "diffusion_pytorch_model",
-                  torch::kBFloat16, max_shard_bytes);
-  save_text_encoder(pipeline.text_encoder, folder / "text_encoder");
-  write_json("transformer/config.json", to_json(pipeline.transformer->config()));
-  write_json("scheduler/scheduler_config.json", to_json(pipeline.scheduler));
-  write_json("model_index.json", index);
+  stage_parameters(*pipeline.transformer, folder / "transformer", "diffusion_pytorch_model",
+                   torch::kBFloat16, max_shard_bytes, files);
+  stage_text_encoder(pipeline.text_encoder, folder / "text_encoder", files);
+  add_json(folder / "transformer/config.json", to_json(pipeline.transformer->config()));
+  add_json(folder / "scheduler/scheduler_config.json", to_json(pipeline.scheduler));
+  add_json(names.index, index);  // last: a folder that has one is complete
+  return files;
 }
 
 }  // namespace rtlynx

@@ -26,15 +26,17 @@ void stretch_to_terminal(std::vector<double>& sigmas, double terminal) {
 
 constexpr const char* kClassName = "FlowMatchEulerDiscreteScheduler";
 
-// Options that we do not have. diffusers writes them all; only their neutral value is accepted.
+// Options that we do not have. diffusers writes them all; only their neutral value is accepted, and
+// null, which stands for it.
 void refuse_unsupported_options(const nlohmann::json& config, const std::string& where) {
   const nlohmann::json neutral = {
       {"invert_sigmas", false},          {"use_karras_sigmas", false},
       {"use_exponential_sigmas", false}, {"use_beta_sigmas", false},
       {"stochastic_sampling", false},    {"time_shift_type", "exponential"}};
   for (const auto& [key, value] : neutral.items()) {
-    if (config.contains(key) && config[key] != value) {
-      fail(where, key + " = " + value.dump(), config[key].dump() + ", which is not supported");
+    if (json_has(config, key) && config[key] != value) {
+      fail(where, key + " = " + value.dump(),
+           printable_json(config[key]) + ", which is not supported");
     }
   }
 }
@@ -46,7 +48,7 @@ SchedulerConfig scheduler_config_from_json(const nlohmann::json& config, const s
   require(kind == kClassName, where, std::string("_class_name ") + kClassName, kind);
   refuse_unsupported_options(config, where);
 
-  SchedulerConfig result;
+  SchedulerConfig result{.where = where};
   const auto number = [&](const char* key, double fallback) {
     return json_number(config, key, where, {.fallback = fallback});
   };
@@ -61,7 +63,7 @@ SchedulerConfig scheduler_config_from_json(const nlohmann::json& config, const s
   result.base_image_seq_len = count("base_image_seq_len", result.base_image_seq_len);
   result.max_image_seq_len = count("max_image_seq_len", result.max_image_seq_len);
   result.num_train_timesteps = count("num_train_timesteps", result.num_train_timesteps);
-  if (config.contains("shift_terminal") && !config["shift_terminal"].is_null()) {
+  if (json_has(config, "shift_terminal")) {
     result.shift_terminal = json_number(config, "shift_terminal", where);
   }
   require(result.shift > 0, where, "shift > 0", std::to_string(result.shift));
@@ -85,6 +87,21 @@ nlohmann::json to_json(const SchedulerConfig& config) {
   return json;
 }
 
+namespace {
+
+void check_levels(const std::vector<double>& sigmas, const SchedulerConfig& config) {
+  for (std::size_t i = 0; i < sigmas.size(); ++i) {
+    const bool falls = sigmas[i] > 0 && (i == 0 || sigmas[i] < sigmas[i - 1]);
+    if (std::isfinite(sigmas[i]) && falls) continue;
+    fail(config.where,
+         "shift, base_shift, max_shift and shift_terminal of finite, falling noise levels",
+         std::to_string(sigmas[i]) + " at step " + std::to_string(i + 1) + " of " +
+             std::to_string(sigmas.size()));
+  }
+}
+
+}  // namespace
+
 double dynamic_shift_mu(const SchedulerConfig& config, std::int64_t image_tokens) {
   const double slope = (config.max_shift - config.base_shift) /
                        static_cast<double>(config.max_image_seq_len - config.base_image_seq_len);
@@ -105,6 +122,8 @@ Schedule make_schedule(const SchedulerConfig& config, int steps, std::int64_t im
   }
   // One step has nothing to stretch: its only level is 1.
   if (config.shift_terminal && steps > 1) stretch_to_terminal(sigmas, *config.shift_terminal);
+
+  check_levels(sigmas, config);
 
   Schedule schedule;
   schedule.sigmas.assign(sigmas.begin(), sigmas.end());

@@ -21,6 +21,7 @@ struct SchedulerConfig {
   std::int64_t max_image_seq_len = 4096;
   std::optional<double> shift_terminal;
   std::int64_t num_train_timesteps = 1000;
+  std::string where = "scheduler";  ///< the file, in messages
 };
 
 /// Reads a `scheduler/scheduler_config.json`. Throws Error, by name, for an option that changes the
@@ -38,7 +39,8 @@ struct Schedule {
 
 /// The schedule that FLUX's, Qwen-Image's and Z-Image's pipelines ask for: linspace(1, 1/steps),
 /// shifted statically, or exponentially by the mu of `image_tokens`, then stretched so that the
-/// last level is shift_terminal. Throws UsageError for fewer than one step.
+/// last level is shift_terminal. Throws UsageError for fewer than one step, Error for options that
+/// give levels which are not finite or do not fall.
 Schedule make_schedule(const SchedulerConfig& config, int steps, std::int64_t image_tokens);
 
 /// One Euler step from level `step` to the next: sample + (sigma' - sigma) * velocity, in fp32.

@@ -16,7 +16,8 @@ constexpr std::size_t kOneShard = std::size_t{1} << 40;
 
 Vocabulary vocabulary_from_json(const nlohmann::json& json, const std::string& where) {
   std::map<std::string, std::string> aliases;
-  const nlohmann::json& spellings = json.contains("aliases") ? json["aliases"] : nlohmann::json();
+  const nlohmann::json spellings =
+      json_has(json, "aliases") ? json.at("aliases") : nlohmann::json::object();
   require(spellings.is_object(), where, "an object \"aliases\"", spellings.type_name());
   for (const auto& [spelling, word] : spellings.items()) {
     aliases[spelling] = json_string(spellings, spelling, where);
@@ -77,12 +78,19 @@ TextEncoder load_text_encoder(const std::filesystem::path& folder,
 }
 
 void save_text_encoder(const TextEncoder& encoder, const std::filesystem::path& folder) {
+  FileSet files;
+  stage_text_encoder(encoder, folder, files);
+  files.commit();
+}
+
+void stage_text_encoder(const TextEncoder& encoder, const std::filesystem::path& folder,
+                        FileSet& files) {
   const nlohmann::ordered_json config = {{"_class_name", "TextEncoder"},
                                          {"channels", encoder->channels()},
                                          {"max_tokens", encoder->max_tokens()}};
-  write_file_atomically(folder / "config.json", config.dump(2) + "\n");
-  write_file_atomically(folder / "vocabulary.json", to_json(encoder->vocabulary()).dump(2) + "\n");
-  save_parameters(*encoder, folder, "model", torch::kBFloat16, kOneShard);
+  files.add(folder / "config.json", config.dump(2) + "\n");
+  files.add(folder / "vocabulary.json", to_json(encoder->vocabulary()).dump(2) + "\n");
+  stage_parameters(*encoder, folder, "model", torch::kBFloat16, kOneShard, files);
 }
 
 }  // namespace rtlynx

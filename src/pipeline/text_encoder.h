@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "data/vocabulary.h"
+#include "io/file.h"
 
 namespace rtlynx {
 
@@ -49,5 +50,9 @@ TextEncoder load_text_encoder(const std::filesystem::path& folder,
 
 /// Writes what load_text_encoder reads.
 void save_text_encoder(const TextEncoder& encoder, const std::filesystem::path& folder);
+
+/// The same, but the files wait in `files` to be committed, with others that belong to them.
+void stage_text_encoder(const TextEncoder& encoder, const std::filesystem::path& folder,
+                        FileSet& files);
 
 }  // namespace rtlynx

@@ -3,14 +3,17 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <map>
 #include <numbers>
+#include <optional>
 #include <string_view>
 #include <utility>
 
 #include "base/error.h"
+#include "io/json.h"
 #include "plot/bar_chart.h"
 #include "plot/line_chart.h"
 
@@ -103,7 +106,8 @@ BarChart error_chart(const Json& analysis) {
     BarChart::Group& group = chart.groups.emplace_back();
     group.label = short_name(layer.at("name").get<std::string>());
     for (const auto& [key, label] : kTreatments) {
-      group.values.emplace_back(layer.at("errors").at(key).at("total").get<double>());
+      const Json& total = layer.at("errors").at(key).at("total");  // null: nothing to compare with
+      group.values.push_back(total.is_null() ? std::nullopt : std::optional(total.get<double>()));
     }
   }
   return chart;
@@ -116,8 +120,10 @@ LineChart step_chart(const Json& analysis) {
                   .y_axis = "relative error"};
   for (int i = 0; i < analysis.at("steps").get<int>(); ++i) chart.x.push_back(i + 1);
   for (const auto& [key, label] : kTreatments) {
-    chart.series.push_back(
-        {label, analysis.at("errors_by_step").at(key).get<std::vector<double>>()});
+    const Json& errors = analysis.at("errors_by_step").at(key);
+    if (std::any_of(errors.begin(), errors.end(), [](const Json& e) { return e.is_null(); }))
+      continue;
+    chart.series.push_back({label, errors.get<std::vector<double>>()});
   }
   return chart;
 }
@@ -130,8 +136,10 @@ std::vector<NamedChart> analysis_charts(const Json& analysis, const std::string&
             {"kept-energy", to_svg(kept_energy_chart(analysis))},
             {"error-by-layer", to_svg(error_chart(analysis))},
             {"error-by-step", to_svg(step_chart(analysis))}};
+  } catch (const Json::exception& error) {
+    fail(where, "a report of rtlynx analyze", "another: " + json_complaint(error));
   } catch (const std::exception& error) {
-    fail(where, "a report of rtlynx analyze", error.what());
+    fail(where, "a report of rtlynx analyze", std::string("another: ") + error.what());
   }
 }
 

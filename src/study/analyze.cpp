@@ -11,8 +11,9 @@
 #include "base/error.h"
 #include "compensate/second_moment.h"
 #include "compensate/weight24.h"
-#include "models/input_group.h"
+#include "io/json.h"
 #include "models/recipe.h"
+#include "models/shared_input.h"
 #include "ops/ops.h"
 #include "rtlynx/version.h"
 #include "study/distribution.h"
@@ -64,9 +65,9 @@ class LayerErrors {
       Json by_step = Json::array();
       for (const SquaredError& step : errors_[i]) {
         total += step;
-        by_step.push_back(step.relative());
+        by_step.push_back(number_or_null(step.relative()));
       }
-      report[std::string(kTreatments[i])] = {{"total", total.relative()},
+      report[std::string(kTreatments[i])] = {{"total", number_or_null(total.relative())},
                                              {"by_step", std::move(by_step)}};
     }
     return report;
@@ -92,16 +93,20 @@ torch::Tensor some_rows(const torch::Tensor& x, std::int64_t rows) {
 class Analysis {
  public:
   Analysis(Pipeline& pipeline, const AnalyzeOptions& options, const StepCallback& on_step)
-      : pipeline_(pipeline), options_(options), on_step_(on_step) {}
+      : pipeline_(pipeline),
+        options_(options),
+        on_step_(on_step),
+        input_of_(input_names(pipeline.transformer->groups())) {}
 
   Json run() {
     const torch::NoGradGuard no_grad;
     // Two passes over the same pictures: Wanda has to know all inputs before its errors are taken.
     moments_ = collect_input_moments(pipeline_, options_.run,
                                      [&](int finished, int steps) { report(finished, 2 * steps); });
+    const LayerFilter in_paper = paper_layers(pipeline_.transformer->groups());
     for (const auto& [name, linear] : named_linears(*pipeline_.transformer)) {
-      if (!in_paper_flux_recipe(name)) continue;
-      const torch::Tensor moment = moments_.at(input_group(name)).second_moment();
+      if (!in_paper(name)) continue;
+      const torch::Tensor moment = moments_.at(input_of_.at(name)).second_moment();
       layers_.emplace_back(name, LayerErrors(linear, moment, options_.run.steps));
       index_[name] = layers_.size() - 1;
       weights_.emplace_back().add(linear->weight);
@@ -118,13 +123,13 @@ class Analysis {
   void observe() {
     int step = 0;
     std::map<std::string, std::string> first_of;  // the layer by which a group is seen
-    for (const auto& [name, errors] : layers_) first_of.emplace(input_group(name), name);
+    for (const auto& [name, errors] : layers_) first_of.emplace(input_of_.at(name), name);
     observe_inputs(
         pipeline_, options_.run, [&](const std::string& layer) { return index_.contains(layer); },
         [&](const std::string& layer, const torch::Tensor& x) {
           const torch::Tensor rows = some_rows(x, options_.rows);
           layers_[index_.at(layer)].second.add(rows, step);
-          const std::string group = input_group(layer);
+          const std::string& group = input_of_.at(layer);
           if (first_of.at(group) == layer) inputs_[group].add(rows);
         },
         [&](int finished, int steps) {
@@ -148,7 +153,7 @@ class Analysis {
     analysis["inputs"] = Json::array();
     std::set<std::string> seen;
     for (const auto& [layer, errors] : layers_) {
-      const std::string name = input_group(layer);
+      const std::string& name = input_of_.at(layer);
       if (!seen.insert(name).second) continue;
       const torch::Tensor moment = moments_.at(name).second_moment();
       analysis["inputs"].push_back({{"name", name},
@@ -161,7 +166,7 @@ class Analysis {
     analysis["layers"] = Json::array();
     for (std::size_t i = 0; i < layers_.size(); ++i) {
       analysis["layers"].push_back({{"name", layers_[i].first},
-                                    {"input", input_group(layers_[i].first)},
+                                    {"input", input_of_.at(layers_[i].first)},
                                     {"distribution", weights_[i].to_json()},
                                     {"errors", layers_[i].second.to_json()}});
     }
@@ -172,15 +177,15 @@ class Analysis {
   }
 
   // Root mean square over layers.
-  std::vector<double> errors_by_step(std::size_t treatment) const {
-    std::vector<double> errors;
+  Json errors_by_step(std::size_t treatment) const {
+    Json errors = Json::array();
     for (std::size_t step = 0; step < static_cast<std::size_t>(options_.run.steps); ++step) {
       double sum = 0;
       for (const auto& [name, layer] : layers_) {
         const double error = layer.at(treatment, step).relative();
         sum += error * error;
       }
-      errors.push_back(std::sqrt(sum / static_cast<double>(layers_.size())));
+      errors.push_back(number_or_null(std::sqrt(sum / static_cast<double>(layers_.size()))));
     }
     return errors;
   }
@@ -188,6 +193,7 @@ class Analysis {
   Pipeline& pipeline_;
   const AnalyzeOptions& options_;
   const StepCallback& on_step_;
+  std::map<std::string, std::string> input_of_;
   GroupMoments moments_;
   std::vector<std::pair<std::string, LayerErrors>> layers_;
   std::vector<Distribution> weights_;         // of layers_

@@ -8,6 +8,7 @@
 #include "models/revision.h"
 #include "study/calibration_part.h"
 #include "study/calibration_passes.h"
+#include "study/layer_error.h"
 
 namespace rtlynx {
 namespace {
@@ -73,15 +74,20 @@ CalibrateResult solve_layers(const Pipeline& pipeline, const CalibrationSums& su
                                           .recipe = options.recipe,
                                           .rank = rank_of(options.solve),
                                           .layers = {}}};
-  for (const InputGroup& group : whole_calibration(pipeline, options).inputs) {
+  for (const SharedInput& group : whole_calibration(pipeline, options).inputs) {
     if (!sums.moments.contains(group.name)) continue;
     const InputMoments& moments = sums.moments.at(group.name);
+    check_finite({{group.name, moments}});
     const torch::Tensor of_input =
         options.rivals.empty() ? torch::Tensor()
                                : input_second_moment(moments, sums.transforms.at(group.name));
-    for (const auto& [name, linear] : group.layers) {
-      LayerSolution solution =
-          solve_layer(moments, sums.transforms.at(group.name), linear->weight, options.solve);
+    for (const NamedLinear& layer : group.layers) {
+      const std::string& name = layer.name;
+      const SparseLinear& linear = layer.linear;
+      const torch::Tensor& weight = linear->weight;
+      LayerSolution solution = of_layer(name, [&] {
+        return solve_layer(moments, sums.transforms.at(group.name), weight, options.solve);
+      });
       result.compensation.layers[name] = {.input = group.name, .values = solution.values};
       result.layers.push_back({.name = name,
                                .input = group.name,
@@ -89,7 +95,9 @@ CalibrateResult solve_layers(const Pipeline& pipeline, const CalibrationSums& su
                                .in_features = linear->in_features(),
                                .out_features = linear->out_features(),
                                .solution = std::move(solution),
-                               .rivals = solve_rivals(group.name, linear, of_input, options)});
+                               .rivals = of_layer(name, [&] {
+                                 return solve_rivals(group.name, linear, of_input, options);
+                               })});
     }
   }
   return result;
@@ -115,7 +123,7 @@ std::int64_t statistics_bytes(std::int64_t channels, const CalibrateOptions& opt
 
 std::int64_t statistics_bytes(const Pipeline& pipeline, const CalibrateOptions& options) {
   std::int64_t bytes = 0;
-  for (const InputGroup& group : whole_calibration(pipeline, options).inputs) {
+  for (const SharedInput& group : whole_calibration(pipeline, options).inputs) {
     bytes += statistics_bytes(group.channels(), options);
   }
   return bytes;

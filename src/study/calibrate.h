@@ -28,7 +28,7 @@ struct CalibrationShard {
 struct CalibrateOptions {
   CalibrationRun run;       ///< what is drawn to see the layers' inputs
   std::int64_t rows = 256;  ///< tokens taken, at random, of every input that a layer reads
-  std::string recipe = "paper-flux";
+  std::string recipe = "paper";
   TransformChoice transform;
   SolveOptions solve;
   std::vector<RivalMethod> rivals;  ///< what else to solve every layer by, for a mixed choice

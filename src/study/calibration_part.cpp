@@ -14,23 +14,37 @@
 namespace rtlynx {
 namespace {
 
-std::vector<InputGroup> groups_of(const Pipeline& pipeline, const CalibrateOptions& options) {
-  std::vector<InputGroup> groups =
-      input_groups(*pipeline.transformer, recipe_from_string(options.recipe));
+// What the options ask of the layers, before anything is drawn for it.
+void check_layers(const SharedInput& group, const CalibrateOptions& options) {
+  const std::int64_t channels = group.channels(), rank = options.solve.rank;
+  const std::string channels_text = std::to_string(channels) + " channels of " + group.name;
+  if (channels % 4 != 0) {
+    throw UsageError("recipe: required inputs of a multiple of 4 channels, got the " +
+                     channels_text);
+  }
+  const std::int64_t block = options.transform.block;
+  if (options.transform.kind == TransformChoice::Kind::block && channels % block != 0) {
+    throw UsageError("transform: required blocks that divide the " + channels_text + ", got " +
+                     std::to_string(block));
+  }
+  for (const NamedLinear& layer : group.layers) {
+    const std::int64_t most = std::min(channels, layer.linear->out_features());
+    if (rank < 1 || rank > most) {
+      throw UsageError("rank: required 1 to " + std::to_string(most) + " for " + layer.name +
+                       ", got " + std::to_string(rank));
+    }
+  }
+}
+
+std::vector<SharedInput> groups_of(const Pipeline& pipeline, const CalibrateOptions& options) {
+  std::vector<SharedInput> groups =
+      shared_inputs(*pipeline.transformer, pipeline.transformer->groups(),
+                    recipe_from_string(options.recipe, pipeline.transformer->groups()));
   if (groups.empty()) {
     throw UsageError("recipe: required one that names layers of " + pipeline.name + ", got " +
                      options.recipe);
   }
-  const std::int64_t rank = options.solve.rank;
-  for (const InputGroup& group : groups) {
-    for (const NamedLinear& layer : group.layers) {
-      const std::int64_t most = std::min(group.channels(), layer.linear->out_features());
-      if (rank < 1 || rank > most) {
-        throw UsageError("rank: required 1 to " + std::to_string(most) + " for " + layer.name +
-                         ", got " + std::to_string(rank));
-      }
-    }
-  }
+  for (const SharedInput& group : groups) check_layers(group, options);
   return groups;
 }
 
@@ -53,7 +67,7 @@ std::vector<CalibrationPart> parts_within(std::int64_t memory, const Pipeline& p
                                           const CalibrateOptions& options) {
   std::vector<CalibrationPart> parts;
   std::int64_t held = 0;
-  for (InputGroup& group : groups_of(pipeline, options)) {
+  for (SharedInput& group : groups_of(pipeline, options)) {
     const std::int64_t bytes = statistics_bytes(group.channels(), options);
     if (parts.empty() || held > memory - bytes) {
       parts.emplace_back();
@@ -74,6 +88,10 @@ std::vector<CalibrationPart> parts_within(std::int64_t memory, const Pipeline& p
 }
 
 }  // namespace
+
+void check_calibration(const Pipeline& pipeline, const CalibrateOptions& options) {
+  groups_of(pipeline, options);
+}
 
 std::filesystem::path CalibrationPart::file(std::filesystem::path path) const {
   if (path.empty() || count == 1) return path;

@@ -6,14 +6,14 @@
 #include <vector>
 
 #include "io/safetensors.h"
-#include "models/input_group.h"
+#include "models/shared_input.h"
 #include "study/calibrate.h"
 
 namespace rtlynx {
 
 /// Inputs whose sums are held at the same time.
 struct CalibrationPart {
-  std::vector<InputGroup> inputs;
+  std::vector<SharedInput> inputs;
   SafetensorsMetadata description;  ///< what decides the sums; method, rank and damping do not
   std::size_t index = 0;
   std::size_t count = 1;
@@ -23,9 +23,13 @@ struct CalibrationPart {
   std::filesystem::path file(std::filesystem::path path) const;
 };
 
+/// Throws UsageError where the model's layers do not allow what the options ask: a recipe that is
+/// unknown or names none of them, a rank or a block of a transform that a layer cannot have, inputs
+/// that have no groups of 4 channels.
+void check_calibration(const Pipeline& pipeline, const CalibrateOptions& options);
+
 /// The inputs that the recipe's layers read, in parts that fit options.memory, or one input where
-/// that alone is larger. Throws UsageError for an unknown recipe, one without layers in the model,
-/// or a rank that a layer cannot have.
+/// that alone is larger. Throws as check_calibration does.
 std::vector<CalibrationPart> calibration_parts(const Pipeline& pipeline,
                                                const CalibrateOptions& options);
 

@@ -29,10 +29,10 @@ InputTransform converted(const InputTransform& transform, const torch::TensorOpt
 class CalibrationPasses::Collector {
  public:
   /// Without `transforms` inputs alone are summed.
-  Collector(const std::vector<InputGroup>& groups, const Transforms* transforms,
+  Collector(const std::vector<SharedInput>& groups, const Transforms* transforms,
             const CalibrateOptions& options, const torch::TensorOptions& like)
       : norm_(uses_norm(options.solve)), rows_(options.rows) {
-    for (const InputGroup& group : groups) {
+    for (const SharedInput& group : groups) {
       // Any of its layers sees the group's input.
       Source source{.group = group.name, .selects = transforms != nullptr};
       if (source.selects) source.transform = converted(transforms->at(group.name), like);
@@ -178,7 +178,7 @@ void CalibrationPasses::save() const {
 
 CalibrationPasses::Transforms CalibrationPasses::make_transforms() const {
   Transforms transforms;
-  for (const InputGroup& group : part_.inputs) {
+  for (const SharedInput& group : part_.inputs) {
     const torch::Tensor moment = options_.transform.needs_moments()
                                      ? state_.inputs.moments.at(group.name).second_moment()
                                      : torch::Tensor();

@@ -54,7 +54,7 @@ GenerateRequest calibration_request(const CalibrationRun& run) {
 void observe_inputs(Pipeline& pipeline, const GenerateRequest& request,
                     const std::function<bool(const std::string& layer)>& wanted,
                     const InputCallback& on_input, const StepCallback& on_step) {
-  apply_paper_flux_recipe(*pipeline.transformer, LinearMode::dense);
+  make_dense(*pipeline.transformer);
   const ObserverScope scope(*pipeline.transformer, wanted, on_input);
   pipeline.generate_pixels(request, on_step);
 }
@@ -64,10 +64,16 @@ void observe_inputs(Pipeline& pipeline, const CalibrationRun& run,
                     const InputCallback& on_input, const StepCallback& on_step) {
   GenerateRequest request = calibration_request(run);
   request.width = request.height = pipeline.trained_size;
-  apply_paper_flux_recipe(*pipeline.transformer, LinearMode::dense);
-  const ObserverScope scope(*pipeline.transformer, wanted, on_input);
-  pipeline.generate_in_batches(
-      request, run.batch, [](std::size_t, const std::vector<Image>&) {}, on_step);
+  pipeline.text_encoder->encode(request.prompts);  // refuses an unknown word before any work
+  const std::vector<GenerateRequest> parts = split_request(request, run.batch);
+  const int all_steps = static_cast<int>(parts.size()) * run.steps;
+  int before = 0;
+  for (const GenerateRequest& part : parts) {
+    observe_inputs(pipeline, part, wanted, on_input, [&](int finished, int) {
+      if (on_step) on_step(before + finished, all_steps);
+    });
+    before += run.steps;
+  }
 }
 
 }  // namespace rtlynx

@@ -14,7 +14,6 @@
 namespace rtlynx {
 namespace {
 
-constexpr const char* kFormat = "rtlynx calibration statistics 1";
 constexpr const char* kFinished = "finished";
 
 /// The passes under the names that they have in a file; of a state or of a const one.
@@ -25,7 +24,7 @@ auto named_passes(State& state) {
 
 SafetensorsMetadata complete(const SafetensorsMetadata& description) {
   SafetensorsMetadata metadata = description;
-  metadata["format"] = kFormat;
+  metadata["format"] = kStatisticsFormat;
   return metadata;
 }
 
@@ -50,6 +49,7 @@ void save_calibration(const std::filesystem::path& path, const SafetensorsMetada
                       const CalibrationState& state) {
   std::vector<std::pair<std::string, torch::Tensor>> tensors;
   for (const auto& [name, pass] : named_passes(state)) {
+    check_finite(pass->moments);
     const std::string prefix = std::string(name) + ".";
     tensors.emplace_back(prefix + kFinished, count_of(*pass));
     for (auto& [key, tensor] : named_tensors(pass->moments)) {

@@ -10,6 +10,9 @@
 
 namespace rtlynx {
 
+/// What begins the metadata of such a file.
+inline constexpr const char* kStatisticsFormat = "rtlynx calibration statistics 1";
+
 /// One pass over the prompts of a calibration: what was summed so far.
 struct CalibrationPass {
   GroupMoments moments;
@@ -23,7 +26,8 @@ struct CalibrationState {
 };
 
 /// Writes the state as one safetensors file, under its name only when complete. `description` says
-/// what decides the sums: model, prompts, transform and so on.
+/// what decides the sums: model, prompts, transform and so on. Throws Error for sums that are not
+/// finite.
 void save_calibration(const std::filesystem::path& path, const SafetensorsMetadata& description,
                       const CalibrationState& state);
 

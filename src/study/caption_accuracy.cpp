@@ -36,12 +36,16 @@ CaptionSuite make_caption_suite(int count, std::uint64_t seed) {
   return suite;
 }
 
+void check_draws_scenes(const Pipeline& pipeline) {
+  require(pipeline.trained_size == kSceneSide, pipeline.name,
+          "a model of " + std::to_string(kSceneSide) + "-pixel scenes",
+          std::to_string(pipeline.trained_size));
+}
+
 AccuracyRun measure_caption_accuracy(Pipeline& pipeline, const CaptionSuite& suite,
                                      GenerateRequest request, int batch,
                                      const std::function<void(int)>& on_image) {
-  require(pipeline.trained_size == kSceneSide, "measure_caption_accuracy",
-          "a model of " + std::to_string(kSceneSide) + "-pixel scenes",
-          std::to_string(pipeline.trained_size));
+  check_draws_scenes(pipeline);
   request.width = request.height = kSceneSide;
   request.prompts = suite.captions;
   request.seeds.resize(suite.captions.size());

@@ -28,6 +28,9 @@ struct AccuracyRun {
   std::vector<Image> images;         ///< one per caption
 };
 
+/// Throws Error unless the model draws pictures of the size that scenes have.
+void check_draws_scenes(const Pipeline& pipeline);
+
 /// Draws every caption of the suite (image i with seed i) and reads the pictures back.
 /// `on_image` is called with the number of finished images.
 AccuracyRun measure_caption_accuracy(Pipeline& pipeline, const CaptionSuite& suite,

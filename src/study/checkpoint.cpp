@@ -4,13 +4,19 @@
 #include <string>
 
 #include "base/error.h"
+#include "layers/finite.h"
 #include "models/tensor_bytes.h"
 
 namespace rtlynx {
 
 void save_checkpoint(const std::filesystem::path& path, const SafetensorsMetadata& description,
                      const AdamW& optimizer) {
-  const TensorBytes bytes(optimizer.state());
+  const auto state = optimizer.state();
+  for (const auto& [name, tensor] : state) {
+    require_finite(tensor, "training, step " + std::to_string(optimizer.finished_steps()) +
+                               ", tensor " + name);
+  }
+  const TensorBytes bytes(state);
   write_safetensors(path, bytes.entries(), description);
 }
 
@@ -30,6 +36,7 @@ void load_checkpoint(const std::filesystem::path& path, const SafetensorsMetadat
     const torch::Tensor saved = copy_to_tensor(file.entry(name), where + ", tensor " + name);
     require(saved.sizes() == tensor.sizes(), where + ", tensor " + name, "the model's shape",
             "another");
+    require_finite(saved, where + ", tensor " + name);
     tensor.copy_(saved);
   }
 }

@@ -10,6 +10,7 @@ namespace rtlynx {
 
 /// Writes the optimizer's state and the description of the run that it belongs to (everything that
 /// decides which weights come out), as one safetensors file, under its name only when complete.
+/// Throws Error, naming step and tensor, for a state that is not finite, and leaves the last one.
 void save_checkpoint(const std::filesystem::path& path, const SafetensorsMetadata& description,
                      const AdamW& optimizer);
 

@@ -264,7 +264,7 @@ DenseTrajectory choice_trajectory(Pipeline& pipeline, CalibrationRun run, int pr
   run.seed += 1;
   GenerateRequest request = calibration_request(run);
   request.width = request.height = pipeline.trained_size;
-  apply_paper_flux_recipe(*pipeline.transformer, LinearMode::dense);
+  make_dense(*pipeline.transformer);
   return record_trajectory(pipeline, request, run.batch);
 }
 

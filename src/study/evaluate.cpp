@@ -3,16 +3,21 @@
 
 #include <algorithm>
 #include <iomanip>
+#include <iterator>
+#include <map>
 #include <optional>
 #include <sstream>
 
 #include "base/error.h"
 #include "compensate/second_moment.h"
 #include "io/png.h"
+#include "io/text.h"
 #include "models/revision.h"
+#include "pipeline/pixels.h"
 #include "rtlynx/version.h"
 #include "study/input_moments.h"
 #include "study/kept_results.h"
+#include "study/kept_work.h"
 #include "study/method_scores.h"
 #include "study/methods.h"
 #include "study/picture_features.h"
@@ -21,9 +26,6 @@ namespace rtlynx {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-/// Thrown out of the work at hand when the caller wants no more of it.
-struct Stopped {};
 
 /// A method and the name that its result is kept under.
 struct Contender {
@@ -56,6 +58,12 @@ std::vector<Contender> choose_methods(Pipeline& pipeline, const EvaluateOptions&
   return contenders;
 }
 
+// Of which sums are rounded otherwise than in the batches that pictures are drawn in.
+int other_batch(const Pipeline& pipeline, int batch) {
+  if (pipeline.pictures_at_once(batch) > 1) return 1;
+  return std::max(2, batch);
+}
+
 Json describe(const Pipeline& pipeline, const EvaluateOptions& options,
               const std::optional<Lpips>& lpips) {
   Json run = {{"model", pipeline.name},
@@ -70,6 +78,7 @@ Json describe(const Pipeline& pipeline, const EvaluateOptions& options,
               {"dtype", pipeline.dtype_name()},
               {"frechet_features", kPictureFeatures}};
   if (lpips) run["lpips_network"] = lpips->network();
+  if (options.noise_floor) run["noise_floor_batch"] = other_batch(pipeline, options.batch);
   return run;
 }
 
@@ -107,7 +116,7 @@ Json settings_of(const Pipeline& pipeline, const EvaluateOptions& options,
   settings["calibration_guidance"] = options.calibration.guidance;
   settings["calibration_batch"] = options.calibration.batch;
   if (!options.pictures.empty()) {
-    settings["pictures"] = std::filesystem::absolute(options.pictures).string();
+    settings["pictures"] = path_text(std::filesystem::absolute(options.pictures));
     settings["kept_pictures"] = options.kept_pictures;
   }
   return settings;
@@ -125,29 +134,69 @@ std::string key_of(const Contender& contender) { return "method " + contender.ke
 /// One evaluation: what all methods share, then method after method.
 class Evaluation {
  public:
-  Evaluation(Pipeline& pipeline, const EvaluateOptions& options, EvaluateCallback on_progress)
+  Evaluation(Pipeline& pipeline, const EvaluateOptions& options, EvaluateCallback on_progress,
+             std::optional<Lpips> lpips, const Json& settings)
       : pipeline_(pipeline),
         options_(options),
         on_progress_(std::move(on_progress)),
         contenders_(choose_methods(pipeline, options)),
-        references_{.dense = {}, .scene_features = {}, .lpips = read_lpips(options.lpips)},
-        results_(options.results, settings_of(pipeline, options, references_.lpips)),
+        references_{.dense = {}, .scene_features = {}, .lpips = std::move(lpips)},
+        results_(options.results, settings,
+                 options.restart ? KeptResults::Begin::anew : KeptResults::Begin::go_on),
+        work_(work_folder(options.results), settings),
         suite_(make_caption_suite(options.prompts, options.seed)),
         request_{.prompts = {}, .seeds = {}, .steps = options.steps, .guidance = options.guidance},
-        inputs_{.run = options.calibration, .moments = {}} {}
+        inputs_{.run = options.calibration, .moments = {}} {
+    inputs_.statistics = [this](const std::string& sums) { return work_.sums_file(sums); };
+    inputs_.on_calibrate = [this](const CalibrateProgress& at) {
+      const std::string pass = std::to_string(at.pass) + "/" + std::to_string(at.passes);
+      return !on_progress_ || on_progress_("calibrate, pass " + pass, at.finished, at.steps);
+    };
+  }
+
+  /// Throws for what the model cannot be asked.
+  void check() const {
+    for (const Contender& contender : contenders_) contender.method.check(pipeline_);
+    check_draws_scenes(pipeline_);
+    pipeline_.text_encoder->encode(suite_.captions);
+    if (any_learns(contenders_)) {
+      pipeline_.text_encoder->encode(calibration_request(options_.calibration).prompts);
+    }
+  }
+
+  /// Of what is not finished yet.
+  EvaluationPlan plan() const {
+    const std::int64_t steps = options_.steps, calibrated = options_.calibration.prompts * steps;
+    const std::int64_t velocities = velocity_prompts() * steps;
+    const std::int64_t drawn = options_.prompts * steps * (options_.noise_floor ? 2 : 1);
+    const std::vector<Contender> waiting = unfinished();
+    if (waiting.empty()) return {};
+    EvaluationPlan plan{.methods = std::ssize(waiting),
+                        .picture_steps = velocities + std::ssize(waiting) * (drawn + velocities)};
+    if (waiting.front().key != contenders_.front().key) plan.picture_steps += drawn;
+    if (any_learns(waiting)) plan.picture_steps += calibrated;
+    std::map<std::string, int> passes;
+    for (const Contender& contender : waiting)
+      passes.merge(std::map(contender.method.calibrations));
+    for (const auto& [sums, count] : passes) plan.picture_steps += count * calibrated;
+    return plan;
+  }
 
   Json run() {
+    if (options_.restart) work_.remove();
     restore_dense(pipeline_);
-    std::vector<Contender> waiting;
-    std::copy_if(contenders_.begin(), contenders_.end(), std::back_inserter(waiting),
-                 [&](const Contender& contender) { return !results_.find(key_of(contender)); });
+    const std::vector<Contender> waiting = unfinished();
     if (!waiting.empty()) {
       if (any_learns(waiting)) collect_inputs();
-      record_dense(waiting);
+      make_references();
     }
     for (const Contender& contender : waiting) {
+      results_.refresh();
+      if (results_.find(key_of(contender))) continue;  // another process was faster
+      if (contender.method.kind != Method::Kind::dense) draw_dense();
       results_.add(key_of(contender), measure(contender.method));
     }
+    work_.remove();
     return report();
   }
 
@@ -161,10 +210,25 @@ class Evaluation {
     if (on_progress_ && !on_progress_(stage, finished, all)) throw Stopped();
   }
 
+  std::vector<Contender> unfinished() const {
+    std::vector<Contender> waiting;
+    std::copy_if(contenders_.begin(), contenders_.end(), std::back_inserter(waiting),
+                 [&](const Contender& contender) { return !results_.find(key_of(contender)); });
+    return waiting;
+  }
+
+  int velocity_prompts() const { return std::min(options_.velocity_prompts, options_.prompts); }
+
   void collect_inputs() {
-    inputs_.moments = collect_input_moments(pipeline_, inputs_.run, [&](int finished, int steps) {
-      progress("calibrate", finished, steps);
-    });
+    if (auto kept = work_.moments(pipeline_.options().device())) {
+      inputs_.moments = std::move(*kept);
+    } else {
+      inputs_.moments = collect_input_moments(pipeline_, inputs_.run, [&](int finished, int steps) {
+        progress("calibrate", finished, steps);
+      });
+      check_finite(inputs_.moments);
+      work_.keep(inputs_.moments);
+    }
     if (!results_.find(kInputs)) results_.add(kInputs, describe(inputs_.moments));
   }
 
@@ -174,28 +238,45 @@ class Evaluation {
     });
   }
 
-  // What the methods that wait are held against. Dense itself, if it waits, draws its pictures.
-  void record_dense(const std::vector<Contender>& waiting) {
+  // What all methods are held against, but for the dense pictures, which dense may be about to
+  // draw.
+  void make_references() {
     std::vector<Image> scenes;
     for (const Scene& scene : suite_.scenes) scenes.push_back(render(scene));
     references_.scene_features = picture_features(scenes);
     record_trajectory_of_dense();
-    const std::string& dense = contenders_.front().method.name;
-    if (waiting.front().method.name != dense) references_.dense = draw(dense).images;
+    if (auto kept = work_.dense_pictures()) references_.dense = std::move(*kept);
   }
 
-  void record_trajectory_of_dense() {
-    const int count = std::min(options_.velocity_prompts, options_.prompts);
-    if (count == 0) return;
+  // The model is dense.
+  void draw_dense() {
+    if (references_.dense.empty()) keep_dense(draw("dense").images);
+  }
+
+  void keep_dense(const std::vector<Image>& pictures) {
+    references_.dense = pictures;
+    work_.keep_dense_pictures(pictures);
+  }
+
+  // Of the first `count` captions, as measure_caption_accuracy draws them.
+  GenerateRequest request_for(int count) const {
     GenerateRequest request = request_;
     request.width = request.height = pipeline_.trained_size;
     for (int i = 0; i < count; ++i) {
       request.prompts.push_back(suite_.captions[static_cast<std::size_t>(i)]);
       request.seeds.push_back(static_cast<std::uint64_t>(i));
     }
+    return request;
+  }
+
+  void record_trajectory_of_dense() {
+    if (velocity_prompts() == 0) return;
+    trajectory_ = work_.trajectory(pipeline_.options().device());
+    if (trajectory_) return;
     trajectory_ = record_trajectory(
-        pipeline_, request, options_.batch,
+        pipeline_, request_for(velocity_prompts()), options_.batch,
         [&](int finished, int steps) { progress("dense trajectory", finished, steps); });
+    work_.keep(*trajectory_);
   }
 
   Json measure(const Method& method) {
@@ -213,11 +294,26 @@ class Evaluation {
       entry.update(to_json(error));
     }
     const AccuracyRun run = draw(method.name);
+    std::vector<Image> again;
+    if (options_.noise_floor) again = draw_rounded_otherwise(method.name);
     restore_dense(pipeline_);
-    if (references_.dense.empty()) references_.dense = run.images;
+    if (method.kind == Method::Kind::dense) keep_dense(run.images);
     entry.update(score_pictures(run, references_));
+    if (options_.noise_floor) entry.update(score_noise_floor(run.images, again));
     write_pictures(method.name, run.images);
     return entry;
+  }
+
+  std::vector<Image> draw_rounded_otherwise(const std::string& method) {
+    std::vector<Image> images;
+    const int batch = other_batch(pipeline_, options_.batch);
+    for (const GenerateRequest& part : split_request(request_for(options_.prompts), batch)) {
+      for (Image& image : images_from_pixels(pipeline_.generate_pixels(part))) {
+        images.push_back(std::move(image));
+      }
+      progress(method + ": noise floor", std::ssize(images), options_.prompts);
+    }
+    return images;
   }
 
   void write_pictures(const std::string& method, const std::vector<Image>& images) const {
@@ -249,6 +345,7 @@ class Evaluation {
   std::vector<Contender> contenders_;
   PictureReferences references_;
   KeptResults results_;
+  KeptWork work_;
   CaptionSuite suite_;
   GenerateRequest request_;
   MethodInputs inputs_;
@@ -257,14 +354,26 @@ class Evaluation {
 
 }  // namespace
 
+std::filesystem::path work_folder(const std::filesystem::path& results) {
+  if (results.empty()) return {};
+  std::filesystem::path folder = results;
+  return folder += ".work";
+}
+
 std::optional<Json> evaluate_methods(Pipeline& pipeline, const EvaluateOptions& options,
-                                     const EvaluateCallback& on_progress) {
+                                     const EvaluateCallback& on_progress,
+                                     const PlanCallback& on_plan) {
   if (options.prompts < 1) {
     throw UsageError("evaluate: required at least one prompt, got " +
                      std::to_string(options.prompts));
   }
+  const std::optional<Lpips> lpips = read_lpips(options.lpips);
+  Evaluation evaluation(pipeline, options, on_progress, lpips,
+                        settings_of(pipeline, options, lpips));
+  evaluation.check();
+  if (on_plan) on_plan(evaluation.plan());
   try {
-    return Evaluation(pipeline, options, on_progress).run();
+    return evaluation.run();
   } catch (const Stopped&) {
     restore_dense(pipeline);
     return std::nullopt;

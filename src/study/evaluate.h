@@ -27,11 +27,27 @@ struct EvaluateOptions {
   std::vector<std::filesystem::path> compensations;  ///< files of rtlynx calibrate, after these
   CalibrationRun calibration;   ///< what those methods learn from that learn at all
   std::filesystem::path lpips;  ///< weights (study/lpips.h); none: not measured
-  /// Of finished methods, gone on with if the file exists; none: not kept.
+  /// Also measures how far each method is from itself when only rounding changes.
+  bool noise_floor = false;
+  /// Of finished methods, gone on with if the file exists; none: not kept. What methods share is
+  /// kept in the folder of this name with ".work" behind it until the report is made.
   std::filesystem::path results;
+  bool restart = false;            ///< begins anew, and replaces the file
   std::filesystem::path pictures;  ///< folder for <method>-0000.png and so on; none: not written
   int kept_pictures = 8;           ///< of every method, the first ones
 };
+
+/// What an evaluation is going to draw: methods that are not finished, and all denoising steps of
+/// single pictures. Solving is not in it.
+struct EvaluationPlan {
+  std::int64_t methods = 0;
+  std::int64_t picture_steps = 0;
+};
+
+using PlanCallback = std::function<void(const EvaluationPlan&)>;
+
+/// Where results of `results` keep what methods share; empty for none.
+std::filesystem::path work_folder(const std::filesystem::path& results);
 
 /// What is being done, and how far it is. Returns false to stop.
 using EvaluateCallback =
@@ -44,14 +60,22 @@ using EvaluateCallback =
 /// (compensate/second_moment.h), which decides how far one may conclude from a small model to a
 /// large one.
 ///
-/// A run that was stopped, which returns nothing, and then gone on with gives the same report:
-/// finished methods are taken from options.results, and what all share (the dense pictures, the
-/// inputs that methods learn from) is made anew for the others. Those may be others than before.
+/// A run that was stopped, which returns nothing, and then gone on with gives the same report and
+/// makes nothing again that was finished: methods are taken from options.results, the dense
+/// pictures, the dense trajectory and what methods learn from are taken from beside it. Methods may
+/// be others than before; several processes may share the results, and each takes what the others
+/// finished.
 ///
-/// Leaves the model dense. Before any work throws UsageError for an unknown method, Error for a
-/// compensation that does not fit, for weights that are no LPIPS or results of another evaluation.
+/// noise_floor: of each method the PSNR of its pictures against its own pictures, drawn in batches
+/// of another size ("noise_floor_batch"), over those that differ, and the share that does not
+/// ("noise_floor_equal"). Nothing but rounding has changed between the two.
+///
+/// Leaves the model dense. Before any work throws UsageError for an unknown method or one that the
+/// model's layers do not allow, Error for a compensation that does not fit, for weights that are no
+/// LPIPS or results of another evaluation. `on_plan` is called once all that is known.
 std::optional<nlohmann::ordered_json> evaluate_methods(Pipeline& pipeline,
                                                        const EvaluateOptions& options,
-                                                       const EvaluateCallback& on_progress = {});
+                                                       const EvaluateCallback& on_progress = {},
+                                                       const PlanCallback& on_plan = {});
 
 }  // namespace rtlynx

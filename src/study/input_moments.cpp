@@ -1,21 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "study/input_moments.h"
 
-#include <set>
+#include <map>
+#include <string>
 
-#include "models/input_group.h"
 #include "models/recipe.h"
+#include "models/shared_input.h"
 
 namespace rtlynx {
 
 GroupMoments collect_input_moments(Pipeline& pipeline, const CalibrationRun& run,
                                    const StepCallback& on_step) {
   // One layer of each group sees what all of them read.
-  std::set<std::string> groups, observed;
-  for (const auto& [name, linear] : named_linears(*pipeline.transformer)) {
-    if (in_paper_flux_recipe(name) && groups.insert(input_group(name)).second) {
-      observed.insert(name);
-    }
+  const std::vector<LayerGroup>& groups = pipeline.transformer->groups();
+  std::map<std::string, std::string> observed;  // the input's name by the layer's
+  for (const SharedInput& input :
+       shared_inputs(*pipeline.transformer, groups, paper_layers(groups))) {
+    observed.emplace(input.layers.front().name, input.name);
   }
   GroupMoments moments;
   observe_inputs(
@@ -24,7 +25,7 @@ GroupMoments collect_input_moments(Pipeline& pipeline, const CalibrationRun& run
         // Sums made in inference mode could not be used outside of it.
         const c10::InferenceMode off(false);
         const torch::NoGradGuard no_grad;
-        moments[input_group(layer)].add(x);
+        moments[observed.at(layer)].add(x);
       },
       on_step);
   return moments;

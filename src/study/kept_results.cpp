@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "io/file.h"
 #include "io/json.h"
+#include "io/text.h"
 
 namespace rtlynx {
 namespace {
@@ -32,22 +33,46 @@ void require_same_settings(const Json& wanted, const Json& kept, const std::stri
   require(kept.size() == wanted.size(), where, "results of this run", "of one with more settings");
 }
 
-}  // namespace
-
-KeptResults::KeptResults(std::filesystem::path path, Json settings)
-    : path_(std::move(path)), settings_(std::move(settings)) {
-  if (!path_.empty() && std::filesystem::exists(path_)) read();
+bool is_ours(const Json& file) {
+  return file.is_object() && file.contains("format") && file["format"] == kFormat &&
+         file.contains("settings") && file["settings"].is_object() && file.contains("results") &&
+         file["results"].is_object();
 }
 
-void KeptResults::read() {
+void check_replaced(const std::filesystem::path& path) {
+  bool ours = false;
+  try {
+    ours = is_ours(read_ordered(path));
+  } catch (const Error&) {
+    ours = false;
+  }
+  if (ours) return;
+  throw UsageError("--restart: required results of rtlynx evaluate to replace, got another file, " +
+                   printable(path.string()));
+}
+
+}  // namespace
+
+KeptResults::KeptResults(std::filesystem::path path, Json settings, Begin begin)
+    : path_(std::move(path)), settings_(std::move(settings)), replaces_(begin == Begin::anew) {
+  if (path_.empty() || !std::filesystem::exists(path_)) return;
+  replaces_ ? check_replaced(path_) : merge();
+}
+
+void KeptResults::merge() {
   const std::string where = path_.string();
   const Json file = read_ordered(path_);
-  const bool ours = file.is_object() && file.contains("format") && file["format"] == kFormat &&
-                    file.contains("settings") && file["settings"].is_object() &&
-                    file.contains("results") && file["results"].is_object();
-  require(ours, where, std::string("a file of \"") + kFormat + "\"", "another");
+  require(is_ours(file), where, std::string("a file of \"") + kFormat + "\"", "another");
   require_same_settings(settings_, file["settings"], where);
-  results_ = file["results"];
+  Json all = file["results"];
+  for (auto& [name, result] : results_.items()) {
+    if (!all.contains(name)) all[name] = std::move(result);
+  }
+  results_ = std::move(all);
+}
+
+void KeptResults::refresh() {
+  if (!path_.empty() && !replaces_ && std::filesystem::exists(path_)) merge();
 }
 
 const Json* KeptResults::find(const std::string& name) const {
@@ -59,8 +84,11 @@ void KeptResults::add(const std::string& name, Json result) {
   require(!results_.contains(name), "KeptResults::add", "a new name", name);
   results_[name] = std::move(result);
   if (path_.empty()) return;
+  const FolderLock lock(path_.parent_path());
+  refresh();
   const Json file = {{"format", kFormat}, {"settings", settings_}, {"results", results_}};
-  write_file_atomically(path_, file.dump(2) + "\n");
+  write_file_atomically(path_, report_text(file, path_.string()));
+  replaces_ = false;
 }
 
 }  // namespace rtlynx

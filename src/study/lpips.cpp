@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "io/safetensors.h"
+#include "layers/finite.h"
 #include "metrics/same_size.h"
 #include "models/tensor_bytes.h"
 #include "pipeline/pixels.h"
@@ -84,7 +85,9 @@ torch::Tensor read_tensor(const SafetensorsFile& file, const std::string& name,
     arrived << tensor.dtype() << " " << tensor.sizes();
     fail(where, required.str(), arrived.str());
   }
-  return tensor.to(torch::kFloat32);
+  const torch::Tensor numbers = tensor.to(torch::kFloat32);
+  require_finite(numbers, where);
+  return numbers;
 }
 
 // What the definition does to pictures in [-1, 1] before the first convolution.

@@ -29,4 +29,9 @@ nlohmann::ordered_json to_json(const VelocityError& error);
 /// of equal pictures, is null.
 nlohmann::ordered_json score_pictures(const AccuracyRun& run, const PictureReferences& references);
 
+/// noise_floor: the PSNR of a method's pictures against `again`, the same with another rounding,
+/// over those that differ, with its interval; noise_floor_equal: the share that does not differ.
+nlohmann::ordered_json score_noise_floor(const std::vector<Image>& pictures,
+                                         const std::vector<Image>& again);
+
 }  // namespace rtlynx

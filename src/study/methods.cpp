@@ -7,9 +7,12 @@
 #include "base/error.h"
 #include "compensate/fixed_choice.h"
 #include "compensate/weight24.h"
-#include "models/input_group.h"
+#include "io/text.h"
 #include "models/recipe.h"
+#include "models/shared_input.h"
+#include "study/calibration_part.h"
 #include "study/choose_layers.h"
+#include "study/layer_error.h"
 
 namespace rtlynx {
 namespace {
@@ -35,13 +38,19 @@ Rival as_rival(const Replacement& fixed, const Tensor& weight) {
           .relative_flops = fixed.relative_flops(weight.size(1), weight.size(0))};
 }
 
+std::vector<SharedInput> paper_inputs(const Pipeline& pipeline) {
+  const std::vector<LayerGroup>& groups = pipeline.transformer->groups();
+  return shared_inputs(*pipeline.transformer, groups, paper_layers(groups));
+}
+
 /// Second moments of the layers' inputs, each computed once.
 class MomentsByLayer {
  public:
-  explicit MomentsByLayer(const GroupMoments& moments) : moments_(moments) {}
+  MomentsByLayer(const GroupMoments& moments, const std::vector<LayerGroup>& groups)
+      : moments_(moments), input_of_(input_names(groups)) {}
 
   const torch::Tensor& of(const std::string& layer) {
-    torch::Tensor& known = means_[input_group(layer)];
+    torch::Tensor& known = means_[input_of_.at(layer)];
     if (!known.defined()) known = find(layer).second_moment();
     return known;
   }
@@ -49,23 +58,30 @@ class MomentsByLayer {
 
  private:
   const InputMoments& find(const std::string& layer) const {
-    const auto found = moments_.find(input_group(layer));
-    if (found == moments_.end()) fail("method", "second moments of " + input_group(layer), "none");
+    const std::string& input = input_of_.at(layer);
+    const auto found = moments_.find(input);
+    if (found == moments_.end()) fail("method", "second moments of " + input, "none");
     return found->second;
   }
 
   const GroupMoments& moments_;
+  std::map<std::string, std::string> input_of_;
   std::map<std::string, torch::Tensor> means_;
 };
 
 double replace_layers(Pipeline& pipeline, const MethodInputs& inputs, const MakeRival& make) {
   const torch::NoGradGuard no_grad;
-  MomentsByLayer moments(inputs.moments);
+  const std::vector<LayerGroup>& groups = pipeline.transformer->groups();
+  const LayerFilter in_paper = paper_layers(groups);
+  MomentsByLayer moments(inputs.moments, groups);
   const std::int64_t rank = default_rank(pipeline.transformer->config().hidden_dim());
   double spent = 0, whole = 0;
-  for (auto& [name, linear] : named_linears(*pipeline.transformer)) {
-    if (!in_paper_flux_recipe(name)) continue;
-    const Rival rival = make(linear->weight, moments.of(name), rank);
+  for (const NamedLinear& layer : named_linears(*pipeline.transformer)) {
+    const std::string& name = layer.name;
+    SparseLinear linear = layer.linear;
+    if (!in_paper(name)) continue;
+    const torch::Tensor& weight = linear->weight;
+    const Rival rival = of_layer(name, [&] { return make(weight, moments.of(name), rank); });
     linear->set_replacement({.weight = rival.weight});
     linear->set_mode(LinearMode::replaced);
     const double products = static_cast<double>(linear->weight.numel()) * moments.tokens(name);
@@ -75,21 +91,42 @@ double replace_layers(Pipeline& pipeline, const MethodInputs& inputs, const Make
   return spent / whole;
 }
 
+/// What a method asks of the layers.
+struct Needs {
+  bool low_rank = false;   ///< the default rank in every layer
+  std::int64_t block = 0;  ///< inputs in blocks of so many channels
+};
+
+std::function<void(const Pipeline&)> checker(const Needs& needs) {
+  return [needs](const Pipeline& pipeline) {
+    CalibrateOptions options;
+    options.solve.rank =
+        needs.low_rank ? default_rank(pipeline.transformer->config().hidden_dim()) : 1;
+    if (needs.block > 0) {
+      options.transform = {.kind = TransformChoice::Kind::block, .block = needs.block};
+    }
+    check_calibration(pipeline, options);
+  };
+}
+
 Method plain(LinearMode mode, Method::Kind kind, double cost, std::string description) {
   return {.name = std::string(to_string(mode)),
           .kind = kind,
           .description = std::move(description),
+          .check = mode == LinearMode::dense ? [](const Pipeline&) {} : checker({}),
           .prepare = [mode, cost](Pipeline& pipeline, const MethodInputs&) {
-            apply_paper_flux_recipe(*pipeline.transformer, mode);
+            apply_recipe(*pipeline.transformer, paper_layers(pipeline.transformer->groups()), mode);
             return cost;
           }};
 }
 
-Method rival(std::string name, Method::Kind kind, std::string description, MakeRival make) {
+Method rival(std::string name, Method::Kind kind, std::string description, MakeRival make,
+             const Needs& needs = {}) {
   return {.name = std::move(name),
           .kind = kind,
           .description = std::move(description),
           .reads_moments = true,
+          .check = checker(needs),
           .prepare = [make = std::move(make)](Pipeline& pipeline, const MethodInputs& inputs) {
             return replace_layers(pipeline, inputs, make);
           }};
@@ -98,8 +135,10 @@ Method rival(std::string name, Method::Kind kind, std::string description, MakeR
 std::vector<Method> weight_methods() {
   constexpr auto kKind = Method::Kind::weight24;
   std::vector<Method> methods;
-  const auto add = [&](std::string name, std::string description, MakeRival make) {
-    methods.push_back(rival(std::move(name), kKind, std::move(description), std::move(make)));
+  const auto add = [&](std::string name, std::string description, MakeRival make,
+                       const Needs& needs = {}) {
+    methods.push_back(
+        rival(std::move(name), kKind, std::move(description), std::move(make), needs));
   };
   add("magnitude", "largest weights",
       [](const Tensor& w, const Tensor&, auto) { return as_rival(prune_by_magnitude(w)); });
@@ -122,11 +161,13 @@ std::vector<Method> weight_methods() {
   add("wanda+lora", "Wanda and the closest low rank to what it lost",
       [](const Tensor& w, const Tensor& c, std::int64_t rank) {
         return as_rival(with_low_rank(prune_by_wanda(w, c), w, c, rank));
-      });
+      },
+      {.low_rank = true});
   add("sparsegpt+lora", "SparseGPT and the closest low rank to what it lost",
       [](const Tensor& w, const Tensor& c, std::int64_t rank) {
         return as_rival(with_low_rank(prune_by_sparse_gpt(w, c), w, c, rank));
-      });
+      },
+      {.low_rank = true});
   return methods;
 }
 
@@ -138,14 +179,15 @@ std::vector<Method> fixed_methods() {
       rival("fixed-half", kKind, "the stronger half of the axes of each block of 64, refitted",
             [](const Tensor& w, const Tensor& c, auto) {
               return as_rival(fix_half_of_axes(w, c), w);
-            })};
+            },
+            {.block = 64})};
 }
 
 /// Multiplications of the recipe's layers under a compensation, relative to dense ones.
 double cost_of(const Pipeline& pipeline, const ModelCompensation& compensation,
                const GroupMoments& moments) {
   double spent = 0, whole = 0;
-  for (const InputGroup& group : input_groups(*pipeline.transformer, in_paper_flux_recipe)) {
+  for (const SharedInput& group : paper_inputs(pipeline)) {
     const double share = 1.0 / static_cast<double>(group.layers.size());
     for (const auto& [name, linear] : group.layers) {
       const double products = static_cast<double>(linear->weight.numel()) *
@@ -163,14 +205,25 @@ double cost_of(const Pipeline& pipeline, const ModelCompensation& compensation,
   return spent / whole;
 }
 
+std::string sums_key(const CalibrateOptions& options) {
+  return to_string(options.transform) + (uses_norm(options.solve) ? " norm" : "");
+}
+
+std::map<std::string, int> calibration_of(const CalibrateOptions& options) {
+  return {{sums_key(options), options.transform.needs_moments() ? 2 : 1}};
+}
+
 // The run and the rank are the inputs' and the model's.
 CalibrateResult solve_model(Pipeline& pipeline, const MethodInputs& inputs,
                             CalibrateOptions options) {
   options.run = inputs.run;
   options.solve.rank = default_rank(pipeline.transformer->config().hidden_dim());
-  const std::string key = to_string(options.transform) + (uses_norm(options.solve) ? " norm" : "");
+  const std::string key = sums_key(options);
   if (!inputs.sums->contains(key)) {
-    inputs.sums->emplace(key, collect_sums(pipeline, options).value());
+    if (inputs.statistics) options.statistics = inputs.statistics(key);
+    std::optional<CalibrationSums> sums = collect_sums(pipeline, options, inputs.on_calibrate);
+    if (!sums) throw Stopped();
+    inputs.sums->emplace(key, std::move(*sums));
   }
   return solve_layers(pipeline, inputs.sums->at(key), options);
 }
@@ -178,10 +231,10 @@ CalibrateResult solve_model(Pipeline& pipeline, const MethodInputs& inputs,
 /// Sparse activations with what rtlynx calibrate makes of the run.
 Method compensated(std::string name, std::string description, SolveOptions solve,
                    const char* transform) {
-  const auto prepare = [solve, choice = transform_choice_from_string(transform)](
-                           Pipeline& pipeline, const MethodInputs& inputs) {
-    const ModelCompensation made =
-        solve_model(pipeline, inputs, {.transform = choice, .solve = solve}).compensation;
+  const CalibrateOptions options{.transform = transform_choice_from_string(transform),
+                                 .solve = solve};
+  const auto prepare = [options](Pipeline& pipeline, const MethodInputs& inputs) {
+    const ModelCompensation made = solve_model(pipeline, inputs, options).compensation;
     apply_compensation(*pipeline.transformer, made, "compensation");
     return cost_of(pipeline, made, inputs.moments);
   };
@@ -189,6 +242,8 @@ Method compensated(std::string name, std::string description, SolveOptions solve
           .kind = Method::Kind::activation24,
           .description = std::move(description),
           .reads_moments = true,
+          .check = checker({.low_rank = true, .block = options.transform.block}),
+          .calibrations = calibration_of(options),
           .prepare = prepare};
 }
 
@@ -208,12 +263,11 @@ std::vector<Method> compensated_methods() {
 }
 
 Method mixed() {
-  const auto prepare = [](Pipeline& pipeline, const MethodInputs& inputs) {
+  const CalibrateOptions options{.solve = {.method = CompensationMethod::joint},
+                                 .rivals = {kRivalMethods.begin(), kRivalMethods.end()}};
+  const auto prepare = [options](Pipeline& pipeline, const MethodInputs& inputs) {
     constexpr int kPrompts = 2, kSteps = 4;  // to rank layers by
-    const LayerCandidates candidates =
-        candidates_of(solve_model(pipeline, inputs,
-                                  {.solve = {.method = CompensationMethod::joint},
-                                   .rivals = {kRivalMethods.begin(), kRivalMethods.end()}}));
+    const LayerCandidates candidates = candidates_of(solve_model(pipeline, inputs, options));
     const DenseTrajectory trajectory = choice_trajectory(pipeline, inputs.run, kPrompts, kSteps);
     const LayerChoices choices =
         choose_layers(pipeline, candidates, trajectory,
@@ -225,6 +279,8 @@ Method mixed() {
       .kind = Method::Kind::mixed,
       .description = "by layer: joint, SparseGPT, a fixed choice or dense, at most at joint's cost",
       .reads_moments = true,
+      .check = checker({.low_rank = true}),
+      .calibrations = calibration_of(options),
       .prepare = prepare};
 }
 
@@ -282,19 +338,19 @@ Method method_from_file(Pipeline& pipeline, const std::filesystem::path& path) {
   const bool replaces =
       std::any_of(compensation.layers.begin(), compensation.layers.end(),
                   [](const auto& item) { return item.second.replacement.has_value(); });
-  return {.name = path.stem().string(),
+  return {.name = path_text(path.stem()),
           .kind = replaces ? Method::Kind::mixed : Method::Kind::activation24,
           .description = compensation.method + ", transform " + compensation.transform + ", rank " +
                          std::to_string(compensation.rank),
           .reads_moments = true,
-          .prepare = [compensation, path](Pipeline& of, const MethodInputs& inputs) {
-            apply_compensation(*of.transformer, compensation, path.string());
-            return cost_of(of, compensation, inputs.moments);
-          }};
+          .check = [](const Pipeline&) {},  // applied above
+          .prepare =
+              [compensation, path](Pipeline& of, const MethodInputs& inputs) {
+                apply_compensation(*of.transformer, compensation, path.string());
+                return cost_of(of, compensation, inputs.moments);
+              }};
 }
 
-void restore_dense(Pipeline& pipeline) {
-  apply_paper_flux_recipe(*pipeline.transformer, LinearMode::dense);
-}
+void restore_dense(Pipeline& pipeline) { make_dense(*pipeline.transformer); }
 
 }  // namespace rtlynx

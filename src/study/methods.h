@@ -24,7 +24,13 @@ struct MethodInputs {
   /// Of the compensated methods, by transform and norm: made by the first that needs them.
   std::shared_ptr<std::map<std::string, CalibrationSums>> sums =
       std::make_shared<std::map<std::string, CalibrationSums>>();
+  /// The file that keeps the sums of this transform and norm; empty: not kept.
+  std::function<std::filesystem::path(const std::string& sums)> statistics;
+  CalibrateCallback on_calibrate;  ///< while they are drawn
 };
+
+/// Thrown by Method::prepare after inputs.on_calibrate returned false.
+struct Stopped {};
 
 /// One way to make the recipe's layers cheaper, as evaluations list it.
 struct Method {
@@ -34,6 +40,10 @@ struct Method {
   Kind kind = Kind::dense;
   std::string description;
   bool reads_moments = false;
+  /// Throws UsageError where the model's layers do not allow the method. Changes nothing.
+  std::function<void(const Pipeline& pipeline)> check;
+  /// What it draws to learn from, beside the moments: sums, each as many passes over the run.
+  std::map<std::string, int> calibrations = {};
   /// Makes a model with dense layers work by this method. Returns the multiplications of the
   /// recipe's layers relative to dense ones; choosing, permuting and scaling are not counted.
   std::function<double(Pipeline& pipeline, const MethodInputs& inputs)> prepare;

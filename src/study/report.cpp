@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "io/base64.h"
+#include "io/json.h"
 #include "io/png.h"
 #include "plot/bar_chart.h"
 #include "plot/line_chart.h"
@@ -31,6 +32,7 @@ constexpr std::string_view kStyle =
     ".grid td,.grid th{padding:3px;border:0;text-align:center;vertical-align:top;max-width:128px}";
 
 constexpr std::string_view kLpips = "lpips";
+constexpr std::string_view kNoiseFloor = "noise_floor";
 
 /// A column of the table of methods.
 struct Column {
@@ -42,6 +44,7 @@ struct Column {
 constexpr Column kColumns[] = {{"relative_cost", "cost", 2, 1},
                                {"velocity_error", "velocity error", 4, 1},
                                {"psnr", "PSNR, dB", 2, 1},
+                               {kNoiseFloor, "PSNR to itself, dB", 2, 1},
                                {"ssim", "SSIM", 3, 1},
                                {kLpips, "LPIPS", 4, 1},
                                {"high_frequency_error", "detail error", 3, 1},
@@ -62,7 +65,9 @@ std::string cell(const Json& method, const Column& column) {
   };
   std::string content = number(method.at(column.key));
   const Json interval = method.value(std::string(column.key) + "_interval", Json());
-  if (!interval.is_null() && interval.at(0) != interval.at(1)) {
+  const bool known =
+      interval.is_array() && interval.at(0).is_number() && interval.at(1).is_number();
+  if (known && interval.at(0) != interval.at(1)) {
     content +=
         fmt::format(" <small>{} to {}</small>", number(interval.at(0)), number(interval.at(1)));
   }
@@ -93,12 +98,14 @@ std::string facts(const Json& evaluation) {
   return element("table", rows);
 }
 
-// All but LPIPS, for which a user has to bring weights.
+// All but those that were not asked for.
 std::vector<Column> columns_of(const Json& evaluation) {
   std::vector<Column> columns(std::begin(kColumns), std::end(kColumns));
-  if (!evaluation.contains("lpips_network")) {
-    std::erase_if(columns, [](const Column& column) { return column.key == kLpips; });
-  }
+  const auto leave_out = [&](std::string_view key) {
+    std::erase_if(columns, [&](const Column& column) { return column.key == key; });
+  };
+  if (!evaluation.contains("lpips_network")) leave_out(kLpips);
+  if (!evaluation.contains("noise_floor_batch")) leave_out(kNoiseFloor);
   return columns;
 }
 
@@ -136,6 +143,13 @@ std::string how_to_read(const Json& evaluation) {
                              "model's picture; 0 for equal pictures.",
                              text_of(evaluation.at("lpips_network"))));
   }
+  if (evaluation.contains("noise_floor_batch")) {
+    add("PSNR to itself",
+        fmt::format(
+            "Of the method's pictures against its own, drawn with another rounding, {} in a "
+            "batch: differences above it are not the method's. A dash: equal pictures.",
+            evaluation.at("noise_floor_batch").get<int>()));
+  }
   add("Frechet",
       fmt::format("Distance of all pictures from the drawn scenes of the same captions, in the "
                   "features of {}: ours, not Inception's. It cannot be compared with a published "
@@ -153,12 +167,16 @@ std::string how_to_read(const Json& evaluation) {
   return element("dl", list) + element("h3", "Methods") + element("dl", methods);
 }
 
+// Those that have one: without a dense velocity to compare with it is null.
 std::vector<const Json*> methods_with_velocity(const Json& evaluation) {
   std::vector<const Json*> methods;
   for (const Json& method : evaluation.at("methods")) {
-    if (method.contains("velocity_error") && method.at("kind") != "dense") {
-      methods.push_back(&method);
-    }
+    if (!method.contains("velocity_error") || method.at("kind") == "dense") continue;
+    const Json& by_step = method.at("velocity_error_by_step");
+    const bool whole = method.at("velocity_error").is_number() &&
+                       std::all_of(by_step.begin(), by_step.end(),
+                                   [](const Json& error) { return error.is_number(); });
+    if (whole) methods.push_back(&method);
   }
   return methods;
 }
@@ -251,21 +269,21 @@ std::string analysis_section(const Json& analysis, const std::string& where) {
   return section;
 }
 
-std::string page(const ReportParts& parts, const std::string& where) {
+std::string page(const ReportParts& parts) {
   const Json& evaluation = parts.evaluation;
   const std::string title = "rtlynx on " + text_of(evaluation.at("model"));
   const std::string body = element("h1", title) + facts(evaluation) + element("h2", "Methods") +
                            method_table(evaluation) + picture_grid(parts) +
                            velocity_charts(evaluation) + element("h2", "How to read this") +
                            how_to_read(evaluation) + input_table(evaluation) +
-                           analysis_section(parts.analysis, where);
+                           analysis_section(parts.analysis, parts.analysis_file);
   return "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n" +
          element("title", title) + element("style", kStyle) + "</head>\n" + element("body", body) +
          "</html>\n";
 }
 
 [[noreturn]] void refuse(const std::string& where, const Json::exception& error) {
-  fail(where, "a report of rtlynx evaluate", error.what());
+  fail(where, "a report of rtlynx evaluate", "another: " + json_complaint(error));
 }
 
 }  // namespace
@@ -282,7 +300,7 @@ std::vector<std::string> reported_methods(const Json& evaluation, const std::str
 
 std::string make_report(const ReportParts& parts, const std::string& where) {
   try {
-    return page(parts, where);
+    return page(parts);
   } catch (const Json::exception& error) {
     refuse(where, error);
   }

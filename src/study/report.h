@@ -14,6 +14,7 @@ namespace rtlynx {
 struct ReportParts {
   nlohmann::json evaluation;  ///< of evaluate_methods()
   nlohmann::json analysis;    ///< of analyze(), or null
+  std::string analysis_file;  ///< begins messages about it
   /// By method, of the first captions; methods without pictures are left out of the grid.
   std::map<std::string, std::vector<Image>> pictures;
 };

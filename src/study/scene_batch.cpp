@@ -5,6 +5,7 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "data/caption.h"
 #include "pipeline/pixels.h"
@@ -53,7 +54,7 @@ SceneBatch draw_scene_batch(const SceneBatchOptions& options, const Vocabulary& 
 }
 
 FlowMatchingSample flow_matching_sample(Pipeline& pipeline, const SceneBatch& batch,
-                                        torch::Device device) {
+                                        torch::Device device, double guidance) {
   const auto there = [&](const torch::Tensor& tensor) {
     return tensor.to(device, /*non_blocking=*/true);
   };
@@ -65,7 +66,11 @@ FlowMatchingSample flow_matching_sample(Pipeline& pipeline, const SceneBatch& ba
   const torch::Tensor noisy = (1 - mix) * clean + mix * noise;
   const TextEmbedding text = pipeline.text_encoder(there(batch.ids));
   const std::int64_t side = kSceneSide / pipeline.patch;
-  return {.inputs = make_flux_inputs(noisy, time, text, side, side), .velocity = noise - clean};
+  FluxInputs inputs = make_flux_inputs(noisy, time, text, side, side);
+  if (pipeline.transformer->config().guidance_embeds) {
+    inputs.guidance = torch::full_like(time, guidance);
+  }
+  return {.inputs = std::move(inputs), .velocity = noise - clean};
 }
 
 }  // namespace rtlynx

@@ -36,7 +36,8 @@ struct FlowMatchingSample {
   torch::Tensor velocity;  // [B, I, C] fp32: noise - x
 };
 
+/// `guidance` is what a model with guidance_embeds reads.
 FlowMatchingSample flow_matching_sample(Pipeline& pipeline, const SceneBatch& batch,
-                                        torch::Device device);
+                                        torch::Device device, double guidance = 1.0);
 
 }  // namespace rtlynx

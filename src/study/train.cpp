@@ -12,6 +12,8 @@
 #include <numbers>
 #include <sstream>
 
+#include "base/error.h"
+#include "layers/finite.h"
 #include "study/checkpoint.h"
 #include "study/scene_batch.h"
 
@@ -88,6 +90,11 @@ std::vector<std::pair<std::string, torch::Tensor>> named_weights(const Pipeline&
 
 }  // namespace
 
+void check_learning_rate(double rate) {
+  if (std::isfinite(rate) && rate > 0) return;
+  throw UsageError("learning rate: required a finite number above 0, got " + std::to_string(rate));
+}
+
 double learning_rate_at(const TrainOptions& options, std::int64_t step) {
   const auto position = static_cast<double>(step);
   const double warm =
@@ -103,6 +110,7 @@ double learning_rate_at(const TrainOptions& options, std::int64_t step) {
 }
 
 TrainResult train_lynx_mini(const TrainOptions& options, const TrainCallback& on_step) {
+  check_learning_rate(options.learning_rate);
   Pipeline pipeline = make_lynx_mini(options.shape, options.seed);
   pipeline.transformer->to(options.device);
   pipeline.text_encoder->to(options.device);
@@ -110,8 +118,10 @@ TrainResult train_lynx_mini(const TrainOptions& options, const TrainCallback& on
   at::globalContext().setSDPUseCuDNN(false);
 
   AdamW optimizer(named_weights(pipeline), options.adamw);
-  if (!options.checkpoint.empty())
+  if (!options.checkpoint.empty()) {
     load_checkpoint(options.checkpoint, describe(options), optimizer);
+  }
+  if (options.before) options.before(pipeline);
 
   const Vocabulary& vocabulary = pipeline.text_encoder->vocabulary();
   const SceneBatchOptions batches{.seed = options.seed,
@@ -128,6 +138,7 @@ TrainResult train_lynx_mini(const TrainOptions& options, const TrainCallback& on
   const auto read_loss = [&] {
     if (summed == 0) return;
     progress.loss = loss_sum.item<double>() / static_cast<double>(summed);
+    require_finite(*progress.loss, "train, loss up to step " + std::to_string(progress.step));
     loss_sum.zero_();
     summed = 0;
   };
@@ -149,11 +160,12 @@ TrainResult train_lynx_mini(const TrainOptions& options, const TrainCallback& on
     if (progress.step % kLossInterval == 0) read_loss();
     if (on_step) go_on = on_step(progress);
     const bool due = progress.step % options.checkpoint_interval == 0;
-    if (!options.checkpoint.empty() && (due || !go_on || progress.step == options.steps)) {
+    const bool ends = !go_on || progress.step == options.steps;
+    if (due || ends) read_loss();
+    if (!options.checkpoint.empty() && (due || ends)) {
       save_checkpoint(options.checkpoint, describe(options), optimizer);
     }
   }
-  read_loss();
   optimizer.load_average();
   return {.pipeline = pipeline, .finished_steps = progress.step, .loss = progress.loss};
 }

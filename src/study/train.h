@@ -27,6 +27,10 @@ struct TrainOptions {
 
   std::filesystem::path checkpoint;        ///< safetensors; resumed from if it exists
   std::int64_t checkpoint_interval = 500;  ///< steps
+
+  /// Called with the model before the first step; throws what is to stop the training, such as that
+  /// the model could not be saved.
+  std::function<void(Pipeline&)> before;
 };
 
 /// Where a run stands; passed to the callback after every step.
@@ -50,8 +54,12 @@ struct TrainResult {
 
 /// Trains, or goes on with the run in options.checkpoint. Batches depend only on seed and step, so
 /// that a resumed run sees what an uninterrupted one would have seen. On an early stop the
-/// checkpoint is written first. Throws Error if the checkpoint belongs to other options.
+/// checkpoint is written first. Throws Error if the checkpoint belongs to other options, and,
+/// naming step and tensor, once loss or weights are not finite: such a state is never kept.
 TrainResult train_lynx_mini(const TrainOptions& options, const TrainCallback& on_step = {});
+
+/// Throws UsageError for a rate that nothing can be trained with.
+void check_learning_rate(double rate);
 
 /// Learning rate of step `step` (from 0): linear warm-up, plateau, cosine to zero.
 double learning_rate_at(const TrainOptions& options, std::int64_t step);

@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "layers/differentiable24.h"
+#include "layers/finite.h"
 #include "models/recipe.h"
 #include "models/revision.h"
 #include "study/checkpoint.h"
@@ -156,6 +157,7 @@ class BatchSource {
  public:
   BatchSource(const TrainLowRankOptions& options, Pipeline& pipeline)
       : pipeline_(pipeline),
+        guidance_(options.run.guidance),
         scenes_{.seed = options.seed, .batch = options.batch, .caption_dropout = kEmptyCaptions} {
     if (options.inputs == LowRankInputs::trajectories) {
       trajectories_.emplace(options.run, options.batch);
@@ -168,12 +170,15 @@ class BatchSource {
       return trajectories_->at(pipeline_, step);
     }
     const SceneBatch batch = draw_scene_batch(scenes_, pipeline_.text_encoder->vocabulary(), step);
-    return {.inputs = flow_matching_sample(pipeline_, batch, pipeline_.options().device()).inputs,
-            .velocity = {}};
+    return {
+        .inputs =
+            flow_matching_sample(pipeline_, batch, pipeline_.options().device(), guidance_).inputs,
+        .velocity = {}};
   }
 
  private:
   Pipeline& pipeline_;
+  double guidance_;
   SceneBatchOptions scenes_;
   std::optional<TrajectoryBatches> trajectories_;
 };
@@ -212,7 +217,7 @@ ModelCompensation start_low_rank(const Pipeline& pipeline, const std::string& re
                           .rank = rank,
                           .layers = {}};
   auto generator = at::detail::createCPUGenerator(seed);
-  const LayerFilter wanted = recipe_from_string(recipe);
+  const LayerFilter wanted = recipe_from_string(recipe, pipeline.transformer->groups());
   for (const auto& [name, linear] : named_linears(*pipeline.transformer)) {
     if (!wanted(name)) continue;
     const double spread = 1.0 / std::sqrt(static_cast<double>(linear->in_features()));
@@ -228,6 +233,7 @@ ModelCompensation start_low_rank(const Pipeline& pipeline, const std::string& re
 TrainLowRankResult train_low_rank(Pipeline& pipeline, const ModelCompensation& start,
                                   const TrainLowRankOptions& options,
                                   const TrainLowRankCallback& on_step) {
+  check_learning_rate(options.learning_rate);
   check_start(pipeline, start);
   apply_compensation(*pipeline.transformer, start, "train_low_rank");
   Student student(pipeline, start, options.rows);
@@ -247,10 +253,11 @@ TrainLowRankResult train_low_rank(Pipeline& pipeline, const ModelCompensation& s
         options.objective == LowRankObjective::velocity
             ? student.velocity_loss(batch)
             : student.layerwise_loss(batch.inputs, static_cast<std::uint64_t>(progress.step));
+    progress.loss = loss.item<double>();
+    require_finite(progress.loss, "training, loss of step " + std::to_string(progress.step + 1));
     loss.backward();
     optimizer.step(learning_rate_at(course, progress.step));
     ++progress.step;
-    progress.loss = loss.item<double>();
     result.loss = progress.loss;
     if (on_step) go_on = on_step(progress);
     const bool due = progress.step % options.checkpoint_interval == 0;

@@ -2,6 +2,10 @@
 #include "study/velocity_error.h"
 
 #include <cmath>
+#include <limits>
+#include <string>
+
+#include "layers/finite.h"
 
 namespace rtlynx {
 namespace {
@@ -24,7 +28,10 @@ SquaredError& SquaredError::operator+=(const SquaredError& other) {
   return *this;
 }
 
-double SquaredError::relative() const { return whole > 0 ? std::sqrt(wrong / whole) : 0.0; }
+double SquaredError::relative() const {
+  if (whole > 0) return std::sqrt(wrong / whole);
+  return wrong > 0 ? std::numeric_limits<double>::infinity() : 0.0;
+}
 
 double VelocityError::relative() const {
   SquaredError sum;
@@ -73,6 +80,9 @@ VelocityError measure_velocity_error(Pipeline& pipeline, const DenseTrajectory& 
   std::size_t count = 0;
   for (const DenseTrajectory::Step& record : trajectory.records) {
     const torch::Tensor velocity = pipeline.transformer(record.inputs).to(torch::kFloat32);
+    require_finite(velocity, pipeline.name + ", velocity of step " +
+                                 std::to_string(record.step + 1) + " of " +
+                                 std::to_string(trajectory.steps));
     const torch::Tensor wrong = squares_per_prompt(velocity - record.velocity, record.prompts);
     const torch::Tensor whole = squares_per_prompt(record.velocity, record.prompts);
     for (std::size_t i = 0; i < record.prompts; ++i) {

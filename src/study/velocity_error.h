@@ -37,7 +37,7 @@ struct SquaredError {
   double whole = 0;
 
   SquaredError& operator+=(const SquaredError& other);
-  double relative() const;  ///< sqrt(wrong / whole)
+  double relative() const;  ///< sqrt(wrong / whole); of a whole of 0: 0, or infinity
 };
 
 /// The relative L2 error of the velocity before guidance.

@@ -33,10 +33,10 @@ TEST(OptionsTest, SetsAndShapesAddUpWithoutDoubles) {
   const Options options = parse(
       {"--shapes", "flux,bench", "--shape", "16,8,64", "--shape", "16,8,64", "--shape", "32,8,64"});
   const std::vector<Shape> shapes = options.shapes();
-  ASSERT_EQ(shapes.size(), 16u);
-  EXPECT_EQ(shapes[0], shapes_of("flux")[0]);
-  EXPECT_EQ(shapes[14], parse_shape("16,8,64"));
-  EXPECT_EQ(shapes[15], parse_shape("32,8,64"));
+  std::vector<Shape> wanted = shapes_of("bench");  // FLUX.1 is its beginning
+  wanted.push_back(parse_shape("16,8,64"));
+  wanted.push_back(parse_shape("32,8,64"));
+  EXPECT_EQ(shapes, wanted);
 }
 
 TEST(OptionsTest, OwnShapesStandAlone) {

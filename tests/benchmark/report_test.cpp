@@ -17,17 +17,19 @@ using testing::take_out;
 TEST(ReportTest, JsonEndsInTheSummary) {
   const auto report = to_json(synthetic_run(shapes_of("bench")));
   EXPECT_EQ(std::prev(report.end()).key(), "summary");
-  ASSERT_EQ(report["shapes"].size(), 14u);
+  ASSERT_EQ(report["shapes"].size(), shapes_of("bench").size());
   const auto& row = report["shapes"][0];
   EXPECT_EQ(row["m"], 4096);
   EXPECT_EQ(row["n"], 9216);
+  EXPECT_EQ(row["weights"], (std::vector<int>{3072, 3072, 3072}));
+  EXPECT_EQ(row["in_pass"], true);
   EXPECT_EQ(row["k"], 3072);
   EXPECT_EQ(row["count"], 19);
   EXPECT_EQ(row["path"], "sm90");
   EXPECT_EQ(row["gemm"]["rtlynx"]["burst_us"], 100);
   EXPECT_EQ(row["gemm"]["gemm_over_cublaslt_burst"], 1.5);
   EXPECT_EQ(row["linear"]["overhead_share"], 0.12);
-  EXPECT_EQ(row["fused"]["producer_kind"], "layer_norm");
+  EXPECT_EQ(row["fused"]["producer_kind"], "norm");
   EXPECT_EQ(row["checks"][0]["contender"], "gemm");
   // 3.125 bytes for each of 4096 x 3072 elements in 10 us, of 4 TB/s.
   EXPECT_NEAR(row["pack"]["bandwidth"]["share_of_copy_burst"], 3.125 * 4096 * 3072 / 1e-5 / 4e12,
@@ -50,11 +52,12 @@ TEST(ReportTest, WhatIsMissingIsNullWithAReason) {
   const std::string text = to_text(run);
   EXPECT_THAT(text, HasSubstr("cusparselt in gemm: taken out"));
   EXPECT_THAT(text, HasSubstr("cusparselt: not found"));
+  EXPECT_THAT(text, HasSubstr("cublaslt 130000 (libcublasLt.so.13)"));
 }
 
 TEST(ReportTest, TextHasATablePerSectionAndTheMeans) {
   const std::string text = to_text(synthetic_run(shapes_of("bench")));
-  for (const char* part : {"GEMM", "Pack", "Linear", "FLUX.1-dev single out", "Z-Image",
+  for (const char* part : {"GEMM", "Pack", "Linear", "FLUX.1-dev single proj_out", "Z-Image",
                            "gemm_over_cublaslt_burst", "1.500", "12.0%", "5.0%"}) {
     EXPECT_THAT(text, HasSubstr(part));
   }
@@ -86,7 +89,7 @@ TEST(ReportTest, PlotIsWellFormed) {
   take_out(run.shapes[0], "linear", "cublaslt");
   const std::string svg = to_svg(run);
   EXPECT_EQ(test::XmlReader(svg).complaint(), "");
-  EXPECT_THAT(svg, HasSubstr("FLUX.1-dev qkv: GEMM, burst 1.500"));
+  EXPECT_THAT(svg, HasSubstr("FLUX.1-dev attn.to_qkv: GEMM, burst 1.500"));
   EXPECT_THAT(svg, HasSubstr("GPU &lt;1&gt;"));
 }
 

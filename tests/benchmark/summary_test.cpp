@@ -42,7 +42,8 @@ TEST(SummaryTest, RatiosAreRivalOverOurs) {
 }
 
 TEST(SummaryTest, TheMeanIsGeometric) {
-  RunResult run = synthetic_run({shapes_of("bench")[0], shapes_of("bench")[1]});
+  RunResult run = synthetic_run({shapes_of("bench")[0], shapes_of("paper")[0]});
+  run.shapes[1].shape.in_mean = true;
   run.shapes[1].sections[0].figures[0] = testing::timed("rtlynx", 25, 30);
   EXPECT_NEAR(summarize(run)["gemm_over_cublaslt_burst"], std::sqrt(1.5 * 6.0), 1e-12);
 }
@@ -59,11 +60,11 @@ TEST(SummaryTest, ShapesOutsideTheMeanDoNotCount) {
 
 TEST(SummaryTest, AMissingFigureMakesTheMeanNullAndSaysWhere) {
   RunResult run = synthetic_run(shapes_of("bench"));
-  take_out(run.shapes[3], "gemm", "cusparselt");
+  take_out(run.shapes[0], "gemm", "cusparselt");
   const auto summary = summarize(run);
   EXPECT_TRUE(summary["gemm_over_cusparselt_burst"].is_null());
   EXPECT_EQ(summary["missing"]["gemm_over_cusparselt_burst"],
-            "not measured for FLUX.1-dev mlp down");
+            "not measured for FLUX.1-dev attn.to_qkv");
   EXPECT_NEAR(summary["gemm_over_cublaslt_burst"], 1.5, 1e-12);
   EXPECT_TRUE(summary["totals"]["FLUX.1-dev"]["gemm_over_cusparselt_burst"].is_null());
 }
@@ -75,16 +76,27 @@ TEST(SummaryTest, WithoutAShapeOfTheMeanAllIsNull) {
   EXPECT_EQ(summary["shapes_in_mean"], 0);
 }
 
-TEST(SummaryTest, TotalsAreWeightedByCount) {
+TEST(SummaryTest, TotalsAreOfWhatTheRecipeRuns) {
   RunResult run = synthetic_run(shapes_of("flux"));
-  // 38 of 152 layers take 200 rather than 100 us.
-  run.shapes[5].sections[0].figures[0] = testing::timed("rtlynx", 200, 200);
+  // 38 of 152 groups take 200 rather than 100 us; what is not in the pass does not count.
+  for (ShapeResult& result : run.shapes) {
+    if (result.shape.name == "FLUX.1-dev single to_qkv_mlp" || !result.shape.in_pass) {
+      result.sections[0].figures[0] = testing::timed("rtlynx", 200, 200);
+    }
+  }
   const auto totals = summarize(run)["totals"];
   const auto total = totals["FLUX.1-dev"]["gemm_over_cublaslt_burst"];
   EXPECT_NEAR(total["rtlynx_ms"], (114 * 100 + 38 * 200) / 1e3, 1e-9);
   EXPECT_NEAR(total["rival_ms"], 152 * 150 / 1e3, 1e-9);
   EXPECT_NEAR(total["ratio"], 152.0 * 150 / (114 * 100 + 38 * 200), 1e-12);
   EXPECT_FALSE(totals.contains("Z-Image"));
+}
+
+TEST(SummaryTest, WhatHasNoProducerIsNotMissedAmongTheFused) {
+  RunResult run = synthetic_run(shapes_of("z-image"));
+  EXPECT_NEAR(summarize(run)["fused_over_dense_burst"], 1.4, 1e-12);
+  take_out(run.shapes[0], "fused", "cublaslt");
+  EXPECT_TRUE(summarize(run)["fused_over_dense_burst"].is_null());
 }
 
 TEST(SummaryTest, HalfAModelHasNoTotal) {

@@ -31,6 +31,7 @@ inline ShapeResult synthetic_result(const Shape& shape) {
       {"fused",
        {timed("rtlynx", 130, 155), timed("pack", 16, 15), timed("producer", 9.5, 9),
         timed("cublaslt", 182, 189)}}};
+  if (shape.producer == Producer::none) result.sections.pop_back();  // nothing to fuse
   return result;
 }
 

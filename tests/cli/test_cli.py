@@ -36,6 +36,10 @@ def png_texts(path):
     return dict(body.decode("latin-1").split("\0", 1) for kind, body in chunks if kind == b"tEXt")
 
 
+def made_by(path):
+    return json.loads(png_texts(path)["rtlynx"])
+
+
 def png_size(path):
     return struct.unpack(">II", pathlib.Path(path).read_bytes()[16:24])
 
@@ -168,6 +172,20 @@ class BenchTest(CliTest):
             self.assertEqual(result.returncode, 2, (arguments, result.stderr))
             self.assertEqual(result.stdout, "", arguments)
 
+    def test_a_step_needs_a_gpu(self):
+        result = run("bench", "--step", "flux", "--json", "s.json", cwd=self.folder, env=self.HIDDEN)
+        self.assert_refused(result, 1, "--step", "GPU")
+        self.assertEqual(self.files(), [])
+
+    def test_a_step_and_the_kernels_are_not_mixed(self):
+        for arguments in (["--step", "sdxl"], ["--step", "flux", "--variant", "fast"],
+                          ["--step", "flux", "--rounds", "0"], ["--step", "flux", "--sweep"],
+                          ["--step", "flux", "--device", "cpu"], ["--step", "flux", "--plot", "p.svg"],
+                          ["--turns"], ["--rounds", "3"], ["--no-check"], ["--variant", "dense"]):
+            result = run("bench", *arguments, env=self.HIDDEN)
+            self.assertEqual(result.returncode, 2, (arguments, result.stderr))
+            self.assertEqual(result.stdout, "", arguments)
+
     def test_folders_are_checked_before_the_work(self):
         result = run("bench", "--device", "cpu", "--json", self.folder / "none" / "b.json")
         self.assert_refused(result, 2, "--json", "none")
@@ -189,25 +207,16 @@ class GenerateTest(CliTest):
         path = self.folder / "a.png"
         run("generate", *PROMPT, *QUICK, "--seed", 7, "--mode", "naive", "-o", path)
         texts = png_texts(path)
-        self.assertEqual(texts["prompt"], PROMPT[1])
-        self.assertEqual(texts["seed"], "7")
+        self.assertEqual(texts["parameters"],
+                         f"{PROMPT[1]}\nSteps: 2, Sampler: Euler, CFG scale: 4, Seed: 7, "
+                         f"Size: 64x64, Model: lynx-mini, Version: rtlynx {VERSION}")
         self.assertEqual(texts["Software"], f"rtlynx {VERSION}")
-        for part in ("mode naive", "steps 2", "guidance 4", "64x64", "model lynx-mini"):
-            self.assertIn(part, texts["settings"])
+        own = made_by(path)
+        for key, value in (("prompt", PROMPT[1]), ("seed", 7), ("mode", "naive"), ("steps", 2),
+                           ("guidance", 4), ("width", 64), ("model", "lynx-mini")):
+            self.assertEqual(own[key], value)
+        self.assertFalse({"prompt", "workflow"} & set(texts))  # ComfyUI reads them as its own JSON
         self.assertEqual(png_size(path), (64, 64))
-
-    def test_fast_is_recorded_and_changes_nothing_on_the_cpu(self):
-        pictures = []
-        for name, choice in (("plain.png", []), ("fast.png", ["--fast"])):
-            path = self.folder / name
-            result = run("generate", *PROMPT, *QUICK, *choice, "--device", "cpu", "--json", "-o",
-                         path)
-            self.assertEqual(result.returncode, 0, result.stderr)
-            self.assertEqual(json.loads(result.stdout)["fast"], bool(choice))
-            self.assertEqual("mode norm (fast)" in png_texts(path)["settings"], bool(choice))
-            pictures.append([body for kind, body in png_chunks(path.read_bytes())
-                             if kind == b"IDAT"])
-        self.assertEqual(*pictures)
 
     def test_compare_reports_and_draws_three_panels(self):
         result = run("generate", *PROMPT, *QUICK, "--compare", "-n", 2, "--json", "-o",
@@ -345,7 +354,7 @@ class StudyTest(CliTest):
             _, message = process.communicate(timeout=120)
         self.assertEqual(process.returncode, 1)
         self.assertIn(f"the same command goes on from {partial}", message)
-        self.assertEqual(self.files(), ["metrics.json.partial", "mini"])
+        self.assertEqual(self.files(), ["metrics.json.partial", "metrics.json.partial.work", "mini"])
         self.assert_refused(run(*command, output, "--guidance", 2), 1, "guidance = 2.0", "got 4.0")
         self.assertEqual(run(*command, output).returncode, 0)
         self.assertEqual(run(*command, self.folder / "whole.json").returncode, 0)
@@ -405,7 +414,7 @@ class CalibrateTest(CliTest):
                     "--compare", "--json", "-o", self.folder / "a.png")
         self.assertEqual(drawn.returncode, 0, drawn.stderr)
         self.assertEqual(json.loads(drawn.stdout)["mode"], "joint (transform block 64, rank 16)")
-        self.assertIn("dense and joint", png_texts(self.folder / "a.png")["settings"])
+        self.assertEqual(made_by(self.folder / "a.png")["mode"], "dense and joint")
         shown = run("info", "--model", self.model, "--compensation", path, "--layers", "--json")
         shown = json.loads(shown.stdout)
         self.assertEqual(shown["compensation"]["transform"], "block 64")

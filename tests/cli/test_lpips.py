@@ -78,6 +78,14 @@ class LpipsTest(unittest.TestCase):
         self.assertIn("none.pth: required a state dict", result.stderr)
         self.assertFalse((self.folder / "lpips.safetensors").exists())
 
+    def test_weights_are_not_converted_over_themselves(self):
+        for name in ("backbone.pth", "heads.pth"):
+            result = self.convert(output=self.folder / name)
+            self.assertEqual(result.returncode, 2)
+            self.assertIn("--output", result.stderr)
+            self.assertIn("features.0.weight", torch.load(self.folder / "backbone.pth"))
+            self.assertIn("lin0.model.1.weight", torch.load(self.folder / "heads.pth"))
+
     def test_other_files_are_refused(self):
         other = self.folder / "other"
         other.write_text("no weights")

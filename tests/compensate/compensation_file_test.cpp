@@ -46,7 +46,7 @@ ModelCompensation sample(const FluxTransformer& model) {
                         .base_revision = weights_revision(*model),
                         .method = "joint",
                         .transform = "block 16",
-                        .recipe = "paper-flux",
+                        .recipe = "paper",
                         .rank = kRank,
                         .layers = {}};
   const auto add = [&](const char* name, const char* input, const InputTransform& transform) {
@@ -105,7 +105,7 @@ TEST_F(CompensationFile, ComesBackAsItWas) {
   EXPECT_EQ(read.base_revision, saved.base_revision);
   EXPECT_EQ(read.method, "joint");
   EXPECT_EQ(read.transform, "block 16");
-  EXPECT_EQ(read.recipe, "paper-flux");
+  EXPECT_EQ(read.recipe, "paper");
   EXPECT_EQ(read.rank, kRank);
   ASSERT_EQ(read.layers.size(), 3U);
   for (const auto& [name, layer] : saved.layers) {
@@ -130,6 +130,21 @@ TEST_F(CompensationFile, HoldsSharedTensorsOnceAndSaysNothingOfLora) {
   const ModelCompensation read = read_compensation(path_);
   EXPECT_TRUE(read.layers.at(kQuery).values.transform.blocks.is_same(
       read.layers.at(kKey).values.transform.blocks));
+}
+
+TEST_F(CompensationFile, NeedsNoWeightBehindATransform) {
+  ModelCompensation saved = sample(model_);
+  for (auto& [name, layer] : saved.layers) layer.values.weight = torch::Tensor();
+  write_compensation(path_, saved);
+  EXPECT_EQ(SafetensorsFile::open(path_).metadata().at("format_version"), "3");
+  apply_compensation(*model_, read_compensation(path_), "file");
+  for (const NamedLinear& layer : named_linears(*model_)) {
+    const auto found = saved.layers.find(layer.name);
+    if (found == saved.layers.end()) continue;
+    const torch::Tensor wanted = found->second.values.transform.weight_for_z(layer.linear->weight);
+    EXPECT_TRUE(layer.linear->compensation()->weight.equal(wanted.to(layer.linear->weight)))
+        << layer.name;
+  }
 }
 
 TEST_F(CompensationFile, IsAppliedToItsLayersAlone) {
@@ -170,8 +185,8 @@ TEST_F(CompensationFile, ALowRankOfRankZeroIsRefused) {
 
 TEST_F(CompensationFile, OtherFormatsAndVersionsAreRefused) {
   expect_refused(with_metadata("format", "pt"), "required format rtlynx compensation, got pt");
-  expect_refused(with_metadata("format_version", "3"),
-                 "required format version 2 or older, got 3; a newer rtlynx reads it");
+  expect_refused(with_metadata("format_version", "4"),
+                 "required format version 3 or older, got 4; a newer rtlynx reads it");
   expect_refused(with_metadata("format_version", "2"), "\"kind\"");
   expect_refused(with_metadata("format_version", "new"), "metadata format_version");
   expect_refused(with_metadata("pattern", "4:8"), "required pattern 2:4, got 4:8");

@@ -86,7 +86,7 @@ class Fold : public testing::Test {
   }
 
   ProducedInput input_of(const std::string& reader) const {
-    for (const ProducedInput& input : produced_inputs(*model_)) {
+    for (const ProducedInput& input : produced_inputs(*model_, model_->groups())) {
       if (input.readers.front().name == reader) return input;
     }
     throw std::runtime_error("no input of " + reader);
@@ -115,7 +115,7 @@ class Fold : public testing::Test {
 TEST_F(Fold, DenseModelsStayTheSame) {
   const torch::Tensor exact = truth();
   const double before = relative_error(run(), exact);
-  for (const ProducedInput& input : produced_inputs(*model_)) {
+  for (const ProducedInput& input : produced_inputs(*model_, model_->groups())) {
     const SplitTransform split = split_transform(input, free_transform(input));
     EXPECT_FALSE(split.folded.is_identity());
     fold_into_producers(input, split.folded);
@@ -126,13 +126,13 @@ TEST_F(Fold, DenseModelsStayTheSame) {
 TEST_F(Fold, SparseModelsChooseTheSameAndSayTheSame) {
   const double rounding = relative_error(run(), truth());
   bool norm = false;
-  for (const ProducedInput& input : produced_inputs(*model_)) {
+  for (const ProducedInput& input : produced_inputs(*model_, model_->groups())) {
     const InputTransform transform = free_transform(input);
     for (const NamedLinear& reader : input.readers) compensate(reader, transform, norm = !norm);
   }
   const torch::Tensor before = run();
   const auto chosen = choices();
-  const std::vector<FoldedInput> folded = fold_transforms(*model_);
+  const std::vector<FoldedInput> folded = fold_transforms(*model_, model_->groups());
   ASSERT_EQ(folded.size(), 9U);
   for (const FoldedInput& input : folded) {
     EXPECT_FALSE(input.why) << *input.why;
@@ -153,7 +153,7 @@ TEST_F(Fold, DenseLayersMayReadWithSparseOnes) {
   columns.scale = factors(input.readers.front().linear->in_features());
   compensate(input.readers.front(), columns, true);
   const torch::Tensor before = run();
-  const std::vector<FoldedInput> folded = fold_transforms(*model_);
+  const std::vector<FoldedInput> folded = fold_transforms(*model_, model_->groups());
   ASSERT_EQ(folded.size(), 1U);
   EXPECT_EQ(folded.front().readers, std::vector<std::string>{kQuery});
   EXPECT_TRUE(folded.front().left.is_identity());
@@ -167,24 +167,24 @@ TEST_F(Fold, IsUndoneBySettingTheLayersAgain) {
     for (NamedLinear layer : named_linears(*model_)) {
       layer.linear->set_mode(LinearMode::dense);
     }
-    for (const ProducedInput& input : produced_inputs(*model_)) {
+    for (const ProducedInput& input : produced_inputs(*model_, model_->groups())) {
       const InputTransform transform = free_transform(input);
       for (const NamedLinear& reader : input.readers) compensate(reader, transform, false);
     }
   };
   set();
   const torch::Tensor sparse = run();
-  fold_transforms(*model_);
+  fold_transforms(*model_, model_->groups());
   set();
   EXPECT_TRUE(run().equal(sparse));
-  fold_transforms(*model_);
+  fold_transforms(*model_, model_->groups());
   for (NamedLinear layer : named_linears(*model_)) layer.linear->set_mode(LinearMode::dense);
   EXPECT_TRUE(run().equal(dense));
 }
 
 // In bf16 folded weights are rounded anew: no worse than what rounding costs anyway.
 TEST_F(Fold, Bf16LosesNoMoreThanBefore) {
-  for (const ProducedInput& input : produced_inputs(*model_)) {
+  for (const ProducedInput& input : produced_inputs(*model_, model_->groups())) {
     InputTransform columns;
     columns.scale = factors(input.readers.front().linear->in_features());
     for (const NamedLinear& reader : input.readers) compensate(reader, columns, false);
@@ -192,7 +192,7 @@ TEST_F(Fold, Bf16LosesNoMoreThanBefore) {
   const torch::Tensor exact = run();
   model_->to(torch::kBFloat16);
   const double before = relative_error(run(torch::kBFloat16), exact);
-  fold_transforms(*model_);
+  fold_transforms(*model_, model_->groups());
   EXPECT_LE(relative_error(run(torch::kBFloat16), exact), 2 * before);
 }
 
@@ -225,7 +225,7 @@ TEST_F(Fold, WhatCannotBeFoldedStaysAndSaysWhy) {
   compensate({"x_embedder", linears.at("x_embedder")}, columns, false);
 
   const torch::Tensor before = run();
-  const std::vector<FoldedInput> folded = fold_transforms(*model_);
+  const std::vector<FoldedInput> folded = fold_transforms(*model_, model_->groups());
   ASSERT_EQ(folded.size(), 3U);
   EXPECT_EQ(*folded[0].why,
             "transformer_blocks.0.attn.to_add_out reads the same input and chooses by another "
@@ -245,7 +245,7 @@ TEST_F(Fold, AReaderThatIsAFixedChoiceKeepsTheFactors) {
                           .up = torch::randn({other->out_features(), 4})});
   other->set_mode(LinearMode::replaced);
   const torch::Tensor before = run();
-  const std::vector<FoldedInput> folded = fold_transforms(*model_);
+  const std::vector<FoldedInput> folded = fold_transforms(*model_, model_->groups());
   ASSERT_EQ(folded.size(), 1U);
   EXPECT_EQ(*folded.front().why,
             out.readers.back().name +
@@ -269,6 +269,15 @@ class SwiGlu : public torch::nn::Module {
   }
   torch::Tensor forward(const torch::Tensor& x) { return w2(torch::silu(w1(x)) * w3(x)); }
 
+  static std::vector<LayerGroup> groups() {
+    return {{.name = "mlp.w2",
+             .channels = 24,
+             .parts = {{.maker = InputPart::Maker::swiglu,
+                        .channels = 24,
+                        .made_by = {"mlp.w3", "mlp.w1"}}},
+             .layers = {{.name = "mlp.w2", .outputs = 8}}}};
+  }
+
   SparseLinear w1{SparseLinearImpl(8, 24)}, w3{SparseLinearImpl(8, 24)};
   SparseLinear w2{SparseLinearImpl(24, 8)};
 };
@@ -277,7 +286,7 @@ TEST(FoldSwiGlu, TakesFactorsAndAnyOrder) {
   const torch::NoGradGuard no_grad;
   torch::manual_seed(14);
   SwiGlu mlp;
-  const std::vector<ProducedInput> inputs = produced_inputs(mlp);
+  const std::vector<ProducedInput> inputs = produced_inputs(mlp, mlp.groups());
   ASSERT_EQ(inputs.size(), 1U);
   const torch::Tensor x = torch::randn({7, 8});
   mlp.to(torch::kFloat64);
@@ -286,7 +295,7 @@ TEST(FoldSwiGlu, TakesFactorsAndAnyOrder) {
   const double rounding = relative_error(mlp.forward(x), exact);
   compensate(inputs.front().readers.front(), free_transform(inputs.front()), true);
   const torch::Tensor before = mlp.forward(x);
-  const std::vector<FoldedInput> folded = fold_transforms(mlp);
+  const std::vector<FoldedInput> folded = fold_transforms(mlp, mlp.groups());
   ASSERT_EQ(folded.size(), 1U);
   EXPECT_TRUE(folded.front().left.is_identity());
   EXPECT_LE(relative_error(mlp.forward(x), before), 4 * rounding);
@@ -298,11 +307,11 @@ TEST(FoldSwiGlu, PassesThroughAFixedChoice) {
   SwiGlu mlp;
   mlp.w3->set_replacement({.down = torch::randn({4, 8}), .up = torch::randn({24, 4})});
   mlp.w3->set_mode(LinearMode::replaced);
-  const std::vector<ProducedInput> inputs = produced_inputs(mlp);
+  const std::vector<ProducedInput> inputs = produced_inputs(mlp, mlp.groups());
   const torch::Tensor x = torch::randn({7, 8});
   compensate(inputs.front().readers.front(), free_transform(inputs.front()), true);
   const torch::Tensor before = mlp.forward(x);
-  ASSERT_TRUE(fold_transforms(mlp).front().left.is_identity());
+  ASSERT_TRUE(fold_transforms(mlp, mlp.groups()).front().left.is_identity());
   EXPECT_FALSE(mlp.w3->replacement()->weight.defined());
   EXPECT_TRUE(mlp.w3->replacement()->bias.defined());
   EXPECT_LE(relative_error(mlp.forward(x), before), 1e-6);

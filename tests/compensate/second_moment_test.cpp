@@ -41,6 +41,10 @@ TEST(EffectiveRank, IsTheFormula) {
   EXPECT_NEAR(participation_ratio(moment), 1 / (0.25 + 2 * 0.0625), 1e-12);
   EXPECT_EQ(effective_rank(torch::zeros({3, 3}, torch::kFloat64)), 0.0);
   EXPECT_EQ(participation_ratio(torch::zeros({3, 3}, torch::kFloat64)), 0.0);
+  // What is not a number is not zero.
+  const torch::Tensor broken = torch::full({3, 3}, NAN, torch::kFloat64);
+  EXPECT_THROW(participation_ratio(broken), Error);
+  EXPECT_THROW(relative_output_error(torch::ones({2, 3}), torch::zeros({2, 3}), broken), Error);
 }
 
 TEST(EffectiveRank, TurningChangesNothingAndRatioIsTheLower) {

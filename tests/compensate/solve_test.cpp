@@ -20,12 +20,12 @@ class Solve : public testing::Test {
     torch::manual_seed(81);
     const torch::NoGradGuard no_grad;
     for (auto& item : model_->named_parameters()) item.value().normal_(0, 0.2);
-    groups_ = input_groups(*model_, in_paper_flux_recipe);
+    groups_ = shared_inputs(*model_, model_->groups(), paper_layers(model_->groups()));
     x_ = torch::randn({kTokens, group().channels()})
              .matmul(torch::randn({group().channels(), group().channels()}));
   }
 
-  const InputGroup& group() const { return groups_.front(); }
+  const SharedInput& group() const { return groups_.front(); }
   const SparseLinear& layer() const { return group().layers.front().linear; }
 
   torch::Tensor second_moment() const {
@@ -59,7 +59,7 @@ class Solve : public testing::Test {
   }
 
   FluxTransformer model_ = FluxTransformer(test::small_flux_config());
-  std::vector<InputGroup> groups_;
+  std::vector<SharedInput> groups_;
   torch::Tensor x_;  // [n, K]
 };
 
@@ -91,6 +91,9 @@ TEST_F(Solve, StoresOnlyWhatTheMethodNeeds) {
   EXPECT_EQ(with(CompensationMethod::low_rank).rank(), kRank);
   EXPECT_TRUE(with(CompensationMethod::refit).weight.defined());
   EXPECT_EQ(with(CompensationMethod::refit).rank(), 0);
+  const auto block = transform_choice_from_string("16");
+  EXPECT_FALSE(solve(block, {.method = CompensationMethod::low_rank, .rank = kRank})
+                   .values.weight.defined());  // it follows from the transform
   const Compensation24 joint = with(CompensationMethod::joint);
   EXPECT_TRUE(joint.weight.defined());
   EXPECT_EQ(joint.rank(), kRank);
@@ -106,7 +109,7 @@ TEST_F(Solve, JointIsAsGoodAsItsLimit) {
 
 TEST_F(Solve, PermutesOnlyWhereItIsFree) {
   const TransformChoice permute = transform_choice_from_string("permute");
-  for (const InputGroup& candidate : groups_) {
+  for (const SharedInput& candidate : groups_) {
     const torch::Tensor moment = torch::eye(candidate.channels(), torch::kFloat64);
     const InputTransform transform = choose_transform(permute, candidate, moment);
     EXPECT_TRUE(transform.scale.defined());

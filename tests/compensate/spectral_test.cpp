@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "base/error.h"
 
 namespace rtlynx {
@@ -29,8 +31,14 @@ TEST(SolveDamped, AddsAShareOfTheMeanDiagonal) {
   EXPECT_TRUE(damped.mm(solve_damped(a, b, 0.1)).allclose(b, 1e-9, 1e-9));
 }
 
+TEST(SolveDamped, GivesZeroForZeros) {
+  const torch::Tensor zero = torch::zeros({3, 3}, torch::kFloat64);
+  EXPECT_TRUE(solve_damped(zero, torch::ones({3, 2}, torch::kFloat64), 0.01)
+                  .equal(torch::zeros({3, 2}, torch::kFloat64)));
+}
+
 TEST(SolveDamped, RefusesAnIndefiniteMatrix) {
-  EXPECT_THROW(solve_damped(torch::zeros({3, 3}, torch::kFloat64),
+  EXPECT_THROW(solve_damped(torch::full({3, 3}, NAN, torch::kFloat64),
                             torch::zeros({3, 1}, torch::kFloat64), 0.01),
                Error);
   EXPECT_THROW(solve_damped(torch::diag(torch::tensor({1.0, -1.0, 1.0}, torch::kFloat64)),

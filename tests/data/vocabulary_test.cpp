@@ -56,6 +56,15 @@ TEST(Vocabulary, UnknownWordsAreNamedWithTheirPlaceAndNeighbours) {
   EXPECT_THAT(message_for("<pad>"), HasSubstr("\"pad\""));
   // A letter beyond ASCII belongs to its word, and the message shows it whole.
   EXPECT_THAT(message_for("red caf\xc3\xa9"), HasSubstr("\"caf\xc3\xa9\" at character 5"));
+  EXPECT_THAT(message_for("\xc3\xa9t\xc3\xa9"), HasSubstr("at character 1"));
+  // Characters are counted, not bytes: the dash and the quotes are three bytes each.
+  EXPECT_THAT(message_for("red, cirkle"), HasSubstr("at character 6"));
+}
+
+TEST(Vocabulary, LongNonsenseIsCut) {
+  const std::string message = message_for(std::string(1 << 20, 'x'));
+  EXPECT_THAT(message, HasSubstr("xxx...\" at character 1"));
+  EXPECT_LT(message.size(), 300U);
 }
 
 TEST(Vocabulary, TooManyTokensAreCounted) {

@@ -63,7 +63,7 @@ def compensation(layers, metadata=None, value=b"\x80\x3f", **tensor_shapes):
     """A file of `layers`, every BF16 tensor full of `value` (1), a permutation in rising order."""
     header = {"__metadata__": {
         "format": "rtlynx compensation", "format_version": "1", "pattern": "2:4",
-        "method": "joint", "transform": "none", "recipe": "paper-flux", "rank": "2", "alpha": "2",
+        "method": "joint", "transform": "none", "recipe": "paper", "rank": "2", "alpha": "2",
         "base_model": "small", "base_revision": "0123456789abcdef",
         "targets": json.dumps(layers, separators=(",", ":")), **(metadata or {})}}
     data = b""

@@ -1,14 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "io/file.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 
+#include "io/folder_use.h"
 #include "io/io_test_util.h"
+#include "io/text.h"
 
 namespace rtlynx {
 namespace {
@@ -103,6 +110,91 @@ TEST(AtomicFile, TakesTheLongestName) {
   const std::string name(255, 'n');
   write_file_atomically(dir / name, "x");
   EXPECT_THAT(dir.list(), ElementsAre(name));
+}
+
+TEST(AtomicFile, RefusesANameThatIsTooLong) {
+  const TempDir dir;
+  const auto path = dir / std::string(256, 'n');
+  EXPECT_EQ(error_of([&] { AtomicFile file(path); }),
+            "cannot write " + printable(path.string()) + ": File name too long");
+}
+
+TEST(CheckWritable, LeavesNothingBehind) {
+  const TempDir dir;
+  check_writable(dir / "new");
+  EXPECT_THAT(dir.list(), IsEmpty());
+  EXPECT_THAT(error_of([&] { check_writable(dir.path()); }), HasSubstr("got a directory"));
+  put_file(dir / "file", "x");
+  EXPECT_THAT(error_of([&] { check_writable(dir / "file" / "in"); }), HasSubstr("Not a directory"));
+  EXPECT_EQ(get_file(dir / "file"), "x");
+}
+
+TEST(FileSet, AppearsTogether) {
+  const TempDir dir;
+  put_file(dir / "index", "old");
+  put_file(dir / "a", "old");
+  {
+    FileSet lost;
+    lost.add(dir / "a", "lost");
+    EXPECT_EQ(get_file(dir / "index"), "old");
+  }
+  FileSet files;
+  files.add(dir / "a", "new a");
+  files.add(dir / "b", "new b");
+  files.add(dir / "index", "new");
+  EXPECT_EQ(get_file(dir / "a"), "old");
+  files.commit(/*complete=*/dir / "index");
+  EXPECT_EQ(get_file(dir / "a") + get_file(dir / "b") + get_file(dir / "index"), "new anew bnew");
+  EXPECT_THAT(dir.list(), ElementsAre("a", "b", "index"));
+}
+
+TEST(FileSet, FullDiskLeavesTheOldSet) {
+  const TempDir dir;
+  put_file(dir / "a", "old");
+  {
+    const FileSizeLimit limit(100);
+    FileSet files;
+    files.add(dir / "a", "new");
+    EXPECT_THAT(error_of([&] { files.add(dir / "b", std::string(1000, 'x')); }), HasSubstr("b"));
+  }
+  EXPECT_EQ(get_file(dir / "a"), "old");
+  EXPECT_THAT(dir.list(), ElementsAre("a"));
+}
+
+TEST(FolderLock, KeepsAnotherWaiting) {
+  const TempDir dir;
+  const int other = ::open(dir.path().c_str(), O_RDONLY | O_DIRECTORY);
+  {
+    const FolderLock lock(dir.path());
+    EXPECT_NE(::flock(other, LOCK_EX | LOCK_NB), 0);
+  }
+  EXPECT_EQ(::flock(other, LOCK_EX | LOCK_NB), 0);
+  ::close(other);
+  const FolderLock none(dir / "missing");  // nothing to lock, nothing to say
+}
+
+TEST(FolderUse, EndsAloneWhenTheOthersHaveEnded) {
+  const TempDir dir;
+  std::optional<FolderUse> first(std::in_place, dir.path());
+  FolderUse second(dir.path());
+  EXPECT_FALSE(second.end_alone());
+  FolderUse third(dir.path());
+  first.reset();
+  EXPECT_TRUE(third.end_alone());
+  EXPECT_TRUE(FolderUse(dir / "missing").end_alone());
+}
+
+TEST(ReadStream, ReadsAPipeUpToTheLimit) {
+  const TempDir dir;
+  const auto pipe = dir / "pipe";
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  std::thread writer([&] { put_file(pipe, "12345"); });
+  EXPECT_EQ(read_stream(pipe, 5), "12345");
+  writer.join();
+  put_file(dir / "five", "12345");
+  EXPECT_THAT(error_of([&] { read_stream(dir / "five", 4); }), HasSubstr("at most 4 bytes, got"));
+  EXPECT_THAT(error_of([&] { read_stream(dir.path(), 4); }), HasSubstr("Is a directory"));
+  EXPECT_THAT(error_of([&] { read_stream(dir / "none", 4); }), HasSubstr("cannot open"));
 }
 
 TEST(ReadFile, ReadsUpToTheLimit) {

@@ -100,9 +100,34 @@ TEST(JsonInt, NamesFileAndKeyOfAnotherType) {
   EXPECT_EQ(error_of([] { json_int(kConfig, "flag", "c.json"); }),
             "c.json, key \"flag\": required an integer, got true");
   EXPECT_EQ(error_of([] { json_int(kConfig, "absent", "c.json"); }),
-            "c.json, key \"absent\": required an integer, got no such key, or null");
+            "c.json, key \"absent\": required an integer, got no such key");
+  EXPECT_EQ(error_of([] { json_int(kConfig, "nothing", "c.json"); }),
+            "c.json, key \"nothing\": required an integer, got null");
   EXPECT_EQ(error_of([] { json_int(json::array(), "layers", "c.json"); }),
             "c.json: required a JSON object, got []");
+}
+
+TEST(JsonFile, SaysWhatItIsInPlaceOfJson) {
+  const test::TempDir dir;
+  test::put_file(dir / "config.json", "version https://git-lfs.github.com/spec/v1\noid sha256:0\n");
+  EXPECT_THAT(error_of([&] { read_json_file(dir / "config.json"); }),
+              AllOf(StartsWith((dir / "config.json").string()), HasSubstr("Git LFS pointer")));
+}
+
+TEST(JsonComplaint, LeavesOutTheClassOfTheException) {
+  try {
+    json(nullptr).get<double>();
+    ADD_FAILURE() << "no exception";
+  } catch (const json::exception& error) {
+    EXPECT_EQ(json_complaint(error), "type must be number, but is null");
+  }
+}
+
+TEST(JsonHas, CountsNullAsAbsent) {
+  EXPECT_TRUE(json_has(kConfig, "layers"));
+  EXPECT_FALSE(json_has(kConfig, "nothing"));
+  EXPECT_FALSE(json_has(kConfig, "absent"));
+  EXPECT_FALSE(json_has(json::array(), "layers"));
 }
 
 TEST(JsonAccessors, ReadTheOtherTypes) {

@@ -139,12 +139,32 @@ TEST(SafetensorsModel, FindsTheFileOfAFolder) {
                 ": required one of vae.safetensors, vae.safetensors.index.json, got none");
 }
 
-TEST(SafetensorsModel, RefusesAnAmbiguousFolder) {
+TEST(SafetensorsModel, SaysWhichOfTwoFormsIsStale) {
   const TempDir dir;
+  const auto index = dir / "model.safetensors.index.json";
+  const auto error = [&] { return error_of([&] { SafetensorsModel::open(dir.path()); }); };
   put_file(dir / "model.safetensors", file_of({"a"}));
-  put_file(dir / "model.safetensors.index.json", "{}");
-  EXPECT_THAT(error_of([&] { SafetensorsModel::open(dir.path()); }),
-              HasSubstr("got model.safetensors and model.safetensors.index.json"));
+  put_file(index, "{}");
+  EXPECT_THAT(error(), HasSubstr("an index, which cannot be read: remove the stale"));
+  put_file(index, R"({"weight_map":{"a":"1.safetensors","b":"2.safetensors"}})");
+  EXPECT_THAT(error(), HasSubstr("of which 2 shards are not there: remove the stale "
+                                 "model.safetensors.index.json"));
+  put_file(dir / "1.safetensors", file_of({"a"}));
+  put_file(dir / "2.safetensors", file_of({"b"}));
+  EXPECT_THAT(error(), HasSubstr("both whole: remove the one that is not meant"));
+  put_file(dir / "diffusion_pytorch_model.safetensors", file_of({"a"}));
+  std::filesystem::remove(index);
+  EXPECT_THAT(error(), HasSubstr("got diffusion_pytorch_model.safetensors and model.safetensors"));
+}
+
+TEST(SafetensorsModel, NamesTheVariantOrFormThatIsThere) {
+  const TempDir dir;
+  const auto error = [&] { return error_of([&] { SafetensorsModel::open(dir.path(), "model"); }); };
+  put_file(dir / "model.bin", "x");
+  EXPECT_THAT(error(), HasSubstr("got only model.bin: a form that is not read"));
+  std::filesystem::remove(dir / "model.bin");
+  put_file(dir / "model.fp16.safetensors", file_of({"a"}));
+  EXPECT_THAT(error(), HasSubstr("got only model.fp16.safetensors: another variant; link or copy"));
 }
 
 TEST(SafetensorsModel, NamesAMissingPath) {

@@ -79,7 +79,8 @@ TEST(Safetensors, ReadsAFileWithoutTensors) {
 
 TEST(SafetensorsHeader, RefusesTruncation) {
   EXPECT_EQ(error_in(""),
-            "f.safetensors: required at least 8 bytes for the header size, got a file of 0");
+            "f.safetensors: required a safetensors file, got an empty file, as an interrupted "
+            "download leaves it");
   EXPECT_EQ(error_in("\x02\0\0\0\0\0\0"s),
             "f.safetensors: required at least 8 bytes for the header size, got a file of 7");
   EXPECT_EQ(error_in("\x03\0\0\0\0\0\0\0{}"s),
@@ -252,7 +253,8 @@ TEST(SafetensorsFile, NamesThePathOfWhatIsNoFile) {
   test::put_file(dir / "empty", "");
   EXPECT_EQ(open_error(dir / "empty"),
             (dir / "empty").string() +
-                ": required at least 8 bytes for the header size, got a file of 0");
+                ": required a safetensors file, got an empty file, as an interrupted download "
+                "leaves it");
 }
 
 }  // namespace

@@ -29,6 +29,16 @@ TEST(Text, EscapesWhatATerminalWouldObey) {
   EXPECT_EQ(printable(std::string(1000, 'x')), std::string(200, 'x') + "...");
 }
 
+TEST(Text, KeepsLinesAndLengthForATerminal) {
+  EXPECT_EQ(terminal_text("a\tb\n\x1b[2J\r\xff"), "a\tb\n\\x1b[2J\\x0d\\xff");
+  EXPECT_EQ(terminal_text(std::string(1000, 'x')), std::string(1000, 'x'));
+}
+
+TEST(Text, MakesPathsUtf8) {
+  EXPECT_EQ(path_text("lat\xe9.png"), "lat\\xe9.png");
+  EXPECT_EQ(path_text("caf\xc3\xa9/a b.png"), "caf\xc3\xa9/a b.png");
+}
+
 TEST(Text, TellsNamesThatStayInTheirFolder) {
   EXPECT_TRUE(is_plain_file_name("model-00001-of-00002.safetensors"));
   EXPECT_TRUE(is_plain_file_name("..."));

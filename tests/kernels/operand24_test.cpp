@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <limits>
 #include <set>
 #include <utility>
 #include <vector>
@@ -337,6 +338,18 @@ TEST(PackedTiles, BytesCountWholeTiles) {
   EXPECT_EQ(operand24_bytes(64, 64), 4608);
   EXPECT_EQ(operand24_bytes(65, 80), 4 * 4608);
   EXPECT_EQ(operand24_bytes(0, 64), 0);
+  static_assert(operand24_bytes(64, 128) == 2 * 4608);
+}
+
+TEST(PackedTiles, BytesThatDoNotFitAreAnError) {
+  constexpr std::int64_t kLargest = std::numeric_limits<std::int64_t>::max();
+  EXPECT_EQ(operand24_bytes(kLargest, 0), 0);
+  EXPECT_EQ(operand24_bytes(std::int64_t{1} << 30, std::int64_t{1} << 30),
+            (std::int64_t{1} << 48) * 4608);
+  EXPECT_THROW(operand24_bytes(std::int64_t{1} << 62, std::int64_t{1} << 40), Error);
+  EXPECT_THROW(operand24_bytes(kLargest, kLargest), Error);
+  EXPECT_THROW(operand24_bytes(-1, 64), Error);
+  EXPECT_THROW(operand_metadata_words(kLargest, kLargest), Error);
 }
 
 TEST(PackedTiles, ErrorsNameWhatArrived) {

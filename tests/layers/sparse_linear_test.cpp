@@ -92,6 +92,23 @@ TEST_F(Modes, ChoiceAndLowRankReadTheTransformedInput) {
   EXPECT_LE(relative_error(run(LinearMode::compensated), wanted.detach()), 1e-6);
 }
 
+TEST_F(Modes, ATransformWithoutAWeightBringsTheLayersOwn) {
+  for (const bool blocks : {true, false}) {
+    Compensation24 compensation = with_low_rank(4);
+    if (blocks) {
+      compensation.transform.blocks = torch::randn({kIn / 8, 8, 8});  // not orthogonal
+    } else {
+      compensation.transform.scale = torch::rand({kIn}) + 0.5;
+      compensation.transform.permutation = torch::randperm(kIn);
+    }
+    linear_->set_compensation(compensation);
+    const torch::Tensor derived = run(LinearMode::compensated);
+    compensation.weight = compensation.transform.weight_for_z(linear_->weight);
+    linear_->set_compensation(compensation);
+    EXPECT_TRUE(run(LinearMode::compensated).equal(derived)) << blocks;
+  }
+}
+
 TEST_F(Modes, AReplacementIsDense) {
   const torch::Tensor other = torch::randn({kOut, kIn});
   linear_->set_replacement({.weight = torch::zeros({kOut, kIn})});
@@ -127,17 +144,6 @@ TEST_F(Modes, TheWeightStaysAsItIs) {
   EXPECT_TRUE(linear_->weight.equal(before));
   EXPECT_EQ(linear_->named_parameters().size(), 2U);  // what a checkpoint holds
   EXPECT_TRUE(run(LinearMode::dense).equal(times_weight(x_)));
-}
-
-TEST_F(Modes, DenseWhereFasterChangesNothingOnTheCpu) {
-  linear_->set_compensation(with_low_rank(4));
-  for (const LinearMode mode :
-       {LinearMode::dense, LinearMode::naive, LinearMode::norm, LinearMode::compensated}) {
-    linear_->set_dense_where_faster(false);
-    const torch::Tensor expected = run(mode);
-    linear_->set_dense_where_faster(true);
-    EXPECT_TRUE(run(mode).equal(expected)) << to_string(mode);
-  }
 }
 
 TEST_F(Modes, CompensationFollowsTheModuleToAnotherType) {
@@ -218,15 +224,12 @@ TEST(SparseLinearObserver, SeesEveryInputUntilItIsRemoved) {
   EXPECT_TRUE(seen[0].equal(x) && seen[1].equal(x));
 }
 
-// On the CPU the two operators agree; only their messages tell them apart.
 TEST(SparseLinearErrors, NameTheOperatorThatIsCalled) {
   const torch::NoGradGuard no_grad;
   SparseLinear linear = random_linear();
   linear->set_mode(LinearMode::norm);
   const torch::Tensor narrow = torch::zeros({2, kIn / 2});
   EXPECT_EQ(refusal([&] { linear(narrow); }).rfind("linear24: required", 0), 0u);
-  linear->set_dense_where_faster(true);
-  EXPECT_EQ(refusal([&] { linear(narrow); }).rfind("linear24_auto: required", 0), 0u);
 }
 
 TEST(LinearModeNames, GoThereAndBack) {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <limits>
 
 #include "base/error.h"
 #include "io/safetensors.h"
@@ -66,6 +67,39 @@ TEST_F(Parameters, WrongShapeAndTypeAreNamed) {
       << message;
   message = load({{"weight", torch::zeros({4, 8}, torch::kInt32)}, {"bias", torch::zeros({4})}});
   EXPECT_NE(message.find("floating-point type, got I32"), std::string::npos) << message;
+}
+
+TEST_F(Parameters, WhatIsNotFiniteIsNamed) {
+  torch::Tensor weight = torch::zeros({4, 8});
+  weight[2][3] = std::numeric_limits<float>::quiet_NaN();
+  std::string message = load({{"weight", weight}, {"bias", torch::zeros({4})}});
+  EXPECT_NE(message.find("model.safetensors, tensor weight: required finite values, got NaN at "
+                         "[2, 3]"),
+            std::string::npos)
+      << message;
+  // Finite in the file, and not as what it is used as.
+  const torch::Tensor large = torch::full({4}, 1e5);
+  EXPECT_EQ(load({{"weight", torch::zeros({4, 8})}, {"bias", large}}), "loaded");
+  message = load({{"weight", torch::zeros({4, 8})}, {"bias", large}}, torch::kFloat16);
+  EXPECT_NE(message.find("tensor bias: required finite values, got infinity at [0]"),
+            std::string::npos)
+      << message;
+}
+
+TEST_F(Parameters, FormsThatAreNotReadAreNamed) {
+  const std::string message =
+      load({{"weight", torch::zeros({4, 8})}, {"weight.scale_weight", torch::ones({1})}});
+  EXPECT_NE(message.find("scaled FP8"), std::string::npos) << message;
+}
+
+TEST_F(Parameters, WhatIsNotFiniteIsNotSaved) {
+  SparseLinear saved(8, 4);
+  const torch::NoGradGuard no_grad;
+  saved->weight.fill_(3.4e38F);  // infinite as bf16
+  saved->bias.zero_();
+  EXPECT_THROW(save_parameters(*saved, folder_, "model", torch::kBFloat16, /*max_shard_bytes=*/64),
+               Error);
+  EXPECT_TRUE(std::filesystem::is_empty(folder_));
 }
 
 TEST_F(Parameters, SavedInShardsTheyComeBack) {

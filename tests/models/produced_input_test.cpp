@@ -8,7 +8,7 @@
 
 #include "models/flux/small_flux.h"
 #include "models/flux/transformer.h"
-#include "models/input_group.h"
+#include "models/shared_input.h"
 
 namespace rtlynx {
 namespace {
@@ -25,17 +25,19 @@ class ProducedInputs : public testing::Test {
   }
 
   FluxTransformer model_{test::small_flux_config()};
-  std::vector<ProducedInput> inputs_ = produced_inputs(*model_);
+  std::vector<ProducedInput> inputs_ = produced_inputs(*model_, model_->groups());
 };
 
 TEST_F(ProducedInputs, CoverEveryInputOfTheRecipe) {
+  const auto groups = input_names(model_->groups());
   std::map<std::string, std::set<std::string>> readers;  // by input group
   for (const ProducedInput& input : inputs_) {
     for (const NamedLinear& layer : input.readers) {
-      readers[input_group(layer.name)].insert(layer.name);
+      readers[groups.at(layer.name)].insert(layer.name);
     }
   }
-  for (const InputGroup& group : input_groups(*model_, in_paper_flux_recipe)) {
+  for (const SharedInput& group :
+       shared_inputs(*model_, model_->groups(), paper_layers(model_->groups()))) {
     std::set<std::string> names;
     for (const NamedLinear& layer : group.layers) names.insert(layer.name);
     EXPECT_EQ(readers[group.name], names) << group.name;

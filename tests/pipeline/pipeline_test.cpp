@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "pipeline/pipeline.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <filesystem>
 #include <fstream>
+#include <limits>
 
 #include "base/error.h"
 #include "models/recipe.h"
 #include "pipeline/small_pipeline.h"
+#include "refusal.h"
 #include "temp_dir.h"
 
 namespace rtlynx {
@@ -50,6 +53,75 @@ TEST(Generate, AnImageDoesNotDependOnItsNeighbours) {
   EXPECT_TRUE(both[1].allclose(alone[0], 1e-4, 1e-4));
 }
 
+// What is drawn on the CPU is the same to the bit: a choice of channels would make another picture
+// of another rounding.
+TEST(Generate, AnImageDoesNotDependOnItsBatch) {
+  Pipeline pipeline = small_pipeline();
+  apply_recipe(*pipeline.transformer, paper_layers(pipeline.transformer->groups()),
+               LinearMode::norm);
+  const GenerateRequest all = request({"a red circle", "a blue ring", "the word cat"}, {5, 6, 7});
+  const auto together = pipeline.generate(all);
+  for (const int batch : {1, 2, 3}) {
+    std::vector<Image> images(all.prompts.size());
+    pipeline.generate_in_batches(all, batch, [&](std::size_t first, std::vector<Image> drawn) {
+      std::move(drawn.begin(), drawn.end(), images.begin() + static_cast<std::ptrdiff_t>(first));
+    });
+    for (std::size_t i = 0; i < images.size(); ++i) EXPECT_EQ(images[i].rgb, together[i].rgb) << i;
+  }
+  EXPECT_EQ(pipeline.generate(request({"the word cat"}, {7}))[0].rgb, together[2].rgb);
+}
+
+// A model with guidance_embeds, all else as in small_pipeline().
+Pipeline distilled_pipeline() {
+  Pipeline pipeline = small_pipeline();
+  FluxConfig config = pipeline.transformer->config();
+  config.guidance_embeds = true;
+  FluxTransformer distilled(config);
+  const torch::NoGradGuard no_grad;
+  torch::manual_seed(4);
+  const auto known = pipeline.transformer->named_parameters();
+  for (auto& item : distilled->named_parameters()) {
+    const torch::Tensor* value = known.find(item.key());
+    value != nullptr ? item.value().copy_(*value) : item.value().normal_(0, 0.1);
+  }
+  pipeline.transformer = distilled;
+  return pipeline;
+}
+
+TEST(Generate, GuidanceIsAnInputOfADistilledModel) {
+  Pipeline pipeline = distilled_pipeline();
+  auto weak = request({"a red circle"}, {5});
+  weak.guidance = 1.0;
+  auto strong = weak;
+  strong.guidance = 4.0;
+  int steps = 0;
+  const auto drawn = pipeline.generate_pixels(
+      strong, {}, [&](int, const FluxInputs& inputs, const torch::Tensor& velocity) {
+        ++steps;
+        EXPECT_EQ(velocity.size(0), 1);  // one branch
+        EXPECT_TRUE(inputs.guidance.equal(torch::full({1}, 4.0F)));
+      });
+  EXPECT_EQ(steps, 3);
+  EXPECT_FALSE(drawn.equal(pipeline.generate_pixels(weak)));
+}
+
+TEST(Generate, NamesTheStepOfWhatIsNotFinite) {
+  Pipeline pipeline = small_pipeline();
+  const torch::NoGradGuard no_grad;
+  for (auto& [name, linear] : named_linears(*pipeline.transformer)) {
+    if (name == "proj_out") linear->weight.fill_(3e38F);
+  }
+  EXPECT_THAT(refusal([&] { pipeline.generate(request({"a red circle"}, {5})); }),
+              testing::HasSubstr("lynx-mini, velocity of step 1 of 3: required finite values"));
+  pipeline = small_pipeline();
+  pipeline.text_encoder->token_embedding.fill_(std::numeric_limits<float>::infinity());
+  EXPECT_THAT(refusal([&] { pipeline.generate(request({"a red circle"}, {5})); }),
+              testing::HasSubstr("embedding of the prompts: required finite values"));
+  auto endless = request({"a red circle"}, {5});
+  endless.guidance = std::numeric_limits<double>::quiet_NaN();
+  EXPECT_THROW(pipeline.generate(endless), UsageError);
+}
+
 // With guidance 1 the empty prompt has no weight, so leaving it out changes nothing.
 TEST(Generate, GuidanceOfOneIsThePromptAlone) {
   Pipeline pipeline = small_pipeline();
@@ -64,9 +136,11 @@ TEST(Generate, GuidanceOfOneIsThePromptAlone) {
 TEST(Generate, SparseModesDrawSomethingElse) {
   Pipeline pipeline = small_pipeline();
   const auto dense = pipeline.generate_pixels(request({"a red circle"}, {5}));
-  apply_paper_flux_recipe(*pipeline.transformer, LinearMode::naive);
+  apply_recipe(*pipeline.transformer, paper_layers(pipeline.transformer->groups()),
+               LinearMode::naive);
   const auto naive = pipeline.generate_pixels(request({"a red circle"}, {5}));
-  apply_paper_flux_recipe(*pipeline.transformer, LinearMode::norm);
+  apply_recipe(*pipeline.transformer, paper_layers(pipeline.transformer->groups()),
+               LinearMode::norm);
   const auto norm = pipeline.generate_pixels(request({"a red circle"}, {5}));
   EXPECT_FALSE(dense.equal(naive));
   EXPECT_FALSE(naive.equal(norm));
@@ -141,6 +215,34 @@ TEST_F(PipelineFolder, ComesBackWithTheSamePictures) {
   EXPECT_EQ(second.name, "again");
 }
 
+TEST_F(PipelineFolder, IsNotSavedOverAnotherForm) {
+  const auto before = std::filesystem::last_write_time(folder_ / "model_index.json");
+  EXPECT_THAT(
+      rtlynx::refusal([&] { save_pipeline(small_pipeline(), folder_, std::size_t{1} << 30); }),
+      testing::HasSubstr("a checkpoint of the other form"));
+  EXPECT_EQ(std::filesystem::last_write_time(folder_ / "model_index.json"), before);
+  EXPECT_EQ(refusal(), "loaded");
+}
+
+TEST_F(PipelineFolder, IsNotSavedWithWeightsThatAreNotFinite) {
+  Pipeline broken = small_pipeline();
+  {
+    const torch::NoGradGuard no_grad;
+    broken.text_encoder->token_embedding.fill_(std::numeric_limits<float>::quiet_NaN());
+  }
+  EXPECT_THAT(rtlynx::refusal([&] { save_pipeline(broken, folder_, /*max_shard_bytes=*/100'000); }),
+              testing::HasSubstr("tensor token_embedding: required finite values"));
+  EXPECT_EQ(refusal(), "loaded");
+}
+
+TEST_F(PipelineFolder, StagedItChangesNothing) {
+  const auto empty = folder_ / "new";
+  stage_pipeline(small_pipeline(), empty, std::size_t{1} << 30);
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(empty)) {
+    EXPECT_TRUE(entry.is_directory()) << entry.path();
+  }
+}
+
 TEST_F(PipelineFolder, AMissingPartIsNamed) {
   std::filesystem::remove(folder_ / "scheduler" / "scheduler_config.json");
   EXPECT_NE(refusal().find("scheduler_config.json"), std::string::npos) << refusal();
@@ -148,7 +250,18 @@ TEST_F(PipelineFolder, AMissingPartIsNamed) {
 
 TEST_F(PipelineFolder, AnotherPipelineIsNamed) {
   std::ofstream(folder_ / "model_index.json") << R"({"_class_name": "QwenImagePipeline"})";
-  EXPECT_NE(refusal().find("got QwenImagePipeline"), std::string::npos) << refusal();
+  EXPECT_NE(refusal().find("got QwenImagePipeline: none of its parts"), std::string::npos)
+      << refusal();
+  std::ofstream(folder_ / "model_index.json") << R"({"_class_name": "FluxPipeline"})";
+  EXPECT_THAT(refusal(), testing::HasSubstr("got FluxPipeline: its transformer is there for C++"));
+}
+
+TEST_F(PipelineFolder, WhatIsNoModelsFolderIsNamed) {
+  const auto load = [](const std::filesystem::path& folder) {
+    return rtlynx::refusal([&] { load_pipeline(folder, torch::kFloat32); });
+  };
+  EXPECT_THAT(load(folder_ / "transformer"), testing::HasSubstr("give the folder above it"));
+  EXPECT_THAT(load(folder_ / "model_index.json"), testing::HasSubstr("got a single file"));
 }
 
 TEST_F(PipelineFolder, ATruncatedShardIsNamed) {

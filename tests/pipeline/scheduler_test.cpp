@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "io/json.h"
+#include "refusal.h"
 
 namespace rtlynx {
 namespace {
@@ -69,6 +70,8 @@ TEST(Scheduler, RefusesWhatItDoesNotHave) {
   EXPECT_THROW(scheduler_config_from_json(scheduler_json({{"use_karras_sigmas", true}}), "s"),
                Error);
   EXPECT_NO_THROW(scheduler_config_from_json(scheduler_json({{"use_karras_sigmas", false}}), "s"));
+  EXPECT_NO_THROW(scheduler_config_from_json(
+      scheduler_json({{"use_karras_sigmas", nullptr}, {"time_shift_type", nullptr}}), "s"));
   try {
     scheduler_config_from_json(scheduler_json({{"time_shift_type", "linear"}}), "s.json");
     FAIL() << "accepted";
@@ -79,6 +82,20 @@ TEST(Scheduler, RefusesWhatItDoesNotHave) {
   }
   EXPECT_THROW(scheduler_config_from_json({{"_class_name", "DDIMScheduler"}}, "s"), Error);
   EXPECT_THROW(scheduler_config_from_json(scheduler_json({{"shift", 0.0}}), "s"), Error);
+}
+
+TEST(Scheduler, NamesTheFileOfLevelsThatCannotBe) {
+  const auto refused = [](const nlohmann::json& options) {
+    const auto config = scheduler_config_from_json(scheduler_json(options), "s.json");
+    return refusal([&] { make_schedule(config, 4, 256); });
+  };
+  EXPECT_EQ(refused({{"shift_terminal", 0.02}}), "accepted");
+  for (const nlohmann::json& options :
+       {nlohmann::json{{"shift_terminal", 1.0}}, nlohmann::json{{"shift", 1e308}},
+        nlohmann::json{{"use_dynamic_shifting", true}, {"base_shift", 1e6}},
+        nlohmann::json{{"use_dynamic_shifting", true}, {"base_shift", -1e6}}}) {
+    EXPECT_EQ(refused(options).substr(0, 16), "s.json: required") << options;
+  }
 }
 
 }  // namespace

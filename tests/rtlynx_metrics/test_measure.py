@@ -17,6 +17,7 @@ from stand_ins import MetricsTest, StandIns, tiny_clip
 from rtlynx_metrics import measure, read_folders
 from rtlynx_metrics.__main__ import main
 from rtlynx_metrics.clip import ClipScore
+from rtlynx_metrics.errors import MetricsError
 from rtlynx_metrics.measure import METRICS, add_picture_metric, silent
 
 
@@ -46,6 +47,27 @@ class MeasureTest(MetricsTest):
             self.assertNotIn(f"{key}_change", dense)
             if key != "clip_score":
                 self.assertAlmostEqual(sparse[f"{key}_change"], sparse[key] - dense[key])
+
+    def test_scores_that_are_no_numbers_are_named(self):
+        class Broken(ClipScore):
+            def __init__(self):
+                pass
+
+            def __call__(self, picture):
+                return float("nan")
+
+        with self.assertRaisesRegex(MetricsError, "clip_score of .*png: required a finite score"):
+            add_picture_metric(Broken(), read_folders([self.dense]), [{}], silent)
+
+    def test_an_output_is_never_an_input(self):
+        picture = next(self.dense.glob("*.png"))
+        content = picture.read_bytes()
+        for output in (picture, self.folder / "clip-vit-large-patch14" / "config.json", self.dense):
+            with self.assertRaises(SystemExit) as refused, contextlib.redirect_stderr(io.StringIO()):
+                main([str(self.dense), "--metrics", "clip-score", "--weights", str(self.folder), "-o",
+                      str(output)], self.networks)
+            self.assertEqual(refused.exception.code, 2)
+        self.assertEqual(picture.read_bytes(), content)
 
     def test_only_the_mean_of_clip_scores_is_clamped(self):
         values = iter([-3.0, 1.0] * 10 + [-1.0, 3.0] * 10)

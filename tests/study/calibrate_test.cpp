@@ -41,10 +41,11 @@ class Calibrate : public testing::Test {
 TEST_F(Calibrate, SolvesEveryLayerOfTheRecipe) {
   const CalibrateResult result = calibrate(pipeline_, options());
   ASSERT_TRUE(result.finished);
+  const LayerFilter in_paper = paper_layers(pipeline_.transformer->groups());
   std::size_t expected = 0;
   for (const auto& [name, linear] : named_linears(*pipeline_.transformer)) {
-    expected += in_paper_flux_recipe(name) ? 1 : 0;
-    EXPECT_EQ(result.compensation.layers.contains(name), in_paper_flux_recipe(name)) << name;
+    expected += in_paper(name) ? 1 : 0;
+    EXPECT_EQ(result.compensation.layers.contains(name), in_paper(name)) << name;
   }
   EXPECT_EQ(result.layers.size(), expected);
   for (const CalibratedLayer& layer : result.layers) {
@@ -69,7 +70,8 @@ TEST_F(Calibrate, BringsTheVelocityCloserToDense) {
   request.width = request.height = pipeline_.trained_size;
   const DenseTrajectory dense = record_trajectory(pipeline_, request, 2);
   const auto error = [&] { return measure_velocity_error(pipeline_, dense).relative(); };
-  apply_paper_flux_recipe(*pipeline_.transformer, LinearMode::naive);
+  apply_recipe(*pipeline_.transformer, paper_layers(pipeline_.transformer->groups()),
+               LinearMode::naive);
   const double naive = error();
   const CalibrateResult joint = calibrate(pipeline_, options());
   apply_compensation(*pipeline_.transformer, joint.compensation, "joint");

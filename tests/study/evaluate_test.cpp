@@ -3,7 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
+#include <utility>
 
 #include "base/error.h"
 #include "io/png.h"
@@ -98,6 +100,56 @@ TEST(Evaluate, RefusesUnknownMethodsFirst) {
   EXPECT_THROW(evaluate_methods(pipeline, none, never), UsageError);
 }
 
+TEST(Evaluate, MeasuresHowFarAMethodIsFromItself) {
+  Pipeline pipeline = test::small_pipeline();
+  EvaluateOptions options = quick({"norm"});
+  options.prompts = 4;
+  options.noise_floor = true;
+  const auto report = evaluate_methods(pipeline, options).value();
+  EXPECT_EQ(report["noise_floor_batch"], 2);
+  for (const auto& method : report["methods"]) {
+    const double equal = method["noise_floor_equal"];
+    EXPECT_EQ(method["noise_floor"].is_null(), equal == 1) << method["name"];
+    // Rounding alone changes a picture less than leaving out half of the channels does.
+    if (method["name"] == "norm" && equal < 1) EXPECT_GT(method["noise_floor"], method["psnr"]);
+  }
+}
+
+TEST(Evaluate, PlansWhatItDraws) {
+  Pipeline pipeline = test::small_pipeline();
+  EvaluationPlan plan;
+  const auto never = [](const std::string&, std::int64_t, std::int64_t) { return false; };
+  const auto keep_plan = [&](const EvaluationPlan& made) { plan = made; };
+  evaluate_methods(pipeline, quick({"norm", "joint", "block64+joint"}), never, keep_plan);
+  EXPECT_EQ(plan.methods, 4);
+  // The dense trajectory; of each method pictures and velocities; moments, and three passes of
+  // sums.
+  EXPECT_EQ(plan.picture_steps, 2 * 2 + 4 * (3 * 2 + 2 * 2) + 2 + 3 * 2);
+}
+
+TEST(Evaluate, RefusesWhatTheLayersDoNotAllowFirst) {
+  Pipeline pipeline = test::small_pipeline();
+  FluxConfig config = pipeline.transformer->config();
+  config.attention_head_dim = 8;
+  config.axes_dims_rope = {4, 2, 2};
+  FluxTransformer narrow(config);  // layers of 8 channels
+  {
+    const torch::NoGradGuard no_grad;
+    for (torch::Tensor& weight : narrow->parameters()) weight.normal_(0, 0.1);
+  }
+  pipeline.transformer = narrow;
+  const auto never = [](const std::string&, std::int64_t, std::int64_t) {
+    ADD_FAILURE() << "worked";
+    return false;
+  };
+  for (const char* method : {"joint", "block64", "fixed-half", "wanda+lora"}) {
+    EXPECT_THROW(evaluate_methods(pipeline, quick({"norm", method}), never), UsageError) << method;
+  }
+  pipeline = test::small_pipeline();
+  pipeline.trained_size = 32;
+  EXPECT_THROW(evaluate_methods(pipeline, quick({"norm"}), never), Error);
+}
+
 class EvaluateResumed : public testing::Test {
  protected:
   /// Stops when the stage begins.
@@ -138,6 +190,81 @@ TEST_F(EvaluateResumed, MayStopAtEveryMethod) {
   EXPECT_EQ(evaluate_methods(pipeline_, kept).value().dump(), whole);
 }
 
+TEST_F(EvaluateResumed, DrawsNothingAgain) {
+  EvaluateOptions kept = quick({"norm", "joint", "block64+joint", "wanda"});
+  const std::string whole = evaluate_methods(pipeline_, kept).value().dump();
+  kept.results = folder_ / "results";
+  EXPECT_FALSE(evaluate_methods(pipeline_, kept, stop_at("block64+joint: pictures")));
+  EXPECT_TRUE(std::filesystem::is_directory(folder_ / "results.work"));
+  EXPECT_EQ(stages(kept),
+            (std::vector<std::string>{"block64+joint: prepare", "block64+joint: velocity",
+                                      "block64+joint: pictures", "wanda: prepare",
+                                      "wanda: velocity", "wanda: pictures"}));
+  EXPECT_EQ(folder_.list(), std::vector<std::string>{"results"});
+  EXPECT_EQ(evaluate_methods(pipeline_, kept).value().dump(), whole);
+}
+
+TEST_F(EvaluateResumed, MayStopWhileAMethodCalibrates) {
+  EvaluateOptions kept = quick({"block64+joint"});
+  kept.calibration.prompts = 2;
+  kept.calibration.batch = 1;
+  const std::string whole = evaluate_methods(pipeline_, kept).value().dump();
+  kept.results = folder_ / "results";
+  EXPECT_FALSE(evaluate_methods(pipeline_, kept, stop_at("calibrate, pass 2/2")));
+  const std::vector<std::string> left = stages(kept);
+  EXPECT_EQ(left.front(), "block64+joint: prepare");
+  EXPECT_EQ(std::count(left.begin(), left.end(), "calibrate, pass 1/2"), 0);
+  EXPECT_EQ(evaluate_methods(pipeline_, kept).value().dump(), whole);
+}
+
+TEST_F(EvaluateResumed, AnotherProcessMayFinishTheRest) {
+  EvaluateOptions kept = quick({"norm", "naive"});
+  const std::string whole = evaluate_methods(pipeline_, kept).value().dump();
+  kept.results = folder_ / "results";
+  Pipeline other = test::small_pipeline();
+  bool begun = false;
+  std::vector<std::string> own;
+  const auto report =
+      evaluate_methods(pipeline_, kept, [&](const std::string& stage, std::int64_t, std::int64_t) {
+        if (own.empty() || own.back() != stage) own.push_back(stage);
+        if (stage == "norm: prepare" && !std::exchange(begun, true)) {
+          EvaluateOptions theirs = kept;
+          theirs.methods = {"naive"};
+          evaluate_methods(other, theirs);
+        }
+        return true;
+      });
+  EXPECT_EQ(report.value().dump(), whole);
+  EXPECT_EQ(own.back(), "norm: pictures");
+}
+
+TEST_F(EvaluateResumed, DenseOfAnotherProcessIsNoOtherMethods) {
+  EvaluateOptions kept = quick({"norm"});
+  const std::string whole = evaluate_methods(pipeline_, kept).value().dump();
+  kept.results = folder_ / "results";
+  Pipeline other = test::small_pipeline();
+  bool begun = false;
+  const auto report =
+      evaluate_methods(pipeline_, kept, [&](const std::string& stage, std::int64_t, std::int64_t) {
+        if (stage == "dense trajectory" && !std::exchange(begun, true)) {
+          EvaluateOptions theirs = kept;
+          theirs.methods = {};
+          evaluate_methods(other, theirs);
+        }
+        return true;
+      });
+  EXPECT_EQ(report.value().dump(), whole);
+}
+
+TEST_F(EvaluateResumed, BegunAnewMeasuresAll) {
+  EvaluateOptions kept = quick({"norm"});
+  kept.results = folder_ / "results";
+  evaluate_methods(pipeline_, kept);
+  kept.restart = true;
+  kept.steps = 1;
+  EXPECT_EQ(stages(kept).front(), "dense trajectory");
+}
+
 TEST_F(EvaluateResumed, LeavesTheModelDense) {
   EXPECT_FALSE(evaluate_methods(pipeline_, quick({"norm"}), stop_at("norm: pictures")));
   for (const auto& item : named_linears(*pipeline_.transformer)) {
@@ -162,7 +289,7 @@ TEST_F(EvaluateResumed, AnotherFileOfTheSameNameIsMeasured) {
   kept.compensations = {folder_ / "file.safetensors"};
   const auto write = [&](std::uint64_t seed) {
     write_compensation(kept.compensations.front(),
-                       start_low_rank(pipeline_, "paper-flux", /*rank=*/16, seed));
+                       start_low_rank(pipeline_, "paper", /*rank=*/16, seed));
   };
   write(1);
   evaluate_methods(pipeline_, kept);

@@ -3,7 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <limits>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include "base/error.h"
 #include "io/file.h"
@@ -44,6 +47,80 @@ TEST_F(KeptResultsTest, AnEmptyPathKeepsNothing) {
   KeptResults results({}, settings_);
   results.add("one", 1);
   EXPECT_EQ(*results.find("one"), 1);
+  EXPECT_TRUE(folder_.list().empty());
+}
+
+TEST_F(KeptResultsTest, OfTwoProcessesAreAllKept) {
+  KeptResults first(path_, settings_), second(path_, settings_);
+  first.add("one", 1);
+  second.add("two", 2);
+  first.add("three", 3);
+  const KeptResults all(path_, settings_);
+  for (const char* name : {"one", "two", "three"}) EXPECT_NE(all.find(name), nullptr) << name;
+  EXPECT_EQ(second.find("three"), nullptr);
+  second.refresh();
+  EXPECT_EQ(*second.find("three"), 3);
+}
+
+TEST_F(KeptResultsTest, TheFasterProcessDecides) {
+  KeptResults first(path_, settings_), second(path_, settings_);
+  first.add("one", "first");
+  second.add("one", "second");
+  EXPECT_EQ(*second.find("one"), "first");
+  EXPECT_EQ(*KeptResults(path_, settings_).find("one"), "first");
+}
+
+TEST_F(KeptResultsTest, AFileThatIsGoneIsWrittenAnew) {
+  KeptResults first(path_, settings_), second(path_, settings_);
+  first.add("one", 1);
+  std::filesystem::remove(path_);  // as a run does that ends
+  second.add("two", 2);
+  EXPECT_EQ(*KeptResults(path_, settings_).find("two"), 2);
+}
+
+TEST_F(KeptResultsTest, ManyProcessesAtOnceLoseNothing) {
+  constexpr int kWriters = 8, kEach = 10;
+  std::vector<std::thread> writers;
+  for (int writer = 0; writer < kWriters; ++writer) {
+    writers.emplace_back([&, writer] {
+      KeptResults results(path_, settings_);
+      for (int i = 0; i < kEach; ++i) {
+        results.add(std::to_string(writer) + "." + std::to_string(i), i);
+      }
+    });
+  }
+  for (std::thread& writer : writers) writer.join();
+  const KeptResults all(path_, settings_);
+  for (int writer = 0; writer < kWriters; ++writer) {
+    for (int i = 0; i < kEach; ++i) {
+      EXPECT_NE(all.find(std::to_string(writer) + "." + std::to_string(i)), nullptr);
+    }
+  }
+}
+
+TEST_F(KeptResultsTest, BegunAnewReplaceOnlyResults) {
+  KeptResults(path_, settings_).add("one", 1);
+  const Json other = {{"steps", 3}};
+  {
+    const KeptResults unused(path_, other, KeptResults::Begin::anew);
+    EXPECT_NE(KeptResults(path_, settings_).find("one"), nullptr);  // until something new is there
+  }
+  KeptResults anew(path_, other, KeptResults::Begin::anew);
+  anew.add("two", 2);
+  anew.add("three", 3);
+  EXPECT_EQ(KeptResults(path_, other).find("one"), nullptr);
+  EXPECT_EQ(*KeptResults(path_, other).find("three"), 3);
+  write_file_atomically(path_, "dear diary");
+  EXPECT_THROW(KeptResults(path_, settings_, KeptResults::Begin::anew), UsageError);
+  EXPECT_EQ(read_file(path_, 100), "dear diary");
+}
+
+TEST_F(KeptResultsTest, NothingThatIsNotFiniteIsKept) {
+  KeptResults results(path_, settings_);
+  EXPECT_NE(refusal([&] {
+              results.add("one", {{"psnr", std::numeric_limits<double>::quiet_NaN()}});
+            }).find("/results/one/psnr: required a finite number, got NaN"),
+            std::string::npos);
   EXPECT_TRUE(folder_.list().empty());
 }
 

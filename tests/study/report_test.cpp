@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "refusal.h"
 #include "xml_reader.h"
 
 namespace rtlynx {
@@ -51,6 +52,41 @@ ReportParts parts() {
 
 // The page without its first line, which is no element.
 std::string elements(const std::string& page) { return page.substr(page.find('\n') + 1); }
+
+TEST(Report, TakesScoresThatDoNotExist) {
+  ReportParts some = parts();
+  some.evaluation["methods"].push_back(method("norm", "activation 2:4", 0));
+  nlohmann::json& unknown = some.evaluation["methods"].back();
+  unknown["velocity_error"] = nullptr;
+  unknown["velocity_error_interval"] = {nullptr, nullptr};
+  unknown["velocity_error_by_step"] = {nullptr, 0.5};
+  const std::string page = make_report(some, "test");
+  EXPECT_EQ(test::XmlReader(elements(page)).complaint(), "");
+  EXPECT_THAT(page, HasSubstr("0.1250"));
+  for (nlohmann::json& each : some.evaluation["methods"]) each["velocity_error"] = nullptr;
+  EXPECT_THAT(make_report(some, "test"), Not(HasSubstr("<svg")));
+}
+
+TEST(Report, ShowsTheNoiseFloorThatWasMeasured) {
+  ReportParts some = parts();
+  EXPECT_THAT(make_report(some, "test"), Not(HasSubstr("PSNR to itself")));
+  some.evaluation["noise_floor_batch"] = 32;
+  some.evaluation["methods"][1]["noise_floor"] = 31.25;
+  EXPECT_THAT(make_report(some, "test"), HasSubstr("<td>31.25</td>"));
+}
+
+TEST(Report, SaysWhatIsWrongWithoutAnException) {
+  ReportParts wrong = parts();
+  wrong.evaluation["parameters"] = "many";
+  EXPECT_EQ(refusal([&] { make_report(wrong, "e.json"); }),
+            "e.json: required a report of rtlynx evaluate, got another: type must be number, but "
+            "is string");
+  wrong = parts();
+  wrong.analysis = {{"model", 3}};
+  wrong.analysis_file = "a.json";
+  EXPECT_THAT(refusal([&] { make_report(wrong, "e.json"); }),
+              testing::StartsWith("a.json: required a report of rtlynx analyze, got another: "));
+}
 
 TEST(Report, IsOneWellFormedPage) {
   const std::string page = make_report(parts(), "test");

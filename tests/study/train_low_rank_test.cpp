@@ -29,7 +29,7 @@ class TrainLowRank : public testing::TestWithParam<Way> {
             .warm_up = 2,
             .checkpoint_interval = 100};
   }
-  ModelCompensation start() { return start_low_rank(pipeline_, "paper-flux", kRank, 1); }
+  ModelCompensation start() { return start_low_rank(pipeline_, "paper", kRank, 1); }
 
   test::TempDir folder_;
   Pipeline pipeline_ = test::small_pipeline();
@@ -73,9 +73,9 @@ TEST_P(TrainLowRank, LeavesTheBaseAndAppliesTheResult) {
   const torch::Tensor before =
       named_linears(*pipeline_.transformer).front().linear->weight.detach().clone();
   train_low_rank(pipeline_, start(), options());
+  const LayerFilter in_paper = paper_layers(pipeline_.transformer->groups());
   for (const auto& [name, linear] : named_linears(*pipeline_.transformer)) {
-    EXPECT_EQ(linear->mode(),
-              in_paper_flux_recipe(name) ? LinearMode::compensated : LinearMode::dense);
+    EXPECT_EQ(linear->mode(), in_paper(name) ? LinearMode::compensated : LinearMode::dense);
   }
   EXPECT_TRUE(named_linears(*pipeline_.transformer).front().linear->weight.equal(before));
 }
@@ -102,13 +102,12 @@ INSTANTIATE_TEST_SUITE_P(Ways, TrainLowRank,
 
 TEST(TrainLowRankErrors, NameWhatIsMissing) {
   Pipeline pipeline = test::small_pipeline();
-  ModelCompensation start = start_low_rank(pipeline, "paper-flux", kRank, 1);
+  ModelCompensation start = start_low_rank(pipeline, "paper", kRank, 1);
   start.layers.begin()->second.values.down = torch::Tensor();
   start.layers.begin()->second.values.up = torch::Tensor();
   EXPECT_THROW(train_low_rank(pipeline, start, {}), Error);
   pipeline.transformer->to(torch::kBFloat16);
-  EXPECT_THROW(train_low_rank(pipeline, start_low_rank(pipeline, "paper-flux", kRank, 1), {}),
-               Error);
+  EXPECT_THROW(train_low_rank(pipeline, start_low_rank(pipeline, "paper", kRank, 1), {}), Error);
 }
 
 }  // namespace

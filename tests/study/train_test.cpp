@@ -3,9 +3,14 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <filesystem>
+#include <limits>
 
 #include "base/error.h"
+#include "io/safetensors.h"
+#include "models/tensor_bytes.h"
+#include "refusal.h"
 #include "temp_dir.h"
 
 namespace rtlynx {
@@ -70,6 +75,43 @@ TEST_F(Training, ACheckpointOfAnotherRunIsRefused) {
     EXPECT_NE(std::string(error.what()).find("batch = 5, got 4"), std::string::npos)
         << error.what();
   }
+}
+
+TEST_F(Training, WhatIsNotFiniteIsNeverKept) {
+  TrainOptions wild = options("run");
+  wild.learning_rate = std::numeric_limits<double>::quiet_NaN();
+  EXPECT_THROW(train_lynx_mini(wild), UsageError);
+  wild.learning_rate = 1e38;
+  EXPECT_NE(refusal([&] { train_lynx_mini(wild); }).find("finite"), std::string::npos);
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "run"));
+}
+
+TEST_F(Training, ACheckpointThatIsNotFiniteIsRefused) {
+  train_lynx_mini(options("run"), [](const TrainProgress&) { return false; });
+  const SafetensorsFile file = SafetensorsFile::open(folder_ / "run");
+  std::vector<std::pair<std::string, torch::Tensor>> tensors;
+  for (const std::string& name : file.names()) {
+    tensors.emplace_back(name, copy_to_tensor(file.entry(name), name));
+    if (name == "average.transformer.proj_out.bias") tensors.back().second.fill_(NAN);
+  }
+  const TensorBytes bytes(tensors);
+  write_safetensors(folder_ / "broken", bytes.entries(), file.metadata());
+  const std::string message = refusal([&] { train_lynx_mini(options("broken")); });
+  EXPECT_NE(message.find("broken, tensor average.transformer.proj_out.bias: required finite"),
+            std::string::npos)
+      << message;
+}
+
+TEST_F(Training, AskedBeforeTheFirstStepItMayBeRefused) {
+  TrainOptions refused = options("run");
+  refused.before = [](Pipeline& pipeline) { throw Error("not " + pipeline.name); };
+  EXPECT_EQ(refusal([&] {
+              train_lynx_mini(refused, [](const TrainProgress&) {
+                ADD_FAILURE() << "trained";
+                return false;
+              });
+            }),
+            "not lynx-mini");
 }
 
 TEST_F(Training, LearnsTheMeanPictureFirst) {

@@ -40,7 +40,8 @@ TEST_F(VelocityErrors, DenseHasNone) {
 
 // The definition, over all that was recorded at once.
 TEST_F(VelocityErrors, IsTheRelativeNormOfTheDifference) {
-  apply_paper_flux_recipe(*pipeline_.transformer, LinearMode::naive);
+  apply_recipe(*pipeline_.transformer, paper_layers(pipeline_.transformer->groups()),
+               LinearMode::naive);
   std::size_t finished = 0;
   const VelocityError error =
       measure_velocity_error(pipeline_, trajectory_, [&](std::size_t n) { finished = n; });
@@ -66,7 +67,8 @@ TEST_F(VelocityErrors, IsTheRelativeNormOfTheDifference) {
 }
 
 TEST_F(VelocityErrors, OfDrawnPromptsCountsRepetitions) {
-  apply_paper_flux_recipe(*pipeline_.transformer, LinearMode::naive);
+  apply_recipe(*pipeline_.transformer, paper_layers(pipeline_.transformer->groups()),
+               LinearMode::naive);
   const VelocityError error = measure_velocity_error(pipeline_, trajectory_);
   const std::array<std::size_t, 3> all = {2, 0, 1}, twice = {1, 1, 1};
   EXPECT_NEAR(error.relative(all), error.relative(), 1e-12);

@@ -19,7 +19,7 @@ struct PackedInput {
   std::int64_t channels = 0;  // K
   void* operand = nullptr;    // operand24_bytes(M, K) bytes, the layout of rtlynx/operand24.h
   float* scale = nullptr;     // [M]
-  MatrixView low;             // [M, R]: H / s; no columns: no low rank
+  MatrixView low = {};        // [M, R]: H / s; no columns: no low rank
 };
 
 /// Memory that a call needs beside its arguments, at least as many bytes as asked for. It must be

@@ -50,6 +50,7 @@ void check_operand(const char* op, OperandWidth width, const std::uint16_t* meta
     fail(op, "tokens and channels that are not negative",
          std::to_string(extent.tokens) + " and " + std::to_string(extent.channels));
   }
+  operand24_bytes(extent.tokens, extent.channels);  // throws before anything below overflows
   check_channels(op, extent.channels, 16);
   check_data(op, "metadata", metadata, extent.tokens * extent.channels / 16);
   check_data(op, "words", words, operand_metadata_words(extent.tokens, extent.channels));
@@ -57,7 +58,13 @@ void check_operand(const char* op, OperandWidth width, const std::uint16_t* meta
 
 }  // namespace
 
+void fail_operand24_bytes(std::int64_t tokens, std::int64_t channels) {
+  fail("operand24", "tokens and channels of at least 0 whose operand has less than 2^63 bytes",
+       std::to_string(tokens) + " and " + std::to_string(channels));
+}
+
 std::int64_t operand_metadata_words(std::int64_t tokens, std::int64_t channels) {
+  operand24_bytes(tokens, channels);  // throws before anything below overflows
   const std::int64_t tiles_across = ceil_div(channels, kOperandTileChannels);
   return ceil_div(tokens, kOperandTileTokens) * tiles_across * kOperandTileWords;
 }

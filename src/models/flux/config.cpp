@@ -22,11 +22,12 @@ constexpr std::array<std::string_view, 11> kKnownOptions = {
     "num_attention_heads", "joint_attention_dim", "pooled_projection_dim",
     "guidance_embeds",     "axes_dims_rope"};
 
-// Options that start with an underscore record how the file came to be.
+// Options that start with an underscore record how the file came to be; null is an option not used.
 void refuse_unknown_options(const nlohmann::json& config, const std::string& where) {
   for (const auto& [key, value] : config.items()) {
-    const bool known = key.starts_with("_") || std::find(kKnownOptions.begin(), kKnownOptions.end(),
-                                                         key) != kKnownOptions.end();
+    const bool known =
+        key.starts_with("_") || value.is_null() ||
+        std::find(kKnownOptions.begin(), kKnownOptions.end(), key) != kKnownOptions.end();
     require(known, where, std::string("only the options of a plain ") + kClassName,
             "\"" + key + "\": " + value.dump() + ", which is not supported");
   }
@@ -66,7 +67,7 @@ FluxConfig flux_config_from_json(const nlohmann::json& config, const std::string
   read("joint_attention_dim", result.joint_attention_dim, 1, kMaxChannels);
   read("pooled_projection_dim", result.pooled_projection_dim, 1, kMaxChannels);
   result.guidance_embeds = json_bool(config, "guidance_embeds", where, result.guidance_embeds);
-  if (config.contains("axes_dims_rope")) {
+  if (json_has(config, "axes_dims_rope")) {
     result.axes_dims_rope = json_ints(config, "axes_dims_rope", where);
   }
   check_rotary(result, where);

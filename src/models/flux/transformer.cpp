@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "io/json.h"
+#include "models/flux/groups.h"
 #include "models/parameters.h"
 
 namespace rtlynx {
@@ -55,7 +56,7 @@ torch::Tensor FluxConditioningImpl::forward(const torch::Tensor& timestep,
 
 FluxTransformerImpl::FluxTransformerImpl(const FluxConfig& config,
                                          const torch::TensorOptions& options)
-    : config_(config) {
+    : config_(config), groups_(flux_groups(config)) {
   const std::int64_t dim = config.hidden_dim();
   time_text_embed_ = register_module("time_text_embed", FluxConditioning(config, options));
   context_embedder_ =

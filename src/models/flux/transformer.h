@@ -2,9 +2,11 @@
 #pragma once
 
 #include <filesystem>
+#include <vector>
 
 #include "layers/embedding.h"
 #include "models/flux/blocks.h"
+#include "models/layer_group.h"
 
 namespace rtlynx {
 
@@ -46,7 +48,7 @@ class FluxTransformerImpl : public torch::nn::Module {
   /// What comes before the blocks, of checked inputs.
   struct Start {
     FluxStreams streams;
-    torch::Tensor temb;   // [B, d]
+    torch::Tensor temb;  // [B, d]
   };
   Start begin(const FluxInputs& inputs);
 
@@ -58,10 +60,14 @@ class FluxTransformerImpl : public torch::nn::Module {
 
   const FluxConfig& config() const { return config_; }
 
+  /// Which of its Linears read one input (flux_groups).
+  const std::vector<LayerGroup>& groups() const { return groups_; }
+
  private:
   void check(const FluxInputs& inputs) const;
 
   FluxConfig config_;
+  std::vector<LayerGroup> groups_;
   SparseLinear x_embedder_{nullptr}, context_embedder_{nullptr}, proj_out_{nullptr};
   FluxConditioning time_text_embed_{nullptr};
   Modulation norm_out_{nullptr};

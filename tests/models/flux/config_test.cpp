@@ -37,6 +37,15 @@ TEST(FluxConfig, OutChannelsFollowInChannels) {
   EXPECT_EQ(flux_config_from_json(json, "c").out_channels, 12);
 }
 
+TEST(FluxConfig, NullKeepsTheDefault) {
+  auto json = minimal();
+  for (const auto& [key, value] : to_json(FluxConfig()).items()) {
+    if (key != "_class_name") json[key] = nullptr;
+  }
+  json["an_option_of_tomorrow"] = nullptr;
+  EXPECT_EQ(to_json(flux_config_from_json(json, "c")), to_json(FluxConfig()));
+}
+
 TEST(FluxConfig, SurvivesARoundTrip) {
   auto json = minimal();
   json["num_layers"] = 3;

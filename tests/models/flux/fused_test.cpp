@@ -83,8 +83,9 @@ FluxTransformer model(Form form, const torch::TensorOptions& options) {
     }
   }
   torch::manual_seed(12);
+  const LayerFilter in_paper = paper_layers(model->groups());
   for (NamedLinear& item : named_linears(*model)) {
-    if (form != Form::dense && in_paper_flux_recipe(item.name)) set_form(item.linear, form);
+    if (form != Form::dense && in_paper(item.name)) set_form(item.linear, form);
   }
   model->to(options.dtype().toScalarType());
   model->to(options.device());

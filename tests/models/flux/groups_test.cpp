@@ -5,12 +5,12 @@
 
 #include <algorithm>
 #include <map>
-#include <set>
+#include <stdexcept>
+#include <string>
+#include <vector>
 
 #include "models/flux/small_flux.h"
 #include "models/flux/transformer.h"
-#include "models/input_group.h"
-#include "models/produced_input.h"
 #include "models/recipe.h"
 
 namespace rtlynx {
@@ -64,48 +64,54 @@ TEST(FluxGroups, PartsAreTheWholeInput) {
   }
 }
 
-// The tables of names that the groups replace.
-TEST(FluxGroups, EqualTheTablesOfNames) {
-  FluxTransformer model(config());
+const LayerGroup& group_of(const std::vector<LayerGroup>& groups, const std::string& name) {
+  const auto at = std::find_if(groups.begin(), groups.end(),
+                               [&](const LayerGroup& group) { return group.name == name; });
+  if (at == groups.end()) throw std::runtime_error("no group " + name);
+  return *at;
+}
+
+std::vector<std::string> names_of(const LayerGroup& group) {
+  std::vector<std::string> names;
+  for (const GroupLayer& layer : group.layers) names.push_back(layer.name);
+  return names;
+}
+
+TEST(FluxGroups, ProjectionsOfAStreamShareOne) {
   const std::vector<LayerGroup> groups = flux_groups(config());
-  for (const LayerGroup& group : groups) {
-    for (const GroupLayer& layer : group.layers) {
-      EXPECT_EQ(input_group(layer.name), group.name) << layer.name;
-      EXPECT_EQ(in_paper_flux_recipe(layer.name), layer.in_paper) << layer.name;
-      const bool free = group.parts.size() == 1 && group.parts[0].maker == Maker::gelu;
-      EXPECT_EQ(input_order_is_free(layer.name), free) << layer.name;
-    }
+  const LayerGroup& text = group_of(groups, "transformer_blocks.1.attn.to_added_qkv");
+  EXPECT_EQ(names_of(text), (std::vector<std::string>{"transformer_blocks.1.attn.add_q_proj",
+                                                      "transformer_blocks.1.attn.add_k_proj",
+                                                      "transformer_blocks.1.attn.add_v_proj"}));
+  EXPECT_EQ(text.stream, TokenStream::text);
+  EXPECT_TRUE(text.in_paper());
+  const LayerGroup& joint = group_of(groups, "single_transformer_blocks.2.to_qkv_mlp");
+  EXPECT_EQ(names_of(joint).back(), "single_transformer_blocks.2.proj_mlp");
+  EXPECT_EQ(joint.layers.size(), 4U);
+  EXPECT_EQ(joint.stream, TokenStream::joint);
+}
+
+TEST(FluxGroups, OnlyTheMlpMayReorderItsInput) {
+  for (const LayerGroup& group : flux_groups(config())) {
+    EXPECT_EQ(group.order_is_free(), group.name.ends_with(".net.2")) << group.name;
   }
-  std::map<std::string, const LayerGroup*> left = groups_by_layer(groups);
-  for (const ProducedInput& produced : produced_inputs(*model)) {
-    const LayerGroup& group = *left.at(produced.readers.front().name);
-    std::set<std::string> readers, names;
-    for (const NamedLinear& reader : produced.readers) readers.insert(reader.name);
-    for (const GroupLayer& layer : group.layers) names.insert(layer.name);
-    // Both output projections of a double block read a mix of both streams' values.
-    EXPECT_TRUE(std::includes(readers.begin(), readers.end(), names.begin(), names.end()))
-        << group.name;
-    ASSERT_EQ(produced.channels.size(), group.parts.size()) << group.name;
-    for (std::size_t i = 0; i < group.parts.size(); ++i) {
-      const ProducedChannels& channels = produced.channels[i];
-      const InputPart& part = group.parts[i];
-      EXPECT_EQ(channels.count, part.channels) << group.name;
-      EXPECT_EQ(channels.takes_scale, part.maker != Maker::gelu) << group.name;
-      std::vector<std::string> makers;
-      for (const ProducerRows& rows : channels.rows) {
-        if (makers.empty() || makers.back() != rows.layer.name) makers.push_back(rows.layer.name);
-      }
-      EXPECT_EQ(makers, part.made_by) << group.name;
-      if (part.maker == Maker::attention) {
-        EXPECT_EQ(channels.order_block, part.head_dim);
-      }
-      if (part.maker != Maker::modulated_norm) continue;
-      EXPECT_EQ(channels.rows[0].first, part.shift_part * part.channels);
-      EXPECT_EQ(channels.rows[1].first, part.scale_part * part.channels);
-    }
-    for (const NamedLinear& reader : produced.readers) left.erase(reader.name);
-  }
-  EXPECT_TRUE(left.empty()) << left.begin()->first;
+}
+
+TEST(FluxGroups, SayWhatMakesAnInput) {
+  const std::vector<LayerGroup> groups = flux_groups(config());
+  const InputPart& up = group_of(groups, "transformer_blocks.0.ff_context.net.0.proj").parts[0];
+  EXPECT_EQ(up.maker, Maker::modulated_norm);
+  EXPECT_EQ(up.made_by, std::vector<std::string>{"transformer_blocks.0.norm1_context.linear"});
+  EXPECT_EQ(up.shift_part, 3);
+  EXPECT_EQ(up.scale_part, 4);
+  const LayerGroup& joined = group_of(groups, "single_transformer_blocks.0.proj_out");
+  ASSERT_EQ(joined.parts.size(), 2U);
+  EXPECT_EQ(joined.parts[0].maker, Maker::attention);
+  EXPECT_EQ(joined.parts[0].head_dim, config().attention_head_dim);
+  EXPECT_EQ(joined.parts[1].maker, Maker::gelu);
+  EXPECT_EQ(joined.parts[1].made_by,
+            std::vector<std::string>{"single_transformer_blocks.0.proj_mlp"});
+  EXPECT_FALSE(joined.in_paper());
 }
 
 }  // namespace

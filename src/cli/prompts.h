@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "pipeline/text_encoder.h"
+
+namespace rtlynx::cli {
+
+/// A prompt and where it stands, for messages: "prompts.txt, line 3", "--prompt 2".
+struct Prompt {
+  std::string text;
+  std::string where;
+};
+
+/// The prompts of `--prompt`, in order.
+std::vector<Prompt> prompts_of_options(const std::vector<std::string>& texts);
+
+/// The prompts in a text file, one per line: UTF-8, with or without a byte order mark, or UTF-16
+/// with one; lines end with LF, CRLF or CR, blank ones count but are no prompts. Throws UsageError,
+/// beginning with `where` and the line, for bytes that are no text and for control characters.
+std::vector<Prompt> parse_prompts(std::string_view bytes, const std::string& where);
+
+/// The same of a file or pipe; "-" is standard input.
+std::vector<Prompt> read_prompts(const std::filesystem::path& path);
+
+/// Throws UsageError, beginning with the prompt's place, for one that the encoder cannot read.
+void check_prompts(const std::vector<Prompt>& prompts, const TextEncoder& encoder);
+
+}  // namespace rtlynx::cli

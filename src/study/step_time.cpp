@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "study/step_time.h"
+
+#include <chrono>
+
+namespace rtlynx {
+
+double seconds_per_step(Pipeline& pipeline, int batch, double guidance) {
+  const auto pictures = static_cast<std::size_t>(pipeline.pictures_at_once(batch));
+  GenerateRequest request{.prompts = std::vector<std::string>(pictures),
+                          .seeds = std::vector<std::uint64_t>(pictures),
+                          .steps = 1,
+                          .guidance = guidance,
+                          .width = pipeline.trained_size,
+                          .height = pipeline.trained_size};
+  pipeline.generate_pixels(request);  // the first takes longer
+  constexpr int kTimed = 2;
+  request.steps = kTimed;
+  const auto start = std::chrono::steady_clock::now();
+  pipeline.generate_pixels(request);
+  const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+  return elapsed.count() / (kTimed * static_cast<double>(pictures));
+}
+
+}  // namespace rtlynx

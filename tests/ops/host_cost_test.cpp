@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a call costs the host before the GPU has work: pack and product through the dispatcher.
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "ops/ops.h"
+
+namespace rtlynx {
+namespace {
+
+constexpr double kAllowedMicroseconds = 15.0;
+
+/// The time that one call takes the host: the least over many short runs, each of fewer calls than
+/// a stream's queue holds, so that the host never waits for the GPU.
+template <typename Call>
+double host_microseconds(const Call& call) {
+  constexpr int kRuns = 200, kCalls = 20;
+  double least = 1e9;
+  for (int run = 0; run < kRuns; ++run) {
+    const auto start = std::chrono::steady_clock::now();
+    for (int i = 0; i < kCalls; ++i) call();
+    const std::chrono::duration<double, std::micro> taken =
+        std::chrono::steady_clock::now() - start;
+    least = std::min(least, taken.count() / kCalls);
+    // The results have to be there before the next run begins.
+    at::empty({1}, at::device(at::kCUDA)).zero_().item<float>();
+  }
+  return least;
+}
+
+class OpsHostCostOnGpu : public ::testing::TestWithParam<std::int64_t> {};
+
+TEST_P(OpsHostCostOnGpu, IsAtMost15Microseconds) {
+  if (!at::globalContext().hasCUDA()) GTEST_SKIP() << "no CUDA device";
+  const c10::InferenceMode inference;
+  const at::TensorOptions type = at::device(at::kCUDA).dtype(at::kBFloat16);
+  const std::int64_t count = GetParam(), channels = 3072, rank = 64;
+  const at::Tensor x = at::randn({1, 128, channels}, type);
+  const ops::PackOptions options{.down = at::randn({count * rank, channels}, type)};
+  std::vector<ops::ProductLayer> layers;
+  for (std::int64_t i = 0; i < count; ++i) {
+    layers.push_back({.weight = at::randn({256, channels}, type),
+                      .up = at::randn({256, rank}, type),
+                      .bias = at::randn({256}, type),
+                      .low_start = i * rank});
+  }
+  const double cost = host_microseconds([&] { ops::product(ops::pack(x, options), layers); });
+  std::printf("host cost of pack and product, %d weight(s): %.1f us\n", static_cast<int>(count),
+              cost);
+  EXPECT_LE(cost, kAllowedMicroseconds);
+}
+
+INSTANTIATE_TEST_SUITE_P(Weights, OpsHostCostOnGpu, ::testing::Values(1, 4),
+                         [](const auto& weights) { return std::to_string(weights.param); });
+
+}  // namespace
+}  // namespace rtlynx
