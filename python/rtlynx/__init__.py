@@ -19,13 +19,21 @@ begin on 16 bytes are copied. float32, and the CPU, write the zeros out and mult
 and not faster than a dense layer.
 """
 
+import importlib.util
 from typing import NamedTuple
 
 import torch
 
 from . import _ops  # noqa: F401  (loads and registers the operators)
+from ._compensation import (Compensation, InputTransform, LayerCompensation, read_file,
+                            weights_revision)
+from ._error import Error
+from ._report import Report
+from ._sparsify import groups_of, report, restore, sparsify
 
-__all__ = ["Packed", "head_norm", "linear24", "pack", "product", "residual_norm", "sparsify24"]
+__all__ = ["Compensation", "RTLynxConfig", "Error", "InputTransform", "LayerCompensation", "Packed", "Report",
+           "groups_of", "head_norm", "linear24", "pack", "product", "read_file", "report", "residual_norm", "restore",
+           "sparsify", "sparsify24", "weights_revision"]
 
 
 class Packed(NamedTuple):
@@ -179,3 +187,24 @@ def head_norm(q, k, v=(), *, q_weights=(), k_weights=(), rotation=None, head_dim
     """
     return torch.ops.rtlynx.head_norm(list(q), list(k), list(v), list(q_weights), list(k_weights),
                                       rotation, head_dim, eps)
+
+
+def _register():
+    """Makes diffusers, if it is there, know RTLynxConfig; returns why not."""
+    if importlib.util.find_spec("diffusers") is None:
+        return "diffusers is not installed"
+    try:
+        from . import _diffusers  # noqa: F401
+    except (ImportError, RuntimeError) as error:  # a diffusers that does not load
+        return f"diffusers: {error}"
+    return None
+
+
+_without_diffusers = _register()
+
+
+def __getattr__(name):
+    if name == "RTLynxConfig" and _without_diffusers is None:
+        return _diffusers.RTLynxConfig
+    reason = f": {_without_diffusers}" if name == "RTLynxConfig" else ""
+    raise AttributeError(f"module 'rtlynx' has no attribute {name!r}{reason}")

@@ -1,0 +1,274 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""One full-size denoising step in diffusers: as it is, sparsified, and in FP8, in turns on one GPU.
+
+    python bench/step_plugin.py --family flux --json plugin.json
+
+All run with torch.compile of the repeated blocks, in one process, warm, alternating. Weights are
+random and shared; what is sparse has low ranks of 64 and, in `best`, blocks of 64 before the choice,
+random as well: they take the time that fitted ones take. Needs torch with CUDA, diffusers, rtlynx,
+and about twice the memory of the weights. `--tiny` runs small models on the CPU, to try the script.
+"""
+
+import argparse
+import copy
+import json
+import os
+import statistics
+import sys
+import time
+
+import torch
+from torch import nn
+from torch._dynamo.utils import counters
+
+import rtlynx
+from step_rivals import Fp8Linear, class_of
+
+RANK, BLOCK = 64, 64
+STEPS = 10  # of a round
+
+
+class Setting:
+    """Where, in which type, and how large."""
+
+    def __init__(self, tiny):
+        self.tiny = tiny
+        self.device = "cpu" if tiny else "cuda"
+        self.dtype = torch.float32 if tiny else torch.bfloat16
+
+    def random(self, *shape):
+        return torch.randn(shape, device=self.device, dtype=self.dtype)
+
+    @torch.no_grad()
+    def fill(self, model):
+        """Random weights that keep activations of order one, made on the device."""
+        model = model.to_empty(device=self.device).to(self.dtype).eval().requires_grad_(False)
+        for name, parameter in model.named_parameters():
+            if parameter.ndim < 2:
+                parameter.fill_(1.0 if name.endswith("weight") else 0.0)
+            else:
+                parameter.normal_(0, parameter.shape[1] ** -0.5)
+        return model
+
+
+def flux(setting, text):
+    """FLUX.1-dev at 1024 x 1024: the model, the arguments of a step, and the tokens."""
+    from diffusers import FluxTransformer2DModel
+    small = dict(num_layers=2, num_single_layers=2, attention_head_dim=64, num_attention_heads=2,
+                 joint_attention_dim=64, pooled_projection_dim=32, axes_dims_rope=(8, 28, 28))
+    with torch.device("meta"):
+        model = FluxTransformer2DModel(guidance_embeds=True, **(small if setting.tiny else {}))
+    side, text = (8, 8) if setting.tiny else (64, text or 512)
+    config, device = model.config, setting.device
+    positions = torch.arange(side * side, device=device)
+    ids = torch.stack([torch.zeros_like(positions), positions // side, positions % side], -1).float()
+    arguments = dict(
+        hidden_states=setting.random(1, side * side, 64),
+        encoder_hidden_states=setting.random(1, text, config.joint_attention_dim),
+        pooled_projections=setting.random(1, config.pooled_projection_dim),
+        timestep=torch.tensor([0.5], device=device, dtype=setting.dtype),
+        guidance=torch.tensor([3.5], device=device), img_ids=ids,
+        txt_ids=torch.zeros(text, 3, device=device), return_dict=False)
+    return setting.fill(model), arguments, {"image": side * side, "text": text}
+
+
+def qwen(setting, text):
+    """Qwen-Image at 1328 x 1328."""
+    from diffusers import QwenImageTransformer2DModel
+    from diffusers.models.transformers.transformer_qwenimage import QwenEmbedRope
+    small = dict(num_layers=2, attention_head_dim=64, num_attention_heads=2, joint_attention_dim=64,
+                 axes_dims_rope=(8, 28, 28))
+    with torch.device("meta"):
+        model = QwenImageTransformer2DModel(**(small if setting.tiny else {}))
+    config = model.config
+    # Its tables are no buffers: the ones of a model on meta are lost.
+    model.pos_embed = QwenEmbedRope(theta=10000, axes_dim=list(config.axes_dims_rope),
+                                    scale_rope=True)
+    side, text = (8, 8) if setting.tiny else (83, text or 256)
+    arguments = dict(
+        hidden_states=setting.random(1, side * side, config.in_channels),
+        encoder_hidden_states=setting.random(1, text, config.joint_attention_dim),
+        timestep=torch.tensor([0.5], device=setting.device, dtype=setting.dtype),
+        img_shapes=[[(1, side, side)]], return_dict=False)
+    return setting.fill(model), arguments, {"image": side * side, "text": text}
+
+
+def zimage(setting, text):
+    """Z-Image at 1024 x 1024."""
+    from diffusers import ZImageTransformer2DModel
+    small = dict(dim=384, n_layers=2, n_refiner_layers=1, n_heads=3, n_kv_heads=3, cap_feat_dim=64)
+    with torch.device("meta"):
+        model = ZImageTransformer2DModel(**(small if setting.tiny else {}))
+    side, text = (16, 32) if setting.tiny else (128, text or 128)  # of the latents
+    arguments = dict(
+        x=[setting.random(model.config.in_channels, 1, side, side)],
+        t=torch.tensor([0.5], device=setting.device),
+        cap_feats=[setting.random(text, model.config.cap_feat_dim)], return_dict=False)
+    return setting.fill(model), arguments, {"image": side * side // 4, "text": text}
+
+
+FAMILIES = {"flux": flux, "qwen": qwen, "zimage": zimage}
+
+
+def shared_copy(model):
+    """A copy of the modules with the same parameters."""
+    return copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
+
+
+def random_compensation(model, layers, transforms):
+    """Low ranks, and orthogonal blocks, as `rtlynx calibrate` would give; weights as they are."""
+    linears = dict(model.named_modules())
+    made, inputs = {}, {}
+    for group in layers:
+        name, *_ = group
+        weight = linears[name].weight
+        channels = weight.shape[1]
+        if transforms:
+            blocks = torch.randn(channels // BLOCK, BLOCK, BLOCK, device=weight.device)
+            inputs[name] = rtlynx.InputTransform(blocks=torch.linalg.qr(blocks)[0])
+        for layer in group:
+            weight = linears[layer].weight.data
+            low = lambda *shape: 0.02 * torch.randn(shape, device=weight.device, dtype=weight.dtype)
+            made[layer] = rtlynx.LayerCompensation(
+                input=name, down=low(RANK, channels), up=low(weight.shape[0], RANK),
+                weight=weight if transforms else None)
+    return rtlynx.Compensation(made, inputs, {"method": f"random, rank {RANK}"})
+
+
+def sparsified(model, recipe, tokens, transforms, force):
+    """A copy whose layers of the recipe are sparse where that is faster."""
+    model = shared_copy(model)
+    layers = rtlynx.groups_of(model, recipe)
+    report = rtlynx.sparsify(model, random_compensation(model, layers, transforms), tokens=tokens,
+                             force=force, keep_original=False)
+    return model, report
+
+
+def with_fp8_blocks(model):
+    """A copy with every Linear of the blocks but the modulation in FP8."""
+    model = shared_copy(model)
+    for group in rtlynx.groups_of(model, "all"):
+        for name in group:
+            parent, child = name.rsplit(".", 1)
+            setattr(model.get_submodule(parent), child, Fp8Linear(model.get_submodule(name)))
+    return model
+
+
+class Variant:
+    def __init__(self, name, model, arguments, report=None):
+        self.name, self.model, self.arguments, self.report = name, model, arguments, report
+        self.rounds = []
+
+    @torch.no_grad()
+    def run(self):
+        return self.model(**self.arguments)[0]
+
+    def compile(self, backend):
+        """Compiles by running, and keeps how long that took and how many graphs it made."""
+        torch._dynamo.pgo.reset_code_state()  # else later variants know which sizes change
+        self.model.compile_repeated_blocks(fullgraph=False, backend=backend)
+        graphs, begin = counters["stats"]["unique_graphs"], time.perf_counter()
+        output = self.run()
+        sample = output[0] if isinstance(output, list) else output
+        if not torch.isfinite(sample).all():
+            sys.exit(f"step_plugin: required finite results, got others from {self.name}")
+        self.compile_s = time.perf_counter() - begin
+        self.run()  # the strides of later steps
+        self.graphs = counters["stats"]["unique_graphs"] - graphs
+
+    def time_round(self, on_gpu):
+        steps = STEPS if on_gpu else 1
+        synchronize = torch.cuda.synchronize if on_gpu else lambda: None
+        self.run()
+        synchronize()
+        begin = time.perf_counter()
+        for _ in range(steps):
+            self.run()
+        synchronize()
+        self.rounds.append(1e3 * (time.perf_counter() - begin) / steps)
+
+    def ms_by_class(self):
+        from torch.profiler import ProfilerActivity, profile
+        with profile(activities=[ProfilerActivity.CUDA]) as trace:
+            self.run()
+            torch.cuda.synchronize()
+        classes = {}
+        for event in trace.key_averages():
+            if event.device_type == torch.autograd.DeviceType.CUDA:
+                kind = class_of(event.key)
+                if any(part in event.key for part in ("rtlynx", "pack24", "product24")):
+                    kind = "sparse product" if "product" in event.key.lower() or \
+                        "gemm" in event.key.lower() else "pack"
+                classes[kind] = classes.get(kind, 0) + event.self_device_time_total / 1e3
+        return classes
+
+    def describe(self, on_gpu):
+        row = {"name": self.name, "ms": statistics.median(self.rounds), "ms_rounds": self.rounds,
+               "compile_s": self.compile_s, "graphs": self.graphs}
+        if on_gpu:
+            row["ms_by_class"] = self.ms_by_class()
+        if self.report is not None:
+            row["sparse_layers"] = self.report.sparse_layers
+            row["groups"] = self.report.to_dict()["groups"]
+            row["expected_saved_ms"] = self.report.saved_us / 1e3
+        return row
+
+
+def variants_of(family, wanted, setting, text):
+    model, arguments, tokens = FAMILIES[family](setting, text)
+    made = [Variant("dense", model, arguments)]
+    for name, recipe, transforms in (("paper", "paper", False), ("best", "all", True)):
+        if name in wanted:
+            sparse, report = sparsified(model, recipe, tokens, transforms, force=setting.tiny)
+            made.append(Variant(name, sparse, arguments, report))
+    if "fp8" in wanted and not setting.tiny:
+        made.append(Variant("fp8", with_fp8_blocks(model), arguments))
+    return made
+
+
+def write(path, result):
+    temporary = path + ".part"
+    with open(temporary, "w", encoding="utf-8") as file:
+        json.dump(result, file, indent=1)
+    os.replace(temporary, path)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--family", choices=sorted(FAMILIES), default="flux")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--variants", default="paper,best,fp8", help="besides dense")
+    parser.add_argument("--text", type=int, default=0, help="text tokens; 0: as usual")
+    parser.add_argument("--tiny", action="store_true", help="small models on the CPU")
+    parser.add_argument("--json", required=True)
+    options = parser.parse_args()
+
+    torch.manual_seed(1)
+    torch._dynamo.config.recompile_limit = 64  # the variants share the blocks' code
+    setting = Setting(options.tiny)
+    made = variants_of(options.family, options.variants.split(","), setting, options.text)
+    for variant in made:
+        variant.compile("aot_eager" if options.tiny else "inductor")
+        print(f"{variant.name}: compiled in {variant.compile_s:.1f} s, {variant.graphs} graphs",
+              flush=True)
+    for _ in range(options.rounds):
+        for variant in made:
+            variant.time_round(not options.tiny)
+        print({variant.name: round(variant.rounds[-1], 2) for variant in made}, flush=True)
+
+    rows = [variant.describe(not options.tiny) for variant in made]
+    dense = rows[0]["ms"]
+    import diffusers
+    result = {
+        "gpu": "none" if options.tiny else torch.cuda.get_device_name(),
+        "family": options.family, "torch": torch.__version__, "diffusers": diffusers.__version__,
+        "variants": rows,
+        "summary": {f"plugin_{options.family}_{row['name']}_over_compile": dense / row["ms"]
+                    for row in rows[1:]}}
+    write(options.json, result)
+    print(json.dumps(result["summary"], indent=1))
+
+
+if __name__ == "__main__":
+    main()

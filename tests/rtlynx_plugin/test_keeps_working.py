@@ -1,0 +1,378 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a user does with a pipeline, on sparsified models: with the packs and products counted."""
+
+import copy
+import pathlib
+import tempfile
+import unittest
+
+import torch
+from torch._dynamo.testing import CompileCounterWithBackend
+
+import rtlynx
+import tiny_models
+from reference import Counts, relative_error
+from test_sparsify import random_compensation, run, sparsify
+from tiny_models import FAMILIES
+
+SHARED = (7, 14)  # packs and weights of a double and a single block of FLUX, the paper's layers
+
+
+def counted(model, step):
+    with Counts() as counts:
+        result = run(model, step)
+    return result, (counts.packs, counts.weights)
+
+
+class CompileTest(unittest.TestCase):
+    def setUp(self):
+        torch._dynamo.reset()
+
+    def compile(self, model, step, expected, **options):
+        counter = CompileCounterWithBackend("aot_eager")
+        model.compile(backend=counter, **options)
+        with torch.no_grad():
+            self.assertLess(relative_error(run(model, step), expected), 1e-5)
+            graphs = counter.frame_count
+            run(model, step)
+        self.assertEqual(counter.frame_count, graphs)
+        return counter
+
+    def test_fullgraph_shares_packs(self):
+        for name, packs, products in (("flux", 7, 7), ("qwen_image", 12, 12)):
+            with self.subTest(name):
+                make, arguments = FAMILIES[name]
+                model, step = make(), arguments()
+                sparsify(model, random_compensation(model))
+                counter = self.compile(model, step, run(model, step), fullgraph=True)
+                code = "".join(graph.code for graph in counter.graphs)
+                self.assertEqual(code.count("ops.rtlynx.pack"), packs)
+                self.assertEqual(code.count("ops.rtlynx.product"), products)
+
+    def test_repeated_blocks_make_as_many_graphs_as_dense_ones(self):
+        for name, options in (("flux", dict(blocks=3, singles=3)), ("qwen_image", dict(blocks=3)),
+                              ("z_image", dict(blocks=3))):
+            with self.subTest(name):
+                make, arguments = FAMILIES[name]
+                graphs = []
+                for sparse in (False, True):
+                    torch._dynamo.reset()
+                    model, step = make(**options), arguments()
+                    if sparse:
+                        sparsify(model, random_compensation(model))
+                    expected = run(model, step)
+                    counter = CompileCounterWithBackend("aot_eager")
+                    model.compile_repeated_blocks(backend=counter, fullgraph=True)
+                    for _ in range(2):
+                        self.assertLess(relative_error(run(model, step), expected), 1e-5)
+                    graphs.append(counter.frame_count)
+                self.assertLessEqual(graphs[1], graphs[0])
+
+    def test_dynamic_shapes(self):
+        model = tiny_models.flux()
+        sparsify(model)
+        counter = CompileCounterWithBackend("aot_eager")
+        steps = [tiny_models.flux_arguments(image=image, text=text)
+                 for image, text in ((16, 8), (24, 10), (36, 12))]
+        expected = [run(model, step) for step in steps]
+        model.compile(backend=counter, dynamic=True)
+        for step, value in zip(steps, expected):
+            self.assertLess(relative_error(run(model, step), value), 1e-5)
+        self.assertEqual(counter.frame_count, 1)
+
+    def test_inductor(self):
+        model, step = tiny_models.qwen_image(blocks=1), tiny_models.qwen_image_arguments()
+        sparsify(model)
+        expected = run(model, step)
+        model.compile_repeated_blocks(fullgraph=True)
+        self.assertLess(relative_error(run(model, step), expected), 1e-4)
+
+    def test_adapters_after_compiling(self):
+        model, step = tiny_models.flux(), tiny_models.flux_arguments()
+        sparsify(model)
+        add_lora(model)
+        expected = run(model, step)
+        model.compile_repeated_blocks(backend="aot_eager", fullgraph=True)
+        self.assertLess(relative_error(run(model, step), expected), 1e-5)
+        model.disable_adapters()
+        without = run(model, step)
+        self.assertGreater(relative_error(without, expected), 1e-3)
+
+
+class OffloadTest(unittest.TestCase):
+    """On the CPU both devices are one; what moves is tested on GPUs."""
+
+    def setUp(self):
+        self.model, self.step = tiny_models.flux(), tiny_models.flux_arguments()
+        sparsify(self.model, random_compensation(self.model))
+        self.expected = run(self.model, self.step)
+
+    def check(self, counts=SHARED):
+        result, got = counted(self.model, self.step)
+        self.assertTrue(torch.equal(result, self.expected))
+        self.assertEqual(got, counts)
+
+    def test_group_offload(self):
+        for kind in ("block_level", "leaf_level"):
+            with self.subTest(kind):
+                self.setUp()
+                self.model.enable_group_offload(
+                    onload_device=torch.device("cpu"), offload_type=kind, num_blocks_per_group=1)
+                self.check()
+
+    def test_sequential(self):
+        from accelerate import cpu_offload
+        cpu_offload(self.model, torch.device("cpu"))
+        self.assertEqual(self.model.transformer_blocks[0].attn.to_q.weight.device.type, "meta")
+        result, _ = counted(self.model, self.step)
+        self.assertTrue(torch.equal(result, self.expected))
+
+    def test_model_offload(self):
+        from accelerate import cpu_offload_with_hook
+        cpu_offload_with_hook(self.model, torch.device("cpu"))
+        self.check()
+
+    def test_layerwise_casting(self):
+        model = tiny_models.flux().to(torch.bfloat16)
+        step = tiny_models.flux_arguments(dtype=torch.bfloat16)
+        dense = run(model, step)
+        sparsify(model)
+        model.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn,
+                                       compute_dtype=torch.bfloat16)
+        self.assertEqual(model.transformer_blocks[0].attn.to_q.weight.dtype, torch.float8_e4m3fn)
+        result, counts = counted(model, step)
+        self.assertEqual(counts, SHARED)
+        self.assertLess(relative_error(result, dense), 0.3)
+
+    def test_layerwise_casting_keeps_the_low_rank(self):
+        self.model.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn,
+                                            compute_dtype=torch.float32)
+        layer = self.model.transformer_blocks[0].attn.to_q
+        self.assertEqual({layer.lynx_up.dtype, layer.lynx_down.dtype, layer.lynx_transform.dtype},
+                         {torch.float32})
+
+
+def add_lora(model, name="first", seed=3, targets=("to_q", "to_k", "proj_mlp", "ff.net.0.proj")):
+    from peft import LoraConfig
+    model.add_adapter(LoraConfig(r=4, lora_alpha=4, target_modules=list(targets),
+                                 init_lora_weights=False), adapter_name=name)
+    generator = torch.Generator().manual_seed(seed)
+    for key, parameter in model.named_parameters():
+        if f".{name}." in key:
+            parameter.data = 0.2 * torch.randn(parameter.shape, generator=generator)
+            parameter.requires_grad_(False)
+
+
+class LoraTest(unittest.TestCase):
+    def setUp(self):
+        self.step = tiny_models.flux_arguments()
+
+    def model(self, block):
+        model = tiny_models.flux()
+        sparsify(model, random_compensation(model, block=block) if block is not None else None)
+        return model
+
+    def test_adds_to_the_sparse_layer_and_packs_stay_shared(self):
+        for block in (None, 0, 16):
+            with self.subTest(block=block):
+                model = self.model(block)
+                plain = run(model, self.step)
+                add_lora(model)
+                result, counts = counted(model, self.step)
+                self.assertEqual(counts, SHARED)
+                self.assertGreater(relative_error(result, plain), 1e-2)
+                model.disable_adapters()
+                self.assertTrue(torch.equal(run(model, self.step), plain))
+                model.unload_lora()
+                self.assertTrue(torch.equal(run(model, self.step), plain))
+
+    def test_what_a_fused_lora_adds(self):
+        # Through a sparse input, so not the same; far nearer than without it.
+        for block in (None, 16):
+            with self.subTest(block=block):
+                model = self.model(block)
+                plain = run(model, self.step)
+                add_lora(model)
+                beside = run(model, self.step)
+                model.fuse_lora()
+                fused = run(model, self.step)
+                effect = relative_error(plain, beside)
+                self.assertLess(relative_error(fused, beside), effect / 2)
+                model.unfuse_lora()
+                self.assertLess(relative_error(run(model, self.step), beside), 1e-5)
+
+    def test_fused_into_a_transformed_weight(self):
+        model = self.model(16)
+        add_lora(model)
+        layer = model.transformer_blocks[0].ff.net[0].proj
+        delta = layer.get_delta_weight("first")
+        a = layer.base_layer.lynx_transform.mT
+        product = layer.scaling["first"] * layer.lora_B["first"].weight @ layer.lora_A["first"].weight
+        back = delta @ torch.block_diag(*a).T  # (B A) A^-T A^T
+        self.assertLess(relative_error(back, product), 1e-5)
+
+    def test_loaded_before(self):
+        model = tiny_models.flux()
+        add_lora(model)
+        dense = run(model, self.step)
+        report = sparsify(model)
+        self.assertEqual(len(report.sparse_layers), 14)
+        self.assertLess(relative_error(run(model, self.step), dense), 0.3)
+        rtlynx.restore(model)
+        self.assertTrue(torch.equal(run(model, self.step), dense))
+
+    def test_loaded_before_a_transform(self):
+        model = tiny_models.flux()
+        compensation = random_compensation(model)
+        add_lora(model)
+        with self.assertRaisesRegex(rtlynx.Error, "LoRAs loaded after"):
+            sparsify(model, compensation)
+
+    def test_restoring_with_a_fused_lora(self):
+        model = self.model(16)
+        add_lora(model)
+        model.fuse_lora()
+        with self.assertRaisesRegex(rtlynx.Error, "unfuse_lora first"):
+            rtlynx.restore(model)
+
+    def test_several_adapters_files_and_hotswap(self):
+        model = self.model(16)
+        model.enable_lora_hotswap(target_rank=4)
+        add_lora(model, "first", seed=3)
+        first = run(model, self.step)
+        with tempfile.TemporaryDirectory() as folder:
+            model.save_lora_adapter(pathlib.Path(folder) / "first", adapter_name="first")
+            model.delete_adapters("first")
+            add_lora(model, "second", seed=4)
+            second = run(model, self.step)
+            model.load_lora_adapter(pathlib.Path(folder) / "first", adapter_name="second",
+                                    hotswap=True, prefix=None)
+            self.assertLess(relative_error(run(model, self.step), first), 1e-5)
+            model.load_lora_adapter(pathlib.Path(folder) / "first", adapter_name="third",
+                                    prefix=None)
+        add_lora(model, "fourth", seed=4)
+        model.set_adapters("fourth")
+        self.assertLess(relative_error(run(model, self.step), second), 1e-5)
+        model.set_adapters(["third", "fourth"], [1.0, 0.5])
+        self.assertGreater(relative_error(run(model, self.step), second), 1e-3)
+
+
+class CacheTest(unittest.TestCase):
+    def steps(self, config):
+        model = tiny_models.flux(blocks=2, singles=2)
+        sparsify(model)
+        model.enable_cache(config)
+        step = tiny_models.flux_arguments()
+        with torch.no_grad(), Counts() as counts:
+            for _ in range(4):
+                with model.cache_context("cond"):
+                    self.assertTrue(run(model, step).isfinite().all())
+        return counts.packs
+
+    def test_first_block_cache(self):
+        from diffusers import FirstBlockCacheConfig
+        self.assertLess(self.steps(FirstBlockCacheConfig(threshold=0.5)), 4 * 14)
+
+    def test_taylor_seer(self):
+        from diffusers import TaylorSeerCacheConfig
+        self.assertLessEqual(self.steps(TaylorSeerCacheConfig()), 4 * 14)
+
+    def test_mag_cache(self):
+        from diffusers import MagCacheConfig
+        self.assertLessEqual(self.steps(MagCacheConfig(
+            num_inference_steps=4, mag_ratios=torch.ones(4))), 4 * 14)
+
+    def test_faster_cache_and_pyramid_attention_broadcast(self):
+        from diffusers import FasterCacheConfig, PyramidAttentionBroadcastConfig
+        self.assertLessEqual(self.steps(PyramidAttentionBroadcastConfig(
+            spatial_attention_block_skip_range=2, spatial_attention_timestep_skip_range=(-1, 1001),
+            current_timestep_callback=lambda: 500)), 4 * 14)
+        self.assertLessEqual(self.steps(FasterCacheConfig(
+            spatial_attention_block_skip_range=2, spatial_attention_timestep_skip_range=(-1, 901),
+            unconditional_batch_skip_range=2, attention_weight_callback=lambda _: 0.5,
+            current_timestep_callback=lambda: 500, is_guidance_distilled=True)), 4 * 14)
+
+
+class PipelineTest(unittest.TestCase):
+    def test_a_picture_and_from_pipe(self):
+        from diffusers import FluxPipeline
+        transformer = tiny_models.flux()
+        pipe = tiny_models.flux_pipeline(transformer)
+        pipe.set_progress_bar_config(disable=True)
+        generator = torch.Generator().manual_seed(2)
+        prompt = dict(prompt_embeds=torch.randn(1, 48, 32, generator=generator),
+                      pooled_prompt_embeds=torch.randn(1, 32, generator=generator),
+                      latents=torch.randn(1, 16, 4, generator=generator), height=64, width=64,
+                      num_inference_steps=2, output_type="latent")
+        dense = pipe(**prompt).images
+        sparsify(transformer)
+        sparse = pipe(**prompt).images
+        self.assertGreater(relative_error(sparse, dense), 1e-4)
+        again = FluxPipeline.from_pipe(pipe)
+        self.assertTrue(torch.equal(again(**prompt).images, sparse))
+
+    def test_projections_fused_before(self):
+        model, step = tiny_models.flux(), tiny_models.flux_arguments()
+        model.fuse_qkv_projections()
+        dense = run(model, step)
+        report = sparsify(model)
+        self.assertIn("transformer_blocks.0.attn.to_qkv", report.sparse_layers)
+        self.assertNotIn("transformer_blocks.0.attn.to_q", report.sparse_layers)
+        result, counts = counted(model, step)
+        self.assertEqual(counts, (7, 8))
+        self.assertLess(relative_error(result, dense), 0.3)
+
+    def test_controlnet_residuals(self):
+        from diffusers import FluxControlNetModel
+        torch.manual_seed(1)
+        config = {key: value for key, value in tiny_models.flux().config.items()
+                  if key in ("patch_size", "in_channels", "num_layers", "num_single_layers",
+                             "attention_head_dim", "num_attention_heads", "joint_attention_dim",
+                             "pooled_projection_dim", "axes_dims_rope")}
+        net, step = FluxControlNetModel(**config).eval(), tiny_models.flux_arguments()
+        with torch.no_grad():
+            for layer in [*net.controlnet_blocks, *net.controlnet_single_blocks]:
+                layer.weight.normal_()
+            extra = net(controlnet_cond=step["hidden_states"], **step)
+        model = tiny_models.flux()
+        sparsify(model)
+        plain = run(model, step)
+        controlled, counts = counted(model, {
+            **step, "controlnet_block_samples": extra[0], "controlnet_single_block_samples": extra[1]})
+        self.assertEqual(counts, SHARED)
+        self.assertGreater(relative_error(controlled, plain), 1e-3)
+
+    def test_ip_adapter(self):
+        from diffusers.models.transformers.transformer_flux import FluxIPAdapterAttnProcessor
+        model, step = tiny_models.flux(), tiny_models.flux_arguments()
+        sparsify(model)
+        torch.manual_seed(4)
+        plain = run(model, step)
+        for block in model.transformer_blocks:
+            block.attn.set_processor(FluxIPAdapterAttnProcessor(
+                hidden_size=32, cross_attention_dim=32, num_tokens=(4,), scale=1.0))
+        model.encoder_hid_proj = lambda embeds: embeds
+        embeds = [torch.randn(1, 4, 32)]
+        result, counts = counted(model, {
+            **step, "joint_attention_kwargs": {"ip_adapter_image_embeds": embeds}})
+        self.assertEqual(counts, SHARED)
+        self.assertGreater(relative_error(result, plain), 1e-3)
+
+    def test_attention_backend(self):
+        model, step = tiny_models.flux(), tiny_models.flux_arguments()
+        sparsify(model)
+        expected = run(model, step)
+        model.set_attention_backend("_native_math")
+        self.assertLess(relative_error(run(model, step), expected), 1e-4)
+
+    def test_deep_copies_do_not_share(self):
+        model, step = tiny_models.flux(), tiny_models.flux_arguments()
+        sparsify(model)
+        twin = copy.deepcopy(model)
+        with torch.no_grad():
+            twin.transformer_blocks[0].attn.to_k.weight.zero_()
+        self.assertFalse(torch.equal(run(twin, step), run(model, step)))
+
+
+if __name__ == "__main__":
+    unittest.main()
