@@ -149,7 +149,7 @@ class LynxLinear(nn.Linear):
         if any(prefix + name in state_dict for name in PARAMETERS):
             return super()._load_from_state_dict(state_dict, prefix, *args)
         *_, errors = args
-        if self.lynx_replaced:
+        if self.lynx_replaced and prefix + "weight" in state_dict:
             errors.append(f"rtlynx: required a layer with its own weight to load into, got {prefix} "
                           "with one that a compensation put there: rtlynx.restore first")
             return None

@@ -290,13 +290,6 @@ class CacheTest(unittest.TestCase):
             spatial_attention_block_skip_range=2, spatial_attention_timestep_skip_range=(-1, 1001),
             current_timestep_callback=lambda: 500)), 4 * 14)
 
-    def test_faster_cache(self):
-        from diffusers import FasterCacheConfig
-        self.assertLessEqual(self.steps(FasterCacheConfig(
-            spatial_attention_block_skip_range=2, spatial_attention_timestep_skip_range=(-1, 901),
-            unconditional_batch_skip_range=2, attention_weight_callback=lambda _: 0.5,
-            current_timestep_callback=lambda: 500, is_guidance_distilled=True)), 4 * 14)
-
 
 class PipelineTest(unittest.TestCase):
     def test_a_picture_and_from_pipe(self):
