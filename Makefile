@@ -11,7 +11,7 @@ FUZZ_SECONDS ?= 60
 PROMPTS ?= 32
 FUZZ_TARGETS := safetensors json png_texts compensation
 
-.PHONY: help setup configure build demo test bench quality sanitize fuzz format format-check
+.PHONY: help setup configure build demo test bench quality sanitize fuzz wheel format format-check
 
 help:
 	@echo "make setup     install what is missing: system packages, .venv with torch"
@@ -20,6 +20,7 @@ help:
 	@echo "make bench     time the sparse kernels against dense ones: figures and a plot into out/"
 	@echo "make quality   compare all methods on PROMPTS captions: table and page in out/quality"
 	@echo "make sanitize  all CPU tests under ASan and UBSan, then the fuzzers for a minute each"
+	@echo "make wheel     the Python package with the operators in it, into out/"
 	@echo "make format    format the sources; format-check only looks"
 
 setup:
@@ -67,6 +68,9 @@ fuzz:
 	  build/fuzz/tests/fuzz/fuzz_$$target -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 \
 	    -artifact_prefix=out/ out/corpus/$$target tests/fuzz/corpus/$$target; \
 	done
+
+wheel: build
+	@tools/wheel.sh .venv/bin/python $(BUILD) out
 
 format: setup
 	@$(SOURCES) | xargs --no-run-if-empty $(CLANG_FORMAT) -i

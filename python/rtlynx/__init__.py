@@ -27,13 +27,14 @@ import torch
 from . import _ops  # noqa: F401  (loads and registers the operators)
 from ._compensation import (Compensation, InputTransform, LayerCompensation, read_file,
                             weights_revision)
+from ._doctor import doctor
 from ._error import Error
 from ._report import Report
 from ._sparsify import groups_of, report, restore, sparsify
 
-__all__ = ["Compensation", "RTLynxConfig", "Error", "InputTransform", "LayerCompensation", "Packed", "Report",
-           "groups_of", "head_norm", "linear24", "pack", "product", "read_file", "report", "residual_norm", "restore",
-           "sparsify", "sparsify24", "weights_revision"]
+__all__ = ["Compensation", "Error", "InputTransform", "LayerCompensation", "Packed",
+           "Report", "doctor", "groups_of", "head_norm", "linear24", "pack", "product", "read_file",
+           "report", "residual_norm", "restore", "sparsify", "sparsify24", "weights_revision"]
 
 
 class Packed(NamedTuple):

@@ -8,6 +8,7 @@ import enum
 import json
 
 import torch
+from diffusers.models.modeling_utils import ModelMixin
 from diffusers.quantizers import auto
 from diffusers.quantizers.base import DiffusersQuantizer
 from diffusers.quantizers.quantization_config import QuantizationConfigMixin
@@ -64,6 +65,7 @@ class RTLynxQuantizer(DiffusersQuantizer):
 
     use_keep_in_fp32_modules = True
     requires_calibration = False
+    saves_compensation = True
 
     def validate_environment(self, *args, **kwargs):
         if torch.cuda.is_available() and torch.cuda.get_device_capability() < (8, 0):
@@ -108,6 +110,13 @@ class RTLynxQuantizer(DiffusersQuantizer):
         model.register_to_config(quantization_config=config)
         return model
 
+    @classmethod
+    def attach(cls, model):
+        """To a model that was sparsified after loading, which saves what it was."""
+        if isinstance(model, ModelMixin):
+            model.hf_quantizer = cls(RTLynxConfig(), pre_quantized=False)
+            model.hf_quantizer.source, model.hf_quantizer.saves_compensation = model, False
+
     def _take_saved(self, model):
         """The compensation, out of the parameters that it was loaded into."""
         saved, linears = self.quantization_config.saved, _recipes.linears_of(model)
@@ -124,7 +133,10 @@ class RTLynxQuantizer(DiffusersQuantizer):
         return _compensation.Compensation(layers, transforms, saved["metadata"])
 
     def get_state_dict_and_metadata(self, state_dict, safe_serialization=False):
-        """The model's own weights, and the compensation beside them."""
+        """The model's own weights; by RTLynxConfig, the compensation beside them."""
+        state_dict = _sparsify.own_weights(self.source, state_dict)
+        if not self.saves_compensation:
+            return state_dict, {}
         saved = {}
         for name, parts in _saved_parts(self.source).items():
             saved |= {f"{name}.{_PREFIX}{part}": value for part, value in parts.items()}

@@ -145,23 +145,18 @@ class LynxLinear(nn.Linear):
             self._parameters[name] = parameter
         return self
 
-    def _save_to_state_dict(self, destination, prefix, keep_vars):
-        # The checkpoint of the layer that this was: with its own weight.
-        super()._save_to_state_dict(destination, prefix, keep_vars)
-        for name in PARAMETERS:
-            destination.pop(prefix + name, None)
-        if self.lynx_original is not None:
-            destination[prefix + "weight"] = self.lynx_original
-
     def _load_from_state_dict(self, state_dict, prefix, *args):
+        if any(prefix + name in state_dict for name in PARAMETERS):
+            return super()._load_from_state_dict(state_dict, prefix, *args)
         *_, errors = args
-        if self.lynx_replaced:
+        if self.lynx_replaced and prefix + "weight" in state_dict:
             errors.append(f"rtlynx: required a layer with its own weight to load into, got {prefix} "
                           "with one that a compensation put there: rtlynx.restore first")
-            return
+            return None
         kept = {name: self._parameters.pop(name) for name in PARAMETERS}
         super()._load_from_state_dict(state_dict, prefix, *args)
         self._parameters |= kept
+        return None
 
     def extra_repr(self):
         rank = 0 if self.lynx_up is None else self.lynx_up.shape[1]

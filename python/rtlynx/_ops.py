@@ -8,27 +8,42 @@ import pathlib
 import torch
 from torch.utils import _pytree as pytree
 
+_FOLDER = pathlib.Path(__file__).parent
 _LIBRARY = "librtlynx_ops.so"
+_LEAST_TORCH = (2, 11)
+
+
+def _candidate():
+    """The library for this torch, and why that one."""
+    override = os.environ.get("RTLYNX_OPS_LIBRARY")
+    if override:
+        return pathlib.Path(override), "RTLYNX_OPS_LIBRARY"
+    if torch.version.cuda is not None and (_FOLDER / "cuda" / _LIBRARY).is_file():
+        return _FOLDER / "cuda" / _LIBRARY, f"torch with CUDA {torch.version.cuda}"
+    return _FOLDER / "cpu" / _LIBRARY, "torch without CUDA" if torch.version.cuda is None else \
+        "a wheel that was built without nvcc"
 
 
 def _load():
-    override = os.environ.get("RTLYNX_OPS_LIBRARY")
-    path = pathlib.Path(override) if override else pathlib.Path(__file__).parent / _LIBRARY
+    version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
+    if version < _LEAST_TORCH:
+        raise ImportError(f"rtlynx: required torch 2.11 or later, got {torch.__version__}")
+    path, reason = _candidate()
     if not path.is_file():
         raise ImportError(
-            f"rtlynx: required the operator library at {path} "
-            f"({'from RTLYNX_OPS_LIBRARY' if override else 'beside the Python package'}), "
-            "found no such file. Build the CMake target rtlynx_ops and set RTLYNX_OPS_LIBRARY to "
-            "its path.")
+            f"rtlynx: required the operator library at {path} ({reason}), found no such file. "
+            "Install the wheel (pip wheel ./python), or build the CMake target rtlynx_ops and set "
+            "RTLYNX_OPS_LIBRARY to its path.")
     try:
         torch.ops.load_library(str(path))
     except OSError as error:
-        reason = error.__cause__ or error
+        cause = error.__cause__ or error
         raise ImportError(f"rtlynx: required an operator library for torch {torch.__version__}, "
-                          f"got {path}: {reason}") from error
+                          f"got {path}: {cause}") from error
+    return path, reason
 
 
-_load()
+library, library_reason = _load()
 
 
 # The fakes check what decides the result's shape; the operators themselves check the rest.

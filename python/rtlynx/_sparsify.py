@@ -3,6 +3,7 @@
 
 import fnmatch
 import math
+import sys
 import warnings
 from dataclasses import dataclass
 
@@ -66,6 +67,8 @@ def sparsify(model, compensation=None, recipe="auto", exclude=(), tokens=None, f
         part.apply(keep_original)
     _fused.fuse_activations(model)
     model._rtlynx = _State(result)
+    if "rtlynx._diffusers" in sys.modules:
+        sys.modules["rtlynx._diffusers"].RTLynxQuantizer.attach(model)
     model.fuse_qkv_projections = _refuse_fusing
     if not keep_original and any(linear.lynx_replaced for linear in sparse_linears(model).values()):
         model.save_pretrained = _refuse_saving
@@ -127,6 +130,19 @@ def _state_of(model, where):
 def sparse_linears(model):
     return {name: module for name, module in _recipes.linears_of(model).items()
             if isinstance(module, _linear.LynxLinear)}
+
+
+def own_weights(model, state_dict):
+    """The state of the model that was sparsified, out of that of the sparse one."""
+    own = {}
+    names = {f".{name}" for name in _linear.PARAMETERS}
+    for key, value in state_dict.items():
+        if not any(key.endswith(name) for name in names):
+            own[key] = value
+    for name, linear in sparse_linears(model).items():
+        if linear.lynx_original is not None:
+            own[f"{name}.weight"] = linear.lynx_original
+    return own
 
 
 def _refuse_fusing(*args, **kwargs):

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Python of docs/diffusers.md and of examples/python, run."""
+
+import os
+import pathlib
+import re
+import runpy
+import sys
+import tempfile
+import types
+import unittest
+import warnings
+from unittest import mock
+
+import rtlynx
+import tiny_models
+from test_sparsify import random_compensation
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+class DocsTest(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(folder.name)
+        model = tiny_models.flux()
+        model.save_pretrained("folder")
+        compensation = random_compensation(model)
+        compensation.metadata["base_revision"] = rtlynx.weights_revision(model)
+        compensation.save("compensation.safetensors")
+
+    def test_snippets(self):
+        text = (ROOT / "docs" / "diffusers.md").read_text()
+        snippets = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+        self.assertEqual(len(snippets), 3)
+        for snippet in snippets:
+            # Each call gets a model of its own, as a reader's would be.
+            for part in re.split(r"\n(?=rtlynx\.sparsify)", snippet):
+                with self.subTest(part), warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    pipe = types.SimpleNamespace(transformer=tiny_models.flux())
+                    exec(part, {"pipe": pipe, "rtlynx": rtlynx})
+
+    def test_examples(self):
+        for name in ("diffusers_sparsify.py", "diffusers_save.py"):
+            with self.subTest(name), warnings.catch_warnings(), \
+                    mock.patch.object(sys, "argv", [name]):
+                warnings.simplefilter("ignore")
+                runpy.run_path(str(ROOT / "examples" / "python" / name), run_name="__main__")
+
+    def test_doctor(self):
+        lines = "\n".join(rtlynx.doctor())
+        for word in ("torch", "diffusers", "operators", "GPU"):
+            self.assertIn(word, lines)
+
+
+if __name__ == "__main__":
+    unittest.main()
