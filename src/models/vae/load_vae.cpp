@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "io/json.h"
+#include "io/text.h"
+#include "models/parameters.h"
+#include "models/vae/autoencoder_kl.h"
+#include "models/vae/autoencoder_kl_qwen_image.h"
+
+namespace rtlynx {
+
+std::shared_ptr<Vae> load_vae(const std::filesystem::path& folder,
+                              const torch::TensorOptions& options) {
+  const std::filesystem::path path = folder / "config.json";
+  const nlohmann::json json = read_json_file(path);
+  const std::string where = printable(path.string());
+  std::shared_ptr<Vae> vae;
+  StoredTensors stored;
+  if (json_string(json, "_class_name", where) == "AutoencoderKLQwenImage") {
+    const auto config = autoencoder_kl_qwen_image_config_from_json(json, where);
+    vae = make_autoencoder_kl_qwen_image(config, options);
+    stored = qwen_image_vae_tensors(config);
+  } else {
+    vae = make_autoencoder_kl(autoencoder_kl_config_from_json(json, where), options);
+  }
+  load_parameters(*vae, folder, "diffusion_pytorch_model", stored);
+  // Measured at 1024^2 on a CPU: as fast for AutoencoderKL, 1.5 times as fast for
+  // AutoencoderKLQwenImage, and a fifth less memory. Not measured on a GPU.
+  vae->set_channels_last(options.device().is_cpu());
+  vae->eval();
+  return vae;
+}
+
+}  // namespace rtlynx
