@@ -87,8 +87,8 @@ constexpr std::int64_t operand24_bytes(std::int64_t tokens, std::int64_t channel
          ((channels + kPackedTileChannels - 1) / kPackedTileChannels) * kPackedTileBytes;
 }
 
-/// values [M, K/2] of a 16-bit type and metadata [M, K/16] (pack24.h) to the operand, on the host.
-/// Throws Error unless K is divisible by 16 and the element type has 16 bits.
+/// values [M, K/2] of a 16-bit type and metadata [M, K/16] (compress24.h) to the operand, on the
+/// host. Throws Error unless K is divisible by 16 and the element type has 16 bits.
 void to_operand24(ConstMatrixView values, const std::uint16_t* metadata, void* operand);
 
 /// The exact inverse; padding is not read.
@@ -97,7 +97,7 @@ void from_operand24(const void* operand, MatrixView values, std::uint16_t* metad
 /// Words of metadata for `tokens` x `channels`: whole tiles, ragged edges padded.
 std::int64_t operand_metadata_words(std::int64_t tokens, std::int64_t channels);
 
-/// Row-major metadata [tokens, channels/16] (pack24.h) to operand order
+/// Row-major metadata [tokens, channels/16] (compress24.h) to operand order
 /// [ceil(tokens/16), ceil(channels/64), 32 lanes]. Padding is nibble 0x4, a valid pattern: with
 /// zeros for values it adds nothing to a product. Throws Error unless channels is divisible by 16.
 void metadata_to_operand(OperandWidth width, const std::uint16_t* metadata, std::int64_t tokens,

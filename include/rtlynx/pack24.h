@@ -3,43 +3,63 @@
 
 #include <cstdint>
 
+#include "rtlynx/compress24.h"
 #include "rtlynx/matrix.h"
 
-/// Online 2:4 sparsity of activations on the CPU (host memory).
-///
-/// Selection. Of every group of 4 consecutive channels of a token the 2 of largest magnitude stay.
-/// This is decided bit for bit, and every implementation agrees on it:
-///   - equal magnitudes: the lower channel wins; -0 equals +0;
-///   - NaN exceeds everything, infinity included; all NaN are equal;
-///   - so an all-zero group keeps channels 0 and 1.
-/// Kept elements keep their bits, the sign of zero and NaN payloads included; dropped ones are +0.
-///
-/// Scale. s = ||x|| / ||x~|| per token, x~ being what selection leaves of x (RT-Lynx,
-/// arXiv 2605.26632, section 3, without the paper's epsilon, which destroys tokens of small norm).
-/// It is evaluated in fp32 as sqrt(1 + dropped / kept), two sums of squares taken after dividing by
-/// the token's largest magnitude, so that tiny and huge tokens are safe. 1 <= s <= sqrt 2, but for
-/// rounding. s is exactly 1 if only zeros were dropped, and for a token with a NaN or an infinity.
-/// The order of summation is open: implementations agree to fp32 summation error.
+/// One input of several Linears, packed once for all of them.
 namespace rtlynx {
 
-/// A compressed activation. Two kept elements per group, in channel order, and one nibble per group
-/// that says which: i0 | i1 << 2 with i0 < i1, so one of 0x4, 0x8, 0xC, 0x9, 0xD, 0xE.
-struct Packed24 {
-  MatrixView values;                  // [M, K/2], element type of X
-  std::uint16_t* metadata = nullptr;  // [M, K/16], contiguous; lowest nibble = lowest channels
-  float* scale = nullptr;             // [M]; null: not wanted
+/// What computes the input from X while it is being read.
+enum class Producer : std::uint8_t {
+  none,    // z = x
+  gelu,    // z = GELU(x), the tanh formula
+  swiglu,  // z = SiLU(x) * up
+  norm,    // z = (x - mean) * rate * weight * (1 + modulation_scale) + modulation_shift
 };
 
-/// Compresses X [M, K]. Throws Error unless K is divisible by 16 and `out` has the shapes above.
-void pack24(ConstMatrixView x, Packed24 out);
+/// The input z [M, K] of Linears, as what it is made of. Every product and sum in fp32; z is
+/// rounded to the element type once behind the producer, and once behind the transform. Host or
+/// device memory, as the function says that takes it.
+struct Pack24 {
+  ConstMatrixView x;     // [M, K - tail.columns], any DType on the host, f16 or bf16 on a GPU
+  ConstMatrixView tail;  // [M, K2]: the last channels of the input, if they lie elsewhere: behind a
+                         // multiple of 128 in x, and without a producer
+  Producer producer = Producer::none;
+  ConstMatrixView up;  // swiglu: [M, K]
 
-/// Expands compressed values [M, K/2] and metadata [M, K/16] to X~ [M, K] with zeros: the exact
-/// inverse of pack24. Throws Error if a nibble is none of the six, naming its row and group.
-void unpack24(ConstMatrixView values, const std::uint16_t* metadata, MatrixView x);
+  // norm. LayerNorm and RMSNorm differ in their moments (rtlynx/rows.h).
+  const float* moments = nullptr;    // [M, 2]: mean and rate, 1 / standard deviation
+  const void* weight = nullptr;      // [K], element type; null: ones
+  ConstMatrixView modulation_scale;  // [G, K], element type; no rows: zeros
+  ConstMatrixView modulation_shift;  // [G, K], element type; no rows: zeros
+  std::int64_t image_tokens = 0;     // tokens that share a row of the two, G = ceil(M / this);
+                                     // 0: all
 
-/// X [M, K] to X~ [M, K] with zeros, and s [M] (null: not wanted), in one fast pass. X~ has the
-/// bits that pack24 and unpack24 give. Single-threaded: split the rows with slice_rows() to use
-/// more cores. Throws Error unless K is divisible by 4 and the shapes and element types agree.
-void sparsify24(ConstMatrixView x, MatrixView kept, float* scale);
+  /// Block-diagonal transform z' = z A before the choice, blocks of 16, 64 or 128 channels:
+  /// [K / block, block, block], transform[b][o][i] the weight of input i in output o (A
+  /// transposed), element type. Null: none.
+  const void* transform = nullptr;
+  int transform_block = 0;
+
+  bool restores_norm = true;  // false: s = 1
+  ConstMatrixView down;       // [R, K]: L_down transposed of all Linears, one below the other;
+                              // no rows: no low rank
+};
+
+/// The packed input on the host: the compressed z (rtlynx/compress24.h), s, and H / s.
+struct Packed24 {
+  MatrixView values;                  // [M, K/2], element type of X
+  std::uint16_t* metadata = nullptr;  // [M, K/16], contiguous
+  float* scale = nullptr;             // [M]
+  MatrixView low;                     // [M, R], element type: (z down^T) / s, rounded once
+};
+
+/// The specification of packing: plain loops on host memory, the order of summation open. Throws
+/// Error, before anything is written, for shapes and types that disagree, K not divisible by 16, or
+/// a transform whose block does not divide K.
+void pack24(const Pack24& input, const Packed24& packed);
+
+/// The same up to the choice: z [M, K], element type of X.
+void produce24(const Pack24& input, MatrixView z);
 
 }  // namespace rtlynx

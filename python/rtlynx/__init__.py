@@ -2,26 +2,41 @@
 """Online 2:4 activation sparsity for Diffusion Transformers: the operators of rtlynx.
 
 Of every four consecutive channels of a token the two of largest magnitude stay (the lower channel
-wins a tie, NaN beats everything), and the token is rescaled by ``s = ||x|| / ||x~||``, x~ being
+wins a tie, NaN beats everything), and the token is rescaled by ``s = ||z|| / ||z~||``, z~ being
 what is left of it.
 
-All tensors of a call share one device and, except metadata and scale, one dtype: float32, float16
-or bfloat16. Any strides are taken; results are contiguous, share no memory with the arguments and
-pass no gradient back. Invalid arguments raise RuntimeError, saying what was required and what
-arrived.
+``pack`` prepares an input once; ``product`` multiplies it with one to four weights. ``linear24`` is
+the two together. ``residual_norm`` and ``head_norm`` are what a transformer block does in between.
 
-On a GPU of compute capability 8.0 or later ``linear24`` runs on the Sparse Tensor Cores for float16
-and bfloat16, K divisible by 16, N by 8 and a rank divisible by 16 up to 128, and copies arguments
-that are not contiguous and 16-byte aligned. Elsewhere it writes the zeros out and multiplies them:
-right, and not faster than a dense layer. ``pack24`` and ``unpack24`` take float16 and bfloat16
-there.
+All tensors of a call share one device and, except moments, scales and float32 biases, one dtype:
+float32, float16 or bfloat16. Any strides are taken; results are contiguous, share no memory with
+the arguments, and have no gradient: asking for one raises RuntimeError. Invalid arguments raise
+RuntimeError, saying what was required and what arrived.
+
+On a GPU of compute capability 8.0 or later float16 and bfloat16 run on the Sparse Tensor Cores: K
+divisible by 16, N by 8, ranks by 16 up to 128 and up to 256 together; arguments whose rows do not
+begin on 16 bytes are copied. float32, and the CPU, write the zeros out and multiply them: right,
+and not faster than a dense layer.
 """
+
+from typing import NamedTuple
 
 import torch
 
 from . import _ops  # noqa: F401  (loads and registers the operators)
 
-__all__ = ["linear24", "linear24_auto", "pack24", "sparsify24", "unpack24"]
+__all__ = ["Packed", "head_norm", "linear24", "pack", "product", "residual_norm", "sparsify24"]
+
+
+class Packed(NamedTuple):
+    """An input, packed: what ``product`` reads.
+
+    ``operand`` is opaque; ``scale [...]`` is s in float32; ``low [..., R]`` is ``z down^T / s``.
+    """
+
+    operand: torch.Tensor
+    scale: torch.Tensor
+    low: torch.Tensor
 
 
 def sparsify24(x, norm=True):
@@ -32,51 +47,85 @@ def sparsify24(x, norm=True):
         norm: whether to compute the scale.
 
     Returns:
-        ``kept [..., K]``, of the dtype of x, and ``scale [M]``, float32, M being the product of the
-        leading dimensions: ``||x|| / ||kept||`` per token, or ones without ``norm``.
+        ``kept [..., K]``, of the dtype of x, and ``scale [...]``, float32: ``||x|| / ||kept||`` per
+        token, or ones without ``norm``.
     """
     return torch.ops.rtlynx.sparsify24(x, norm)
 
 
-def pack24(x):
-    """Compresses x to the channels that stay and the positions they had.
+def pack(x, *, tail=None, producer="none", up=None, moments=None, weight=None, scale=None,
+         shift=None, eps=1e-6, transform=None, down=None, norm=True):
+    """Packs an input of Linears: ``z = transform(producer(x))``, its kept half, s, and ``z down^T``.
+
+    Everything in float32, z rounded to the dtype of x once behind the producer and once behind the
+    transform.
 
     Args:
         x: ``[..., K]``, K divisible by 16.
+        tail: ``[..., K2]``: the last channels of the input, if they lie elsewhere; then x has the
+            first K - K2, a multiple of 128, and there is no producer.
+        producer: ``"none"``; ``"gelu"`` (the tanh formula); ``"swiglu"``: ``silu(x) * up``;
+            ``"layer_norm"`` or ``"rms_norm"``: ``n * weight * (1 + scale) + shift``.
+        up: ``[..., K]``, for ``"swiglu"``.
+        moments: ``[..., 2]``, float32: mean and 1 / deviation of each token, for the norms; computed
+            from x with ``eps`` if not given.
+        weight: ``[K]``, for the norms.
+        scale, shift: ``[G, K]``, for the norms: one row for each of G images of equally many tokens.
+        transform: ``[K / g, g, g]``: ``z' = z A`` with blocks of g = 16, 64 or 128 channels, entry
+            ``[b, o, i]`` the weight of input i in output o.
+        down: ``[R, K]``: the down projections of all weights, one below the other.
+        norm: False takes s = 1.
 
     Returns:
-        ``values [..., K/2]``, of the dtype of x; ``metadata [..., K/16]``, int16 holding the bits
-        of unsigned words, four bits ``i0 | i1 << 2`` per group of four channels, the lowest bits
-        for the lowest channels; ``scale [M]``, float32, as from ``sparsify24``.
+        ``Packed``.
     """
-    return torch.ops.rtlynx.pack24(x)
+    return Packed(*torch.ops.rtlynx.pack(x, tail, producer, up, moments, weight, scale, shift, eps,
+                                         transform, down, norm))
 
 
-def unpack24(values, metadata):
-    """The inverse of ``pack24``.
+def product(packed, weights, *, ups=None, low_starts=None, biases=None, activations=None,
+            gates=None, residuals=None):
+    """One to four Linears on a packed input, in one pass over it.
 
-    Metadata that ``pack24`` does not give raises RuntimeError on the CPU; on a GPU, where checking
-    would be waiting, it gives wrong values.
+    For each weight ``residual + gate * act(s * (z~ @ weight.T + low @ up.T) + bias)``, summed in
+    float32 and rounded once.
 
     Args:
-        values: ``[..., K/2]``.
-        metadata: ``[..., K/16]``, int16.
+        packed: what ``pack`` gave.
+        weights: ``[N_i, K]`` each.
+        ups: ``[N_i, r]`` each, or None. All of one rank r.
+        low_starts: the first of the r columns of ``packed.low`` that each reads; by default one
+            behind the other. All 0: one low rank for the whole group.
+        biases: ``[N_i]`` each, of the dtype of the weights or float32, or None.
+        activations: ``"none"`` or ``"gelu"`` (the tanh formula) each.
+        gates: ``[G, N_i]`` each, or None: one row for each of G images.
+        residuals: ``[..., N_i]`` each, or None.
+
+    A list may hold None for a weight that has no such part.
 
     Returns:
-        ``kept [..., K]``, zeros where a channel was dropped.
+        A list of ``[..., N_i]``.
     """
-    return torch.ops.rtlynx.unpack24(values, metadata)
+    def entries(tensors):
+        if tensors is None or all(tensor is None for tensor in tensors):
+            return []
+        return [weights[0].new_empty(0) if tensor is None else tensor for tensor in tensors]
+
+    codes = {"none": 0, None: 0, "gelu": 1}
+    return torch.ops.rtlynx.product(
+        packed.operand, packed.scale, packed.low, list(weights), entries(ups),
+        list(low_starts or ()), entries(biases), [codes[name] for name in activations or ()],
+        entries(gates), entries(residuals))
 
 
 def linear24(x, weight, bias=None, lora_down=None, lora_up=None, norm=True):
-    """A linear layer on the sparsified x, with an optional low-rank term on x itself.
+    """A Linear on the sparsified x, with an optional low-rank term on x itself.
 
-    ``y = s * (x~ @ weight.T + (x @ lora_down.T / s) @ lora_up.T) + bias``. Products are summed in
-    fp32; ``x @ lora_down.T / s`` and y are rounded once to the dtype of x. Settings that let torch
-    multiply float32 matrices in fewer bits hold here too; autocast changes nothing.
+    ``y = s * (x~ @ weight.T + (x @ lora_down.T / s) @ lora_up.T) + bias``: ``pack`` and ``product``
+    of one weight.
 
     Args:
-        x: ``[..., K]``, K divisible by 4.
+        x: ``[..., K]``, K divisible by 16.
         weight: ``[N, K]``.
         bias: ``[N]`` or None.
         lora_down: ``[R, K]``, together with ``lora_up`` or not at all.
@@ -89,14 +138,41 @@ def linear24(x, weight, bias=None, lora_down=None, lora_up=None, norm=True):
     return torch.ops.rtlynx.linear24(x, weight, bias, lora_down, lora_up, norm)
 
 
-def linear24_auto(x, weight, bias=None, lora_down=None, lora_up=None, norm=True):
-    """``linear24``, or the dense layer where that is faster.
+def residual_norm(x, y=None, *, gate=None, tanh_gate=False, post_weight=None, post_eps=1e-6,
+                  norm="layer", eps=1e-6, weight=None, scale=None, shift=None, want_normed=False):
+    """A residual stream on its way from one Linear to the next: ``h = x + gate * y``.
 
-    On a GPU where a dense GEMM is known to be faster (few tokens, small layers), or no sparse
-    kernel takes the arguments, this is ``x @ weight.T + bias``: the layer without sparsity, so
-    ``norm``, ``lora_down`` and ``lora_up``, which make up for sparsity, are left out. On the CPU it
-    is ``linear24``.
+    Args:
+        x: ``[..., N]``.
+        y: ``[..., N]`` or None: h = x.
+        gate: ``[G, N]`` or None, a row for each of G images; its tanh with ``tanh_gate``.
+        post_weight: ``[N]`` or None: y is RMS-normed (``post_eps``) and multiplied by it first.
+        norm: ``"layer"`` or ``"rms"``, of h, with ``eps``.
+        weight: ``[N]`` or None.
+        scale, shift: ``[G, N]`` or None.
+        want_normed: whether to write the norm of h, ``n * weight * (1 + scale) + shift``.
 
-    Args and returns: those of ``linear24``.
+    Returns:
+        ``h [..., N]``; ``moments [..., 2]``, float32, mean and 1 / deviation of h, which ``pack``
+        takes; ``normed [..., N]``, or ``[..., 0]``.
     """
-    return torch.ops.rtlynx.linear24_auto(x, weight, bias, lora_down, lora_up, norm)
+    return torch.ops.rtlynx.residual_norm(x, y, gate, tanh_gate, post_weight, post_eps, norm, eps,
+                                          weight, scale, shift, want_normed)
+
+
+def head_norm(q, k, v=(), *, q_weights=(), k_weights=(), rotation=None, head_dim, eps=1e-6):
+    """q, k and v of one token stream or two for joint attention.
+
+    q and k are RMS-normed over each head, multiplied by their weight, and their adjacent channels
+    rotated; v is joined as it is.
+
+    Args:
+        q, k, v: lists of ``[B, S_i, heads * head_dim]``; v may be empty.
+        q_weights, k_weights: lists of ``[head_dim]``, or empty.
+        rotation: ``[S, head_dim / 2, 2]``, float32, cosine and sine for the S tokens of all streams.
+
+    Returns:
+        q, k and v, ``[B, S, heads * head_dim]``; v ``[B, S, 0]`` if there were none.
+    """
+    return torch.ops.rtlynx.head_norm(list(q), list(k), list(v), list(q_weights), list(k_weights),
+                                      rotation, head_dim, eps)

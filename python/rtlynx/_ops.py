@@ -32,48 +32,90 @@ _load()
 
 # The fakes check what decides the result's shape; the operators themselves check the rest.
 
-def _rows(op, x, divisor):
+def _channels(op, x, divisor):
     torch._check(x.dim() >= 1, lambda: f"{op}: required at least one dimension, got {x.dim()}")
     torch._check(
         x.shape[-1] % divisor == 0,
         lambda: f"{op}: required a last dimension divisible by {divisor}, got {list(x.shape)}")
-    return math.prod(x.shape[:-1])
+    return x.shape[-1]
 
 
 @torch.library.register_fake("rtlynx::sparsify24")
-def _(x, norm):
-    rows = _rows("sparsify24", x, 4)
-    return x.new_empty(x.shape), x.new_empty((rows,), dtype=torch.float32)
+def _(x, norm=True):
+    _channels("sparsify24", x, 4)
+    return x.new_empty(x.shape), x.new_empty(x.shape[:-1], dtype=torch.float32)
 
 
-@torch.library.register_fake("rtlynx::pack24")
-def _(x):
-    rows = _rows("pack24", x, 16)
-    columns = x.shape[-1]
-    return (x.new_empty((*x.shape[:-1], columns // 2)),
-            x.new_empty((*x.shape[:-1], columns // 16), dtype=torch.int16),
-            x.new_empty((rows,), dtype=torch.float32))
+def _operand_bytes(tokens, channels):
+    return (tokens + 63) // 64 * ((channels + 63) // 64) * 4608  # rtlynx/operand24.h
 
 
-@torch.library.register_fake("rtlynx::unpack24")
-def _(values, metadata):
-    _rows("unpack24", values, 8)
-    return values.new_empty((*values.shape[:-1], 2 * values.shape[-1]))
+def _is_tiled(x, channels):
+    # As is_tiled() in src/ops/arguments.cpp.
+    return x.device.type == "cuda" and x.dtype != torch.float32 and channels % 16 == 0
 
 
-def _linear(op, x, weight):
-    _rows(op, x, 4)
-    torch._check(weight.dim() == 2 and weight.shape[1] == x.shape[-1],
-                 lambda: f"{op}: required weight [N, {x.shape[-1]}] to go with x, "
+@torch.library.register_fake("rtlynx::pack")
+def _(x, tail=None, producer="none", up=None, moments=None, weight=None, scale=None, shift=None,
+      eps=1e-6, transform=None, down=None, norm=True):
+    channels = x.shape[-1] + (tail.shape[-1] if tail is not None else 0)
+    torch._check(channels % 16 == 0,
+                 lambda: f"pack: required channels divisible by 16, got {channels}")
+    leading = x.shape[:-1]
+    if _is_tiled(x, channels):
+        operand = x.new_empty((_operand_bytes(math.prod(leading), channels),), dtype=torch.uint8)
+    else:
+        operand = x.new_empty((*leading, channels))
+    columns = down.shape[0] if down is not None else 0
+    return (operand, x.new_empty(leading, dtype=torch.float32), x.new_empty((*leading, columns)))
+
+
+@torch.library.register_fake("rtlynx::product")
+def _(operand, row_scale, low, weights, ups, low_starts, biases, activations, gates, residuals):
+    return [weight.new_empty((*row_scale.shape, weight.shape[0])) for weight in weights]
+
+
+@torch.library.register_fake("rtlynx::product_out")
+def _(operand, row_scale, low, weights, ups, low_starts, biases, activations, gates, residuals,
+      out):
+    return None
+
+
+@torch.library.register_fake("rtlynx::linear24")
+def _(x, weight, bias=None, lora_down=None, lora_up=None, norm=True):
+    channels = _channels("linear24", x, 16)
+    torch._check(weight.dim() == 2 and weight.shape[1] == channels,
+                 lambda: f"linear24: required weight [N, {channels}] to go with x, "
                          f"got {list(weight.shape)}")
     return x.new_empty((*x.shape[:-1], weight.shape[0]))
 
 
-@torch.library.register_fake("rtlynx::linear24")
-def _(x, weight, bias, lora_down, lora_up, norm):
-    return _linear("linear24", x, weight)
+@torch.library.register_fake("rtlynx::residual_norm")
+def _(x, y=None, gate=None, tanh_gate=False, post_weight=None, post_eps=1e-6, norm="layer",
+      eps=1e-6, weight=None, scale=None, shift=None, want_normed=False):
+    leading = x.shape[:-1]
+    return (x.new_empty(x.shape), x.new_empty((*leading, 2), dtype=torch.float32),
+            x.new_empty((*leading, x.shape[-1] if want_normed else 0)))
 
 
-@torch.library.register_fake("rtlynx::linear24_auto")
-def _(x, weight, bias, lora_down, lora_up, norm):
-    return _linear("linear24_auto", x, weight)
+@torch.library.register_fake("rtlynx::head_norm")
+def _(q, k, v, q_weights, k_weights, rotation, head_dim, eps=1e-6):
+    images, _, columns = q[0].shape
+    tokens = sum(stream.shape[1] for stream in q)
+    joint = q[0].new_empty((images, tokens, columns))
+    return (joint, torch.empty_like(joint),
+            q[0].new_empty((images, tokens, columns if v else 0)))
+
+
+# Nothing here has a derivative. A result that a loss depends on says so when it is asked for one,
+# rather than passing no gradient on.
+
+def _refuse(op):
+    def backward(ctx, *gradients):
+        raise RuntimeError(f"rtlynx.{op} has no gradient: call it under torch.no_grad() or "
+                           "torch.inference_mode(), or train the dense layer")
+    return backward
+
+
+for _name in ("sparsify24", "pack", "product", "linear24", "residual_norm", "head_norm"):
+    torch.library.register_autograd(f"rtlynx::{_name}", _refuse(_name))

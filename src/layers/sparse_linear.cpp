@@ -78,9 +78,35 @@ torch::Tensor SparseLinearImpl::forward_sparse(const torch::Tensor& x,
                                                const ops::Linear24Weights& weights,
                                                bool norm) const {
   if (needs_gradient(x, weights)) return differentiable_linear24(x, weights, norm);
-  const bool own_weight = weights.weight.is_same(weight);
-  return dense_where_faster_ && own_weight ? ops::linear24_auto(x, weights, norm)
-                                           : ops::linear24(x, weights, norm);
+  return ops::linear24(x, weights, norm);
+}
+
+LinearForm SparseLinearImpl::form() const {
+  LinearForm form{.weight = weight, .bias = bias};
+  switch (mode_) {
+    case LinearMode::dense:
+      break;
+    case LinearMode::naive:
+    case LinearMode::norm:
+      form.side = SparseSide::activation;
+      form.norm = mode_ == LinearMode::norm;
+      break;
+    case LinearMode::compensated: {
+      const Compensation24& with = compensation_->values;
+      form = {.side = SparseSide::activation,
+              .norm = with.norm,
+              .transform = with.transform,
+              .weight = with.weight.defined() ? with.weight : weight,
+              .bias = with.bias.defined() ? with.bias : bias,
+              .down = with.down,
+              .up = with.up};
+      break;
+    }
+    case LinearMode::replaced:
+      if (replacement_->values.sparse) form.side = SparseSide::weight;
+      break;
+  }
+  return form;
 }
 
 torch::Tensor SparseLinearImpl::forward_compensated(const torch::Tensor& x) const {
@@ -94,8 +120,8 @@ torch::Tensor SparseLinearImpl::forward_compensated(const torch::Tensor& x) cons
 
 void SparseLinearImpl::set_mode(LinearMode mode) {
   const bool chooses = mode != LinearMode::dense && mode != LinearMode::replaced;
-  if (chooses && in_features() % 4 != 0) {
-    fail("SparseLinear", "input channels divisible by 4 for a 2:4 mode",
+  if (chooses && in_features() % 16 != 0) {
+    fail("SparseLinear", "input channels divisible by 16 for a 2:4 mode",
          std::to_string(in_features()));
   }
   require(mode != LinearMode::compensated || !compensation_.is_empty(), "SparseLinear",

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "layers/compensation24.h"
+#include "layers/linear_form.h"
 #include "layers/replacement.h"
 #include "ops/ops.h"
 
@@ -43,15 +44,12 @@ class SparseLinearImpl : public torch::nn::Module {
   torch::Tensor forward(const torch::Tensor& x);
 
   /// Throws Error for `compensated` and `replaced` before their values are set, and for a mode
-  /// that chooses channels if 4 does not divide K.
+  /// that chooses channels if 16 does not divide K.
   void set_mode(LinearMode mode);
   LinearMode mode() const { return mode_; }
 
-  /// Lets the sparse modes run the dense one for calls in which it is faster on this GPU
-  /// (ops::linear24_auto). Off at first: studies measure what sparsity does to a picture. A
-  /// compensation with a weight of its own always runs sparse: dense with that weight is not this
-  /// layer.
-  void set_dense_where_faster(bool value) { dense_where_faster_ = value; }
+  /// How the layer runs. `replaced` with a sparse or another weight is not a sparse activation.
+  LinearForm form() const;
 
   /// What `compensated` does, converted to the weight's dtype and device; `weight` itself stays as
   /// it is. Throws Error if it does not fit the layer.
@@ -85,7 +83,6 @@ class SparseLinearImpl : public torch::nn::Module {
   torch::Tensor forward_compensated(const torch::Tensor& x) const;
 
   LinearMode mode_ = LinearMode::dense;
-  bool dense_where_faster_ = false;
   CompensationHolder compensation_{nullptr};
   ReplacementHolder replacement_{nullptr};
   std::function<void(const torch::Tensor&)> observer_;

@@ -4,22 +4,26 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 
+#include <cstdint>
 #include <optional>
+#include <string>
 #include <tuple>
+#include <vector>
 
 /// The operators for C++: each goes through torch's dispatcher, like torch.ops.rtlynx in Python.
 ///
-/// Selection, s and the order of rounding are those of rtlynx/pack24.h and rtlynx/linear24.h. All
-/// tensors of a call share one device and, but for metadata and scale, one type: f32, f16 or bf16.
-/// Any strides are taken; results are contiguous, share no memory with the arguments and pass no
-/// gradient back. GEMMs follow torch's settings for fp32 (TF32 and the like); autocast changes
-/// nothing. Invalid arguments throw rtlynx::Error.
+/// Selection, s and the order of rounding are those of rtlynx/pack24.h, rtlynx/product24.h and
+/// rtlynx/rows.h. All tensors of a call share one device and, but for moments, scales and biases in
+/// fp32, one type: f32, f16 or bf16. Any strides are taken; results are contiguous, share no memory
+/// with the arguments and pass no gradient back. GEMMs follow torch's settings for fp32 (TF32 and
+/// the like); autocast changes nothing. Invalid arguments throw rtlynx::Error.
 ///
-/// On a GPU of compute capability 8.0 or later linear24 runs on the Sparse Tensor Cores for f16 and
-/// bf16, K divisible by 16, N by 8 and a rank divisible by 16 up to 128, and copies arguments that
-/// are not contiguous and 16-byte aligned. Elsewhere it writes the zeros out and multiplies them:
-/// right, and not fast. pack24 and unpack24 take f16 and bf16 there.
+/// On a GPU of compute capability 8.0 or later f16 and bf16 run on the Sparse Tensor Cores, within
+/// the limits of rtlynx/limits.h; arguments whose rows do not begin on 16 bytes are copied. f32,
+/// and the CPU, write the zeros out and multiply them: right, and not fast.
 namespace rtlynx::ops {
+
+using OptionalTensor = std::optional<at::Tensor>;
 
 /// Does nothing. Calling it keeps the linker from dropping the library that registers the
 /// operators.
@@ -33,58 +37,119 @@ c10::TypedOperatorHandle<Signature> find_op(const char* name) {
 }
 
 /// x [.., K], K divisible by 4 -> kept [.., K] with zeros where a channel was dropped, and scale
-/// [M] fp32 (M: the product of the leading dimensions), ||x|| / ||x~|| per token, or ones without
-/// `norm`.
+/// [..] fp32, ||x|| / ||x~|| per token, or ones without `norm`.
 inline std::tuple<at::Tensor, at::Tensor> sparsify24(const at::Tensor& x, bool norm = true) {
   static const auto op =
       find_op<std::tuple<at::Tensor, at::Tensor>(const at::Tensor&, bool)>("rtlynx::sparsify24");
   return op.call(x, norm);
 }
 
-/// x [.., K], K divisible by 16 -> values [.., K/2], metadata [.., K/16] int16 (the bits of
-/// unsigned words), scale [M] fp32.
-inline std::tuple<at::Tensor, at::Tensor, at::Tensor> pack24(const at::Tensor& x) {
-  static const auto op =
-      find_op<std::tuple<at::Tensor, at::Tensor, at::Tensor>(const at::Tensor&)>("rtlynx::pack24");
-  return op.call(x);
+/// An input of Linears: z = transform(producer(x)), and what is packed of it.
+struct PackOptions {
+  OptionalTensor tail;            // [.., K2]: the last channels of the input
+  std::string producer = "none";  // none, gelu, swiglu, layer_norm, rms_norm
+  OptionalTensor up;              // swiglu: [.., K]
+  OptionalTensor moments;         // norms: [.., 2] fp32, mean and rate; else they are computed
+  OptionalTensor weight;          // norms: [K]
+  OptionalTensor scale, shift;    // norms: [G, K], z = n * weight * (1 + scale) + shift
+  double eps = 1e-6;              // norms without moments
+  OptionalTensor transform;       // [K / g, g outputs, g inputs], g 16, 64 or 128
+  OptionalTensor down;            // [R, K]: L_down transposed of all layers, one below the other
+  bool norm = true;               // whether s restores the token's norm
+};
+
+/// The packed input. What `operand` holds is the operators' affair.
+struct Packed {
+  at::Tensor operand;
+  at::Tensor scale;  // s, [..] fp32
+  at::Tensor low;    // H / s [.., R]
+};
+
+/// x [.., K - K2], K divisible by 16.
+inline Packed pack(const at::Tensor& x, const PackOptions& options = {}) {
+  using Result = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
+  static const auto op = find_op<Result(
+      const at::Tensor&, const OptionalTensor&, std::string_view, const OptionalTensor&,
+      const OptionalTensor&, const OptionalTensor&, const OptionalTensor&, const OptionalTensor&,
+      double, const OptionalTensor&, const OptionalTensor&, bool)>("rtlynx::pack");
+  auto [operand, scale, low] = op.call(
+      x, options.tail, options.producer, options.up, options.moments, options.weight, options.scale,
+      options.shift, options.eps, options.transform, options.down, options.norm);
+  return {std::move(operand), std::move(scale), std::move(low)};
 }
 
-/// The inverse of pack24: kept [.., K]. Metadata that pack24 does not give is an error on the CPU;
-/// on a GPU, where checking would be waiting, it gives wrong values.
-inline at::Tensor unpack24(const at::Tensor& values, const at::Tensor& metadata) {
-  static const auto op =
-      find_op<at::Tensor(const at::Tensor&, const at::Tensor&)>("rtlynx::unpack24");
-  return op.call(values, metadata);
-}
+enum class Activation : std::int64_t { none = 0, gelu = 1 };  // gelu: the tanh formula
+
+/// One Linear on a packed input: residual + gate * act(s (z~ W^T + (H / s) up^T) + bias).
+struct ProductLayer {
+  at::Tensor weight;  // [N, K]
+  at::Tensor up;      // [N, r], with one of every layer or of none
+  at::Tensor bias;    // [N], of the type of weight, or fp32
+  Activation activation = Activation::none;
+  at::Tensor gate;             // [G, N]
+  at::Tensor residual;         // [.., N]
+  std::int64_t low_start = 0;  // the first of the r columns of low
+};
+
+/// The results of one to four layers, [.., N_i].
+std::vector<at::Tensor> product(const Packed& packed, const std::vector<ProductLayer>& layers);
+
+/// The same into `out`, whose rows may lie apart.
+void product_out(const Packed& packed, const std::vector<ProductLayer>& layers,
+                 const std::vector<at::Tensor>& out);
 
 /// What multiplies x in linear24.
 struct Linear24Weights {
-  at::Tensor weight;                    // [N, K]
-  std::optional<at::Tensor> bias;       // [N]
-  std::optional<at::Tensor> lora_down;  // [R, K], with lora_up or not at all
-  std::optional<at::Tensor> lora_up;    // [N, R]
+  at::Tensor weight;         // [N, K]
+  OptionalTensor bias;       // [N]
+  OptionalTensor lora_down;  // [R, K], with lora_up or not at all
+  OptionalTensor lora_up;    // [N, R]
 };
 
-/// x [.., K], K divisible by 4 -> [.., N]: s * (x~ W^T + (H / s) lora_up^T) + bias with
-/// H = x lora_down^T.
+/// x [.., K] -> [.., N]: pack and product of one layer.
 inline at::Tensor linear24(const at::Tensor& x, const Linear24Weights& weights, bool norm = true) {
-  using Optional = std::optional<at::Tensor>;
   static const auto op =
-      find_op<at::Tensor(const at::Tensor&, const at::Tensor&, const Optional&, const Optional&,
-                         const Optional&, bool)>("rtlynx::linear24");
+      find_op<at::Tensor(const at::Tensor&, const at::Tensor&, const OptionalTensor&,
+                         const OptionalTensor&, const OptionalTensor&, bool)>("rtlynx::linear24");
   return op.call(x, weights.weight, weights.bias, weights.lora_down, weights.lora_up, norm);
 }
 
-/// For speed: linear24, but on a GPU where a dense GEMM is known to be faster (few tokens, small
-/// layers), or no sparse kernel takes the arguments, x W^T + bias. That is the layer without
-/// sparsity, so the norm and the low rank, which make up for sparsity, are left out.
-inline at::Tensor linear24_auto(const at::Tensor& x, const Linear24Weights& weights,
-                                bool norm = true) {
-  using Optional = std::optional<at::Tensor>;
+/// h = x + gate * y, its moments [.., 2], and, if wanted, its norm, modulated: rtlynx/rows.h.
+struct ResidualNormOptions {
+  OptionalTensor y, gate;  // [.., N], [G, N]
+  bool tanh_gate = false;
+  OptionalTensor post_weight;  // [N]: y is RMS-normed first
+  double post_eps = 1e-6;
+  std::string norm = "layer";  // layer or rms
+  double eps = 1e-6;
+  OptionalTensor weight, scale, shift;  // [N], [G, N], [G, N]
+  bool want_normed = false;
+};
+struct NormedRows {
+  at::Tensor h, moments, normed;
+};
+inline NormedRows residual_norm(const at::Tensor& x, const ResidualNormOptions& options) {
+  using Result = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
   static const auto op =
-      find_op<at::Tensor(const at::Tensor&, const at::Tensor&, const Optional&, const Optional&,
-                         const Optional&, bool)>("rtlynx::linear24_auto");
-  return op.call(x, weights.weight, weights.bias, weights.lora_down, weights.lora_up, norm);
+      find_op<Result(const at::Tensor&, const OptionalTensor&, const OptionalTensor&, bool,
+                     const OptionalTensor&, double, std::string_view, double, const OptionalTensor&,
+                     const OptionalTensor&, const OptionalTensor&, bool)>("rtlynx::residual_norm");
+  auto [h, moments, normed] = op.call(
+      x, options.y, options.gate, options.tanh_gate, options.post_weight, options.post_eps,
+      options.norm, options.eps, options.weight, options.scale, options.shift, options.want_normed);
+  return {std::move(h), std::move(moments), std::move(normed)};
 }
+
+/// Heads for joint attention: q and k RMS-normed and rotated, v joined.
+struct HeadStreams {
+  std::vector<at::Tensor> q, k, v;               // [B, S_i, heads * head_dim] each; v: or none
+  std::vector<at::Tensor> q_weights, k_weights;  // [head_dim] each, or none
+};
+struct Heads {
+  at::Tensor q, k, v;  // [B, S, heads * head_dim]; v [B, S, 0] if there were none
+};
+/// `rotation` [S, head_dim / 2, 2] fp32: cosine and sine.
+Heads head_norm(const HeadStreams& streams, const OptionalTensor& rotation, std::int64_t head_dim,
+                double eps = 1e-6);
 
 }  // namespace rtlynx::ops

@@ -1,17 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <optional>
 
-#include "ops/arguments.h"
-#include "ops/dispatch.h"
-#include "rtlynx/pack24.h"
+#include "ops/implementations.h"
+#include "ops/plain.h"
+#include "rtlynx/compress24.h"
+#include "rtlynx/rows.h"
 
-namespace rtlynx::ops {
+namespace rtlynx::ops::cpu {
 namespace {
-
-using torch::stable::new_empty;
 
 // Enough work to be worth another thread.
 constexpr std::int64_t kElementsPerTask = 1 << 15;
@@ -25,138 +23,155 @@ void for_row_ranges(std::int64_t rows, std::int64_t columns, const Function& fun
       0, rows, grain, [&](std::int64_t begin, std::int64_t end) { function(begin, end - begin); });
 }
 
-ConstMatrixView view(const Rows& matrix) {
-  return contiguous(matrix.tensor.const_data_ptr(), matrix.dtype, matrix.rows, matrix.columns);
-}
+/// A new tensor, and the matrix that it is.
+struct Result {
+  Tensor tensor;
+  MatrixView view;
+};
 
-MatrixView view(const Tensor& tensor, DType dtype, std::int64_t rows, std::int64_t columns) {
-  return contiguous(tensor.mutable_data_ptr(), dtype, rows, columns);
-}
-
-Sparsified sparsify(const Rows& x, bool norm) {
-  const Tensor kept = new_empty(x.tensor, x.shape);
-  const Tensor scale = new_empty(x.tensor, {x.rows}, ScalarType::Float);
-  const ConstMatrixView source = view(x);
-  const MatrixView target = view(kept, x.dtype, x.rows, x.columns);
-  float* const s = scale.mutable_data_ptr<float>();
-  for_row_ranges(x.rows, x.columns, [&](std::int64_t first, std::int64_t count) {
-    rtlynx::sparsify24(slice_rows(source, first, count), slice_rows(target, first, count),
-                       norm ? s + first : nullptr);
-  });
-  if (!norm) std::fill_n(s, x.rows, 1.0f);
-  return {kept, scale};
+Result new_rows(const Tensor& like, const std::vector<std::int64_t>& leading,
+                std::int64_t columns) {
+  Result result{.tensor = empty_like_device(like, with_last(leading, columns), like.scalar_type()),
+                .view = {}};
+  result.view = matrix_of("new_rows", result.tensor).view;
+  return result;
 }
 
 Sparsified sparsify24(const Tensor& x, bool norm) {
   const NoGrad no_grad;
-  return sparsify(rows_of("sparsify24", x, 4), norm);
-}
-
-Packed pack24(const Tensor& x) {
-  const NoGrad no_grad;
-  const Rows rows = rows_of("pack24", x, 16);
-  const Tensor values = new_empty(rows.tensor, rows.shape_with(rows.columns / 2));
-  const Tensor metadata =
-      new_empty(rows.tensor, rows.shape_with(rows.columns / 16), ScalarType::Short);
-  const Tensor scale = new_empty(rows.tensor, {rows.rows}, ScalarType::Float);
-  const ConstMatrixView source = view(rows);
-  const MatrixView target = view(values, rows.dtype, rows.rows, rows.columns / 2);
-  auto* const words = static_cast<std::uint16_t*>(metadata.mutable_data_ptr());
+  const Matrix source = matrix_of("sparsify24", x);
+  const Result kept = new_rows(x, source.leading, source.view.columns);
+  const Tensor scale = empty_like_device(x, source.leading, ScalarType::Float);
   float* const s = scale.mutable_data_ptr<float>();
-  for_row_ranges(rows.rows, rows.columns, [&](std::int64_t first, std::int64_t count) {
-    rtlynx::pack24(slice_rows(source, first, count),
-                   {.values = slice_rows(target, first, count),
-                    .metadata = words + first * (rows.columns / 16),
-                    .scale = s + first});
+  const ConstMatrixView from = source.view;
+  rtlynx::sparsify24(slice_rows(from, 0, 0), slice_rows(kept.view, 0, 0), nullptr);  // checks
+  for_row_ranges(from.rows, from.columns, [&](std::int64_t first, std::int64_t count) {
+    rtlynx::sparsify24(slice_rows(from, first, count), slice_rows(kept.view, first, count),
+                       norm ? s + first : nullptr);
   });
-  return {values, metadata, scale};
+  if (!norm) std::fill_n(s, from.rows, 1.0f);
+  return {kept.tensor, scale};
 }
 
-Tensor unpack24(const Tensor& values, const Tensor& metadata) {
+Packed pack(const Tensor& x, std::optional<Tensor> tail, std::string producer,
+            std::optional<Tensor> up, std::optional<Tensor> moments, std::optional<Tensor> weight,
+            std::optional<Tensor> scale, std::optional<Tensor> shift, double eps,
+            std::optional<Tensor> transform, std::optional<Tensor> down, bool norm) {
   const NoGrad no_grad;
-  const Unpack24Arguments in = unpack24_arguments(values, metadata);
-  const std::int64_t columns = 2 * in.values.columns;
-  const Tensor x = new_empty(in.values.tensor, in.values.shape_with(columns));
-  // In one piece: a bad word is reported by its row.
-  rtlynx::unpack24(view(in.values), static_cast<const std::uint16_t*>(in.metadata.const_data_ptr()),
-                   view(x, in.values.dtype, in.values.rows, columns));
-  return x;
+  return plain::pack({.x = x,
+                      .tail = tail,
+                      .producer = producer,
+                      .up = up,
+                      .moments = moments,
+                      .weight = weight,
+                      .scale = scale,
+                      .shift = shift,
+                      .eps = eps,
+                      .transform = transform,
+                      .down = down,
+                      .norm = norm});
 }
 
-/// A [M, K] B^T for B [N, K], both fp32. The out= form is the one that autocast leaves alone.
-Tensor product(const Tensor& a, const Tensor& b) {
-  const Tensor result = new_empty(a, {a.size(0), b.size(0)});
-  return call_aten("aten::mm", "out", a, torch::stable::transpose(b, 0, 1), result);
+std::vector<Tensor> product(const Tensor& operand, const Tensor& row_scale, const Tensor& low,
+                            std::vector<Tensor> weights, std::vector<Tensor> ups,
+                            std::vector<std::int64_t> low_starts, std::vector<Tensor> biases,
+                            std::vector<std::int64_t> activations, std::vector<Tensor> gates,
+                            std::vector<Tensor> residuals) {
+  const NoGrad no_grad;
+  return plain::product(
+      {operand, row_scale, low, weights, ups, low_starts, biases, activations, gates, residuals});
 }
 
-/// H / s, rounded once to the element type and widened again.
-Tensor divide_rows(const Tensor& h, const Tensor& scale, ScalarType type) {
-  const Tensor quotient = call_aten("aten::div", "Tensor", h, torch::stable::unsqueeze(scale, 1));
-  return torch::stable::to(torch::stable::to(quotient, type), ScalarType::Float);
+void product_out(const Tensor& operand, const Tensor& row_scale, const Tensor& low,
+                 std::vector<Tensor> weights, std::vector<Tensor> ups,
+                 std::vector<std::int64_t> low_starts, std::vector<Tensor> biases,
+                 std::vector<std::int64_t> activations, std::vector<Tensor> gates,
+                 std::vector<Tensor> residuals, std::vector<Tensor> out) {
+  const NoGrad no_grad;
+  plain::product({operand, row_scale, low, weights, ups, low_starts, biases, activations, gates,
+                  residuals, "product_out"},
+                 &out);
 }
 
-/// acc <- fma(s, acc + low, bias).
-void finish(const Tensor& acc, const std::optional<Tensor>& low, const Tensor& scale,
-            const std::optional<Tensor>& bias) {
-  const std::int64_t columns = acc.size(1);
-  float* const y = acc.mutable_data_ptr<float>();
-  const float* const l = low ? low->const_data_ptr<float>() : nullptr;
-  const float* const s = scale.const_data_ptr<float>();
-  const float* const b = bias ? bias->const_data_ptr<float>() : nullptr;
-  for_row_ranges(acc.size(0), columns, [&](std::int64_t first, std::int64_t count) {
-    for (std::int64_t m = first; m < first + count; ++m) {
-      for (std::int64_t n = 0; n < columns; ++n) {
-        const std::int64_t at = m * columns + n;
-        const float sum = l ? y[at] + l[at] : y[at];
-        y[at] = std::fma(s[m], sum, b ? b[n] : 0.0f);
-      }
+Tensor linear24(const Tensor& x, const Tensor& weight, std::optional<Tensor> bias,
+                std::optional<Tensor> lora_down, std::optional<Tensor> lora_up, bool norm) {
+  const NoGrad no_grad;
+  check_low_rank(lora_down, lora_up);
+  const Packed packed = plain::pack(pack_tensors(x, lora_down, norm));
+  return plain::product(product_tensors(packed, weight, bias, lora_up)).front();
+}
+
+/// The same problem for some of its rows.
+ResidualNorm slice(const ResidualNorm& problem, std::int64_t first, std::int64_t count) {
+  ResidualNorm part = problem;
+  const auto take = [&](auto& matrix) {
+    if (matrix.rows > 0) matrix = slice_rows(matrix, first, count);
+  };
+  take(part.x);
+  take(part.y);
+  take(part.h);
+  take(part.normed);
+  if (part.moments != nullptr) part.moments += 2 * first;
+  // One row of the modulation for each token: `first` may lie anywhere in its image.
+  const auto from_image = [&](ConstMatrixView& matrix) {
+    if (matrix.rows > 1) matrix = slice_rows(matrix, first / problem.image_tokens, 1);
+  };
+  from_image(part.gate);
+  from_image(part.scale);
+  from_image(part.shift);
+  part.image_tokens = 0;
+  return part;
+}
+
+NormedRows residual_norm(const Tensor& x, std::optional<Tensor> y, std::optional<Tensor> gate,
+                         bool tanh_gate, std::optional<Tensor> post_weight, double post_eps,
+                         std::string norm, double eps, std::optional<Tensor> weight,
+                         std::optional<Tensor> scale, std::optional<Tensor> shift,
+                         bool want_normed) {
+  const NoGrad no_grad;
+  const ResidualNormArguments arguments = residual_norm_arguments(
+      {x, y, gate, post_weight, tanh_gate, post_eps, norm, eps, weight, scale, shift, want_normed},
+      /*alignment=*/1);
+  ResidualNorm problem = arguments.problem;
+  const std::int64_t columns = problem.x.columns;
+  const Result h = new_rows(x, arguments.leading, columns);
+  const Result normed = new_rows(x, arguments.leading, want_normed ? columns : 0);
+  const Tensor moments = empty_like_device(x, with_last(arguments.leading, 2), ScalarType::Float);
+  problem.h = h.view;
+  if (want_normed) problem.normed = normed.view;
+  problem.moments = moments.mutable_data_ptr<float>();
+  for_row_ranges(problem.x.rows, columns, [&](std::int64_t first, std::int64_t count) {
+    // In pieces that lie in one image.
+    const std::int64_t image = problem.image_tokens > 0 ? problem.image_tokens : problem.x.rows;
+    for (std::int64_t begin = first; begin < first + count;) {
+      const std::int64_t end = std::min(first + count, (begin / image + 1) * image);
+      rtlynx::residual_norm(slice(problem, begin, end - begin));
+      begin = end;
     }
   });
+  return {h.tensor, moments, normed.tensor};
 }
 
-/// Everything is widened to fp32 first: widening is exact and keeps the order of magnitudes, so the
-/// selection is that of the 16-bit type.
-Tensor linear(const Linear24Arguments& in, bool norm) {
-  const auto widen = [](const Tensor& tensor) {
-    return torch::stable::to(tensor, ScalarType::Float);
-  };
-  const ScalarType type = in.x.tensor.scalar_type();
-  const Tensor wide = torch::stable::view(widen(in.x.tensor), {in.x.rows, in.x.columns});
-  const auto [kept, scale] = sparsify(rows_of("linear24", wide, 4), norm);
-
-  const Tensor acc = product(kept, widen(in.weight));
-  std::optional<Tensor> low;
-  if (in.down) {
-    low = product(divide_rows(product(wide, widen(*in.down)), scale, type), widen(*in.up));
-  }
-  std::optional<Tensor> wide_bias;
-  if (in.bias) wide_bias = widen(*in.bias);
-  finish(acc, low, scale, wide_bias);
-  return torch::stable::view(torch::stable::to(acc, type), in.x.shape_with(in.outputs));
-}
-
-Tensor linear24(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias,
-                const std::optional<Tensor>& lora_down, const std::optional<Tensor>& lora_up,
-                bool norm) {
+Heads head_norm(std::vector<Tensor> q, std::vector<Tensor> k, std::vector<Tensor> v,
+                std::vector<Tensor> q_weights, std::vector<Tensor> k_weights,
+                std::optional<Tensor> rotation, std::int64_t head_dim, double eps) {
   const NoGrad no_grad;
-  return linear(linear24_arguments("linear24", x, weight, bias, lora_down, lora_up), norm);
-}
-
-/// No choice is measured here: always linear24.
-Tensor linear24_auto(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias,
-                     const std::optional<Tensor>& lora_down, const std::optional<Tensor>& lora_up,
-                     bool norm) {
-  const NoGrad no_grad;
-  return linear(linear24_arguments("linear24_auto", x, weight, bias, lora_down, lora_up), norm);
+  const HeadNormArguments arguments = head_norm_arguments(
+      {q, k, v, q_weights, k_weights, rotation, head_dim, eps}, /*alignment=*/1);
+  HeadNorm problem = arguments.problem;
+  const std::vector<std::int64_t> leading{arguments.images, arguments.tokens};
+  const std::int64_t columns = problem.heads * head_dim;
+  const Result joint_q = new_rows(q.front(), leading, columns);
+  const Result joint_k = new_rows(q.front(), leading, columns);
+  const Result joint_v = new_rows(q.front(), leading, v.empty() ? 0 : columns);
+  problem.q = joint_q.view;
+  problem.k = joint_k.view;
+  if (!v.empty()) problem.v = joint_v.view;
+  rtlynx::head_norm(problem);
+  return {joint_q.tensor, joint_k.tensor, joint_v.tensor};
 }
 
 }  // namespace
-}  // namespace rtlynx::ops
+}  // namespace rtlynx::ops::cpu
 
-STABLE_TORCH_LIBRARY_IMPL(rtlynx, CPU, m) {
-  m.impl("sparsify24", TORCH_BOX(&rtlynx::ops::sparsify24));
-  m.impl("pack24", TORCH_BOX(&rtlynx::ops::pack24));
-  m.impl("unpack24", TORCH_BOX(&rtlynx::ops::unpack24));
-  m.impl("linear24", TORCH_BOX(&rtlynx::ops::linear24));
-  m.impl("linear24_auto", TORCH_BOX(&rtlynx::ops::linear24_auto));
-}
+RTLYNX_REGISTER_OPERATORS(CPU, rtlynx::ops::cpu)

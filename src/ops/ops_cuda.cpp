@@ -1,25 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string_view>
 
 #include "base/error.h"
-#include "kernels/gpu/check.h"
-#include "kernels/pack/linear24_steps.h"
-#include "kernels/pack/operand_rows.h"
-#include "kernels/pack/sparsify24.h"
-#include "ops/arguments.h"
-#include "ops/dispatch.h"
-#include "ops/sparse_linear24.h"
+#include "kernels/check.h"
+#include "kernels/gemm/select.h"
+#include "kernels/plain/sparsify24.h"
+#include "ops/implementations.h"
+#include "ops/plain.h"
+#include "ops/workspace_cuda.h"
 #include "rtlynx/gpu/pack24.h"
+#include "rtlynx/gpu/product24.h"
+#include "rtlynx/gpu/rows.h"
+#include "rtlynx/limits.h"
+#include "rtlynx/operand24.h"
 
-namespace rtlynx::ops {
+namespace rtlynx::ops::cuda {
 namespace {
 
-using gpu::check;
-using torch::stable::new_empty;
+constexpr std::int64_t kPackAlignment = 16;  // elements, of rows
+constexpr std::int64_t kRowAlignment = 8;
 
 /// Makes the tensor's device current and knows torch's stream there.
 class OnDeviceOf {
@@ -41,192 +45,272 @@ void require_cuda(std::string_view op, const Tensor& x) {
   if (!x.is_cuda()) fail(op, "all tensors on one device", "the first one " + describe(x));
 }
 
-float* data_or_null(const std::optional<Tensor>& tensor) {
-  return tensor ? tensor->mutable_data_ptr<float>() : nullptr;
-}
-
-/// X~, and s [M] if the norm is wanted.
-struct Selection {
-  Tensor kept;
-  std::optional<Tensor> scale;
-};
-
-Selection select(const Rows& x, bool norm, const OnDeviceOf& device) {
-  Selection result{.kept = new_empty(x.tensor, x.shape)};
-  if (norm) result.scale = new_empty(x.tensor, {x.rows}, ScalarType::Float);
-  check(launch_sparsify24({.x = x.tensor.const_data_ptr(),
-                           .kept = result.kept.mutable_data_ptr(),
-                           .scale = data_or_null(result.scale),
-                           .dtype = x.dtype,
-                           .rows = x.rows,
-                           .columns = x.columns},
-                          device.stream()),
-        "sparsify24");
-  return result;
+MatrixView rows_view(const Tensor& tensor, DType dtype, std::int64_t rows) {
+  const std::int64_t columns = tensor.size(tensor.dim() - 1);
+  return contiguous(tensor.mutable_data_ptr(), dtype, rows, columns);
 }
 
 Sparsified sparsify24(const Tensor& x, bool norm) {
   const NoGrad no_grad;
   require_cuda("sparsify24", x);
   const OnDeviceOf device(x);
-  const Rows rows = rows_of("sparsify24", x, 4);
-  const Selection selection = select(rows, norm, device);
-  if (selection.scale) return {selection.kept, *selection.scale};
-  const Tensor ones = new_empty(rows.tensor, {rows.rows}, ScalarType::Float);
-  return {selection.kept, torch::stable::fill_(ones, 1.0)};
-}
-
-/// A [M, K] B^T for B [N, K], accumulated and returned in fp32. The out= form is the one that
-/// autocast leaves alone.
-Tensor product(const Tensor& a, const Tensor& b) {
-  const Tensor result = new_empty(a, {a.size(0), b.size(0)}, ScalarType::Float);
-  return call_aten("aten::mm", "dtype_out", a, torch::stable::transpose(b, 0, 1), ScalarType::Float,
-                   result);
-}
-
-/// (H / s) L_up with H = X L_down.
-Tensor low_rank(const Tensor& x, const Linear24Arguments& in, const std::optional<Tensor>& scale,
-                const OnDeviceOf& device) {
-  const Tensor h = product(x, *in.down);
-  const Tensor quotient = new_empty(x, {h.size(0), h.size(1)});
-  check(launch_divide_rows({.h = h.const_data_ptr<float>(),
-                            .scale = data_or_null(scale),
-                            .result = quotient.mutable_data_ptr(),
-                            .dtype = in.x.dtype,
-                            .rows = h.size(0),
-                            .columns = h.size(1)},
-                           device.stream()),
-        "linear24");
-  return product(quotient, *in.up);
-}
-
-/// X~ with its zeros written out, and dense GEMMs: it computes what the specification says, for
-/// all arguments, and saves no time.
-void run_plain_linear24(const Linear24Arguments& in, bool norm, const Tensor& y,
-                        const OnDeviceOf& device) {
-  const auto as_matrix = [&](const Tensor& tensor) {
-    return torch::stable::view(tensor, {in.x.rows, in.x.columns});
-  };
-  const Selection selection = select(in.x, norm, device);
-  const Tensor acc = product(as_matrix(selection.kept), in.weight);
-  std::optional<Tensor> low;
-  if (in.down) low = low_rank(as_matrix(in.x.tensor), in, selection.scale, device);
-  check(launch_linear24_epilogue({.acc = acc.const_data_ptr<float>(),
-                                  .low = data_or_null(low),
-                                  .scale = data_or_null(selection.scale),
-                                  .bias = in.bias ? in.bias->const_data_ptr() : nullptr,
-                                  .y = y.mutable_data_ptr(),
-                                  .dtype = in.x.dtype,
-                                  .rows = in.x.rows,
-                                  .columns = in.outputs},
-                                 device.stream()),
-        "linear24");
-}
-
-void run_linear24(const Linear24Arguments& in, bool norm, const Linear24Choice& choice,
-                  const Tensor& y, const OnDeviceOf& device) {
-  if (choice.sparse) {
-    run_sparse_linear24(in, norm, *choice.sparse, y, device.stream());
-  } else {
-    run_plain_linear24(in, norm, y, device);
+  const Tensor source = torch::stable::contiguous(x);
+  const Matrix matrix = matrix_of("sparsify24", source);
+  if (matrix.view.columns % 4 != 0) {
+    fail("sparsify24", "channels divisible by 4", std::to_string(matrix.view.columns));
   }
+  const Tensor kept = empty_like_device(x, x.sizes().vec(), x.scalar_type());
+  const Tensor scale = empty_like_device(x, matrix.leading, ScalarType::Float);
+  gpu::check(launch_sparsify24({.x = source.const_data_ptr(),
+                                .kept = kept.mutable_data_ptr(),
+                                .scale = norm ? scale.mutable_data_ptr<float>() : nullptr,
+                                .dtype = matrix.view.dtype,
+                                .rows = matrix.view.rows,
+                                .columns = matrix.view.columns},
+                               device.stream()),
+             "sparsify24");
+  if (norm) return {kept, scale};
+  return {kept, torch::stable::fill_(scale, 1.0)};
 }
 
-Tensor linear24(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias,
-                const std::optional<Tensor>& lora_down, const std::optional<Tensor>& lora_up,
-                bool norm) {
-  const NoGrad no_grad;
-  require_cuda("linear24", x);
-  const OnDeviceOf device(x);
-  const Linear24Arguments in = linear24_arguments("linear24", x, weight, bias, lora_down, lora_up);
-  const Tensor y = new_empty(in.x.tensor, in.x.shape_with(in.outputs));
-  if (y.numel() > 0) run_linear24(in, norm, choose_linear24(in), y, device);
-  return y;
-}
-
-/// The layer on the unsparsified x. The out= form is the one that autocast leaves alone.
-void run_dense_linear(const Linear24Arguments& in, const Tensor& y) {
-  call_aten("aten::linear", "out", torch::stable::view(in.x.tensor, {in.x.rows, in.x.columns}),
-            in.weight, in.bias, torch::stable::view(y, {in.x.rows, in.outputs}));
-}
-
-Tensor linear24_auto(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias,
-                     const std::optional<Tensor>& lora_down, const std::optional<Tensor>& lora_up,
-                     bool norm) {
-  const NoGrad no_grad;
-  require_cuda("linear24_auto", x);
-  const OnDeviceOf device(x);
-  const Linear24Arguments in =
-      linear24_arguments("linear24_auto", x, weight, bias, lora_down, lora_up);
-  const Tensor y = new_empty(in.x.tensor, in.x.shape_with(in.outputs));
-  if (y.numel() == 0) return y;
-  const Linear24Choice choice = choose_linear24(in);
-  if (choice.dense_is_faster) {
-    run_dense_linear(in, y);
-  } else {
-    run_linear24(in, norm, choice, y, device);
+/// A pack for the Sparse Tensor Cores.
+Packed pack_tiled(const PackTensors& tensors, const OnDeviceOf& device) {
+  PackArguments arguments = pack_arguments(tensors, kPackAlignment);
+  Pack24& input = arguments.input;
+  const std::int64_t tokens = arguments.tokens(), channels = arguments.channels();
+  const ScalarType type = tensors.x.scalar_type();
+  const Tensor operand =
+      empty_like_device(tensors.x, {operand24_bytes(tokens, channels)}, ScalarType::Byte);
+  const Tensor scale = empty_like_device(tensors.x, arguments.leading, ScalarType::Float);
+  const Tensor low =
+      empty_like_device(tensors.x, with_last(arguments.leading, input.down.rows), type);
+  if (tokens == 0) return {operand, scale, low};
+  std::optional<Tensor> moments;
+  if (arguments.computes_moments) {
+    moments = empty_like_device(tensors.x, {tokens, 2}, ScalarType::Float);
+    input.moments = moments->mutable_data_ptr<float>();
+    gpu::moments({.x = input.x,
+                  .norm = *arguments.computes_moments,
+                  .eps = arguments.eps,
+                  .moments = moments->mutable_data_ptr<float>()},
+                 device.stream());
   }
-  return y;
-}
-
-/// On a GPU only these are packed.
-void require_16_bits(std::string_view op, const Rows& rows) {
-  if (size_of(rows.dtype) != 2) fail(op, "f16 or bf16 on a GPU", describe(rows.tensor));
-}
-
-Packed pack24(const Tensor& x) {
-  const NoGrad no_grad;
-  require_cuda("pack24", x);
-  const OnDeviceOf device(x);
-  const Rows rows = rows_of("pack24", x, 16);
-  require_16_bits("pack24", rows);
-  const Tensor values = new_empty(rows.tensor, rows.shape_with(rows.columns / 2));
-  const Tensor metadata =
-      new_empty(rows.tensor, rows.shape_with(rows.columns / 16), ScalarType::Short);
-  const Tensor scale = new_empty(rows.tensor, {rows.rows}, ScalarType::Float);
-  if (values.numel() == 0) return {values, metadata, torch::stable::fill_(scale, 1.0)};
-
-  const Tensor source = aligned(rows.tensor);
-  const Tensor operand = new_operand24(rows);
-  const std::optional<Tensor> workspace = new_pack_workspace(source, /*rank=*/0, device.stream());
-  gpu::pack24({.x = contiguous(source.const_data_ptr(), rows.dtype, rows.rows, rows.columns),
+  const std::size_t bytes =
+      gpu::pack24_workspace_bytes(static_cast<int>(input.down.rows), gpu::current_device());
+  gpu::pack24(input,
+              {.dtype = input.x.dtype,
+               .tokens = tokens,
+               .channels = channels,
                .operand = operand.mutable_data_ptr(),
                .scale = scale.mutable_data_ptr<float>(),
-               .workspace = workspace ? workspace->mutable_data_ptr() : nullptr,
-               .workspace_bytes = workspace ? static_cast<std::size_t>(workspace->numel()) : 0},
-              device.stream());
-  check(launch_operand_to_rows(
-            operand.const_data_ptr(),
-            contiguous(values.mutable_data_ptr(), rows.dtype, rows.rows, rows.columns / 2),
-            static_cast<std::uint16_t*>(metadata.mutable_data_ptr()), device.stream()),
-        "pack24");
-  return {values, metadata, scale};
+               .low = rows_view(low, input.x.dtype, tokens)},
+              workspace_for(tensors.x, bytes, device.stream()), device.stream());
+  return {operand, scale, low};
 }
 
-/// Metadata is trusted: to look for words that no packing gives would be to wait for the GPU.
-Tensor unpack24(const Tensor& values, const Tensor& metadata) {
+Packed pack(const Tensor& x, std::optional<Tensor> tail, std::string producer,
+            std::optional<Tensor> up, std::optional<Tensor> moments, std::optional<Tensor> weight,
+            std::optional<Tensor> scale, std::optional<Tensor> shift, double eps,
+            std::optional<Tensor> transform, std::optional<Tensor> down, bool norm) {
   const NoGrad no_grad;
-  require_cuda("unpack24", values);
-  const OnDeviceOf device(values);
-  const Unpack24Arguments in = unpack24_arguments(values, metadata);
-  require_16_bits("unpack24", in.values);
-  const Tensor kept = new_empty(in.values.tensor, in.values.shape_with(2 * in.values.columns));
-  const Tensor source = aligned(in.values.tensor);
-  check(launch_unpack_rows(
-            contiguous(source.const_data_ptr(), in.values.dtype, in.values.rows, in.values.columns),
-            static_cast<const std::uint16_t*>(in.metadata.const_data_ptr()),
-            kept.mutable_data_ptr(), device.stream()),
-        "unpack24");
-  return kept;
+  require_cuda("pack", x);
+  const OnDeviceOf device(x);
+  const PackTensors tensors{.x = x,
+                            .tail = tail,
+                            .producer = producer,
+                            .up = up,
+                            .moments = moments,
+                            .weight = weight,
+                            .scale = scale,
+                            .shift = shift,
+                            .eps = eps,
+                            .transform = transform,
+                            .down = down,
+                            .norm = norm};
+  if (x.dim() < 1) fail("pack", "at least one dimension", describe(x));
+  std::int64_t channels = x.size(x.dim() - 1);
+  if (tail && tail->dim() > 0) channels += tail->size(tail->dim() - 1);
+  return is_tiled(x, channels) ? pack_tiled(tensors, device) : plain::pack(tensors);
+}
+
+/// Y of each product, in new tensors.
+std::vector<Tensor> new_results(const ProductTensors& tensors, ProductArguments& arguments) {
+  std::vector<Tensor> results;
+  for (Product24& product : arguments.products) {
+    results.push_back(empty_like_device(
+        tensors.low, with_last(arguments.leading, product.weight.rows), tensors.low.scalar_type()));
+    product.y = rows_view(results.back(), product.weight.dtype, arguments.tokens);
+  }
+  return results;
+}
+
+/// Y of each product, where the caller wants it.
+void take_results(const ProductTensors& tensors, ProductArguments& arguments,
+                  const std::vector<Tensor>& out) {
+  check_out(tensors, arguments, out);
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    const Matrix target = matrix_of(tensors.op, out[i], kRowAlignment);
+    if (target.tensor.const_data_ptr() != out[i].const_data_ptr()) {
+      fail(tensors.op, "out with rows of equal distance that begin on 16 bytes", describe(out[i]));
+    }
+    arguments.products[i].y = target.view;
+  }
+}
+
+/// A product on the Sparse Tensor Cores: into `out`, if given, else into new tensors.
+std::vector<Tensor> product_tiled(const ProductTensors& tensors, const std::vector<Tensor>* out,
+                                  const OnDeviceOf& device) {
+  const Tensor& first = tensors.weights.front();
+  if (first.dim() != 2) fail(tensors.op, "a weight [N, K]", describe(first));
+  ProductArguments arguments = product_arguments(tensors, first.size(1), kRowAlignment);
+  const std::int64_t tokens = arguments.tokens, channels = arguments.channels;
+  if (tensors.operand.numel() != operand24_bytes(tokens, channels)) {
+    fail(tensors.op,
+         "the operand of " + std::to_string(tokens) + " tokens and " + std::to_string(channels) +
+             " channels that pack gave",
+         describe(tensors.operand));
+  }
+  std::vector<Tensor> results;
+  if (out != nullptr) {
+    take_results(tensors, arguments, *out);
+  } else {
+    results = new_results(tensors, arguments);
+  }
+  if (tokens == 0) return results;
+  gpu::Gemm24Shape shape{.tokens = tokens,
+                         .channels = channels,
+                         .rank = static_cast<int>(arguments.products.front().up.columns),
+                         .dtype = arguments.low.dtype};
+  for (const Product24& product : arguments.products) shape.outputs += product.weight.rows;
+  const gpu::DeviceTraits traits = gpu::current_device();
+  const gpu::Gemm24Config config = gpu::fastest_sparse(shape, traits);
+  const Tensor operand = torch::stable::contiguous(tensors.operand);
+  gpu::product24(
+      {.dtype = shape.dtype,
+       .tokens = tokens,
+       .channels = channels,
+       .operand = operand.mutable_data_ptr(),
+       .scale = const_cast<float*>(arguments.scale),
+       .low = arguments.low},
+      arguments.products, config,
+      workspace_for(first, gpu::product24_workspace_bytes(config, traits), device.stream()),
+      device.stream());
+  return results;
+}
+
+std::vector<Tensor> run_product(const ProductTensors& tensors,
+                                const std::vector<Tensor>* out = nullptr) {
+  const NoGrad no_grad;
+  require_cuda(tensors.op, tensors.operand);
+  if (tensors.weights.empty()) fail(tensors.op, "1 to 4 weights", "none");
+  const OnDeviceOf device(tensors.operand);
+  return tensors.operand.scalar_type() == ScalarType::Byte ? product_tiled(tensors, out, device)
+                                                           : plain::product(tensors, out);
+}
+
+std::vector<Tensor> product(const Tensor& operand, const Tensor& row_scale, const Tensor& low,
+                            std::vector<Tensor> weights, std::vector<Tensor> ups,
+                            std::vector<std::int64_t> low_starts, std::vector<Tensor> biases,
+                            std::vector<std::int64_t> activations, std::vector<Tensor> gates,
+                            std::vector<Tensor> residuals) {
+  return run_product(
+      {operand, row_scale, low, weights, ups, low_starts, biases, activations, gates, residuals});
+}
+
+void product_out(const Tensor& operand, const Tensor& row_scale, const Tensor& low,
+                 std::vector<Tensor> weights, std::vector<Tensor> ups,
+                 std::vector<std::int64_t> low_starts, std::vector<Tensor> biases,
+                 std::vector<std::int64_t> activations, std::vector<Tensor> gates,
+                 std::vector<Tensor> residuals, std::vector<Tensor> out) {
+  run_product({operand, row_scale, low, weights, ups, low_starts, biases, activations, gates,
+               residuals, "product_out"},
+              &out);
+}
+
+/// Whether the kernels take a layer of this rank and these outputs.
+bool kernels_take(const Tensor& weight, const std::optional<Tensor>& lora_down) {
+  const std::int64_t rank = lora_down && lora_down->dim() == 2 ? lora_down->size(0) : 0;
+  return weight.dim() == 2 && weight.size(0) % kOutputMultiple == 0 && rank % kRankMultiple == 0 &&
+         rank <= kMaxRank;
+}
+
+Tensor linear24(const Tensor& x, const Tensor& weight, std::optional<Tensor> bias,
+                std::optional<Tensor> lora_down, std::optional<Tensor> lora_up, bool norm) {
+  const NoGrad no_grad;
+  require_cuda("linear24", x);
+  check_low_rank(lora_down, lora_up);
+  const OnDeviceOf device(x);
+  const PackTensors tensors = pack_tensors(x, lora_down, norm);
+  if (x.dim() < 1) fail("linear24", "at least one dimension", describe(x));
+  if (!is_tiled(x, x.size(x.dim() - 1)) || !kernels_take(weight, lora_down)) {
+    return plain::product(product_tensors(plain::pack(tensors), weight, bias, lora_up)).front();
+  }
+  return product_tiled(product_tensors(pack_tiled(tensors, device), weight, bias, lora_up), nullptr,
+                       device)
+      .front();
+}
+
+void require_narrow(std::string_view op, const Tensor& tensor) {
+  if (dtype_of(op, tensor) == DType::f32) fail(op, "f16 or bf16 on a GPU", describe(tensor));
+}
+
+NormedRows residual_norm(const Tensor& x, std::optional<Tensor> y, std::optional<Tensor> gate,
+                         bool tanh_gate, std::optional<Tensor> post_weight, double post_eps,
+                         std::string norm, double eps, std::optional<Tensor> weight,
+                         std::optional<Tensor> scale, std::optional<Tensor> shift,
+                         bool want_normed) {
+  const NoGrad no_grad;
+  require_cuda("residual_norm", x);
+  require_narrow("residual_norm", x);
+  const OnDeviceOf device(x);
+  const ResidualNormArguments arguments = residual_norm_arguments(
+      {x, y, gate, post_weight, tanh_gate, post_eps, norm, eps, weight, scale, shift, want_normed},
+      kRowAlignment);
+  ResidualNorm problem = arguments.problem;
+  const DType dtype = problem.x.dtype;
+  const std::int64_t rows = problem.x.rows, columns = problem.x.columns;
+  const auto new_rows = [&](std::int64_t width) {
+    return empty_like_device(x, with_last(arguments.leading, width), x.scalar_type());
+  };
+  // Without y the residual is x: a copy of it would be all that is written.
+  const Tensor h = problem.y.rows > 0 ? new_rows(columns) : torch::stable::clone(x);
+  const Tensor normed = new_rows(want_normed ? columns : 0);
+  const Tensor moments = empty_like_device(x, with_last(arguments.leading, 2), ScalarType::Float);
+  if (problem.y.rows > 0) problem.h = rows_view(h, dtype, rows);
+  if (want_normed) problem.normed = rows_view(normed, dtype, rows);
+  problem.moments = moments.mutable_data_ptr<float>();
+  gpu::residual_norm(problem, device.stream());
+  return {h, moments, normed};
+}
+
+Heads head_norm(std::vector<Tensor> q, std::vector<Tensor> k, std::vector<Tensor> v,
+                std::vector<Tensor> q_weights, std::vector<Tensor> k_weights,
+                std::optional<Tensor> rotation, std::int64_t head_dim, double eps) {
+  const NoGrad no_grad;
+  if (q.empty()) fail("head_norm", "q of one stream or two", "none");
+  require_cuda("head_norm", q.front());
+  require_narrow("head_norm", q.front());
+  const OnDeviceOf device(q.front());
+  const HeadNormArguments arguments =
+      head_norm_arguments({q, k, v, q_weights, k_weights, rotation, head_dim, eps}, kRowAlignment);
+  HeadNorm problem = arguments.problem;
+  const DType dtype = problem.streams[0].q.dtype;
+  const std::int64_t columns = problem.heads * head_dim;
+  const auto new_joint = [&](std::int64_t width) {
+    return empty_like_device(q.front(), {arguments.images, arguments.tokens, width},
+                             q.front().scalar_type());
+  };
+  const Tensor joint_q = new_joint(columns), joint_k = new_joint(columns);
+  const Tensor joint_v = new_joint(v.empty() ? 0 : columns);
+  const std::int64_t rows = arguments.images * arguments.tokens;
+  problem.q = rows_view(joint_q, dtype, rows);
+  problem.k = rows_view(joint_k, dtype, rows);
+  if (!v.empty()) problem.v = rows_view(joint_v, dtype, rows);
+  gpu::head_norm(problem, device.stream());
+  return {joint_q, joint_k, joint_v};
 }
 
 }  // namespace
-}  // namespace rtlynx::ops
+}  // namespace rtlynx::ops::cuda
 
-STABLE_TORCH_LIBRARY_IMPL(rtlynx, CUDA, m) {
-  m.impl("sparsify24", TORCH_BOX(&rtlynx::ops::sparsify24));
-  m.impl("pack24", TORCH_BOX(&rtlynx::ops::pack24));
-  m.impl("unpack24", TORCH_BOX(&rtlynx::ops::unpack24));
-  m.impl("linear24", TORCH_BOX(&rtlynx::ops::linear24));
-  m.impl("linear24_auto", TORCH_BOX(&rtlynx::ops::linear24_auto));
-}
+RTLYNX_REGISTER_OPERATORS(CUDA, rtlynx::ops::cuda)

@@ -9,16 +9,32 @@ void keep_registered() {}
 
 }  // namespace rtlynx::ops
 
-// The operators of this library, once for C++ and Python. All are functional: no argument is
-// written to, no result shares memory with an argument. ops.h describes them.
+// The operators of this library, once for C++ and Python. ops.h describes them. All but product_out
+// are functional: no argument is written to, no result shares memory with an argument.
 STABLE_TORCH_LIBRARY(rtlynx, m) {
-  m.def("sparsify24(Tensor x, bool norm) -> (Tensor kept, Tensor scale)");
-  m.def("pack24(Tensor x) -> (Tensor values, Tensor metadata, Tensor scale)");
-  m.def("unpack24(Tensor values, Tensor metadata) -> Tensor");
+  m.def("sparsify24(Tensor x, bool norm=True) -> (Tensor kept, Tensor scale)");
   m.def(
-      "linear24(Tensor x, Tensor weight, Tensor? bias, Tensor? lora_down, Tensor? lora_up, "
-      "bool norm) -> Tensor");
+      "pack(Tensor x, Tensor? tail=None, str producer='none', Tensor? up=None, "
+      "Tensor? moments=None, Tensor? weight=None, Tensor? scale=None, Tensor? shift=None, "
+      "float eps=1e-06, Tensor? transform=None, Tensor? down=None, bool norm=True) -> "
+      "(Tensor operand, Tensor row_scale, Tensor low)");
   m.def(
-      "linear24_auto(Tensor x, Tensor weight, Tensor? bias, Tensor? lora_down, Tensor? lora_up, "
-      "bool norm) -> Tensor");
+      "product(Tensor operand, Tensor row_scale, Tensor low, Tensor[] weights, Tensor[] ups, "
+      "int[] low_starts, Tensor[] biases, int[] activations, Tensor[] gates, "
+      "Tensor[] residuals) -> Tensor[]");
+  m.def(
+      "product_out(Tensor operand, Tensor row_scale, Tensor low, Tensor[] weights, Tensor[] ups, "
+      "int[] low_starts, Tensor[] biases, int[] activations, Tensor[] gates, Tensor[] residuals, "
+      "Tensor(a!)[] out) -> ()");
+  m.def(
+      "linear24(Tensor x, Tensor weight, Tensor? bias=None, Tensor? lora_down=None, "
+      "Tensor? lora_up=None, bool norm=True) -> Tensor");
+  m.def(
+      "residual_norm(Tensor x, Tensor? y=None, Tensor? gate=None, bool tanh_gate=False, "
+      "Tensor? post_weight=None, float post_eps=1e-06, str norm='layer', float eps=1e-06, "
+      "Tensor? weight=None, Tensor? scale=None, Tensor? shift=None, bool want_normed=False) -> "
+      "(Tensor h, Tensor moments, Tensor normed)");
+  m.def(
+      "head_norm(Tensor[] q, Tensor[] k, Tensor[] v, Tensor[] q_weights, Tensor[] k_weights, "
+      "Tensor? rotation, int head_dim, float eps=1e-06) -> (Tensor q, Tensor k, Tensor v)");
 }

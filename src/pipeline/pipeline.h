@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "base/image.h"
-#include "models/flux.h"
+#include "models/flux/transformer.h"
 #include "pipeline/scheduler.h"
 #include "pipeline/text_encoder.h"
 

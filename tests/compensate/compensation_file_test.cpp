@@ -8,10 +8,10 @@
 
 #include "io/file.h"
 #include "io/safetensors.h"
-#include "models/flux.h"
+#include "models/flux/small_flux.h"
+#include "models/flux/transformer.h"
 #include "models/recipe.h"
 #include "models/revision.h"
-#include "models/small_flux.h"
 #include "models/tensor_bytes.h"
 #include "refusal.h"
 #include "temp_dir.h"

@@ -6,8 +6,8 @@
 #include <functional>
 #include <map>
 
-#include "models/flux.h"
-#include "models/small_flux.h"
+#include "models/flux/small_flux.h"
+#include "models/flux/transformer.h"
 #include "ops/ops.h"
 
 namespace rtlynx {

@@ -4,8 +4,8 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
-#include "models/flux.h"
-#include "models/small_flux.h"
+#include "models/flux/small_flux.h"
+#include "models/flux/transformer.h"
 #include "ops/ops.h"
 
 namespace rtlynx {

@@ -27,6 +27,9 @@ struct Placement {
 /// and lies between guards of 0xff: NaN of every element type, so that reading them shows too.
 class DeviceBuffer {
  public:
+  static constexpr std::uint8_t kGuard = 0xff;
+  static constexpr int kPoison = 0xa5;
+
   explicit DeviceBuffer(std::size_t size, const void* content = nullptr, Placement placement = {})
       : size_(size), front_(kFront + placement.offset), back_(placement.guard_after) {
     EXPECT_EQ(cudaMalloc(&base_, front_ + size_ + back_), cudaSuccess);
@@ -72,8 +75,6 @@ class DeviceBuffer {
 
  private:
   static constexpr std::size_t kFront = 256;
-  static constexpr std::uint8_t kGuard = 0xff;
-  static constexpr int kPoison = 0xa5;
 
   template <typename T>
   void copy_back(std::ptrdiff_t offset, std::vector<T>& target) const {

@@ -2,78 +2,74 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <string>
 #include <vector>
 
-#include "gpu/gpu_test.h"
+#include "gpu/host_input.h"
+#include "gpu/matrix.h"
+#include "gpu/workspace.h"
+#include "kernels/pack/pack24.h"
 #include "rtlynx/gpu/pack24.h"
 
 namespace rtlynx::testing {
 
-/// The bits of 16-bit elements.
-using Elements = std::vector<std::uint16_t>;
-
-struct PackShape {
-  DType dtype = DType::bf16;
-  std::int64_t tokens = 0;
-  std::int64_t channels = 0;
-  int rank = 0;
-  std::int64_t gap = 0;  // elements between the rows of X
-  bool scaled = true;
+/// The pack kernels, and what to call them.
+struct NamedKernel {
+  pack::Kernel kernel;
+  const char* name;
 };
+inline constexpr NamedKernel kPackKernels[] = {{pack::Kernel::fastest, "fastest"},
+                                               {pack::Kernel::portable, "portable"}};
 
-/// Independent normal elements.
-Elements normal_elements(DType dtype, std::int64_t count, std::uint32_t seed,
-                         float deviation = 1.0f);
+/// "bf16 [64, 3072], 16 of them in the tail, producer 2, transform 64, rank 64"
+std::string describe(const HostInput& input);
 
-/// Rows of which each is hard in its own way: ties, NaN and their payloads, infinities, subnormals,
-/// zeros, norms near both ends of the type's range. Row 0 is of kind `first_kind`.
-Elements hard_rows(DType dtype, std::int64_t rows, std::int64_t columns, int first_kind);
-
-/// The workspace of packs with up to `rank` columns of H, zero as it has to be.
-class PackWorkspace {
- public:
-  explicit PackWorkspace(int rank);
-
-  void attach(gpu::Pack24& problem) const;
-  /// What has to be zero is zero again, and nothing lies outside.
-  void expect_clean() const;
-
- private:
-  DeviceBuffer buffer_;
-};
-
-/// One problem for gpu::pack24: its inputs, and all that it can write.
+/// One input on the GPU, and all that gpu::pack24 can write of it.
 class PackCase {
  public:
-  /// x [tokens, channels]; on the GPU its rows have NaN in their gaps. `down` [rank, channels].
-  PackCase(const PackShape& shape, const Elements& x, const Elements& down = {});
+  /// `gap` elements lie between the rows of every matrix.
+  explicit PackCase(HostInput input, std::int64_t gap = 0);
 
-  /// With all outputs that the shape asks for. By the portable kernel if the environment has
-  /// RTLYNX_TEST_PORTABLE_PACK.
-  gpu::Pack24 problem() const;
+  /// On the GPU.
+  Pack24 problem() const;
+  gpu::PackedInput packed() const;
 
-  /// Runs it on a stream of its own and waits. The outputs were poisoned before.
-  void run(const gpu::Pack24& problem);
-  void run() { run(problem()); }
+  /// Runs a problem on a stream of its own and waits. What it writes was poisoned before.
+  void run(pack::Kernel kernel, const Pack24& problem);
+  void run(pack::Kernel kernel) { run(kernel, problem()); }
+  /// By gpu::pack24 itself, which does not write z.
+  void run();
 
-  /// What the selection saw, [tokens, channels].
-  Elements seen() const { return seen_.read<std::uint16_t>(); }
-  DeviceBuffer& operand() { return operand_; }
+  /// z is close to the specification's, or the same where nothing produces it; operand, scale and
+  /// low are the specification's of that z, to the bit or as far as sums are open; and nothing was
+  /// written beside them.
+  void expect_specified();
+
+  /// The same of every kernel.
+  void expect_specified_by_all();
+
+  Matrix z() const { return z_.read(); }
+  std::vector<std::byte> operand() const { return operand_.read(); }
   std::vector<float> scale() const { return scale_.read<float>(); }
-  Elements low() const { return low_.read<std::uint16_t>(); }
-
-  /// The operand is bitwise what the CPU packs from seen(), scale and low are what follow from it,
-  /// and nothing was written beside them.
-  void expect_specified() const;
+  Matrix low() const { return low_.read(); }
 
  private:
-  void expect_scale(const Elements& seen, const std::vector<float>& cpu_scale) const;
-  void expect_low(const std::vector<float>& cpu_scale) const;
+  template <typename Launch>
+  void launch(Launch launch);
+  void expect_input(const Matrix& z);
+  void expect_operand(const Matrix& z, std::vector<float>& scale) const;
+  void expect_scale(const Matrix& z, const std::vector<float>& expected) const;
+  void expect_low(const Matrix& z) const;
   void expect_guards() const;
 
-  PackShape shape_;
-  DeviceBuffer x_, down_, operand_, scale_, low_, seen_;
-  PackWorkspace workspace_;
+  HostInput input_;
+  std::optional<ExpectedInput> expected_;
+  DeviceMatrix x_, tail_, up_, modulation_scale_, modulation_shift_, down_;
+  DeviceBuffer moments_, weight_, transform_;
+  DeviceBuffer operand_, scale_;
+  DeviceMatrix low_, z_;
+  TestWorkspace workspace_;
 };
 
 }  // namespace rtlynx::testing

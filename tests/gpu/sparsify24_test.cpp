@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kernels/pack/sparsify24.h"
+#include "kernels/plain/sparsify24.h"
 
 #include <cuda_runtime_api.h>
 #include <gtest/gtest.h>
@@ -13,9 +13,9 @@
 
 #include "base/half.h"
 #include "gpu/gpu_test.h"
-#include "kernels/pack/linear24_steps.h"
+#include "kernels/plain/linear24_steps.h"
 #include "ops/samples.h"
-#include "rtlynx/pack24.h"
+#include "rtlynx/compress24.h"
 
 namespace rtlynx {
 namespace {
@@ -25,7 +25,7 @@ using testing::kTypes;
 using testing::on_gpu;
 using Bytes = std::vector<std::byte>;
 
-class PackGpuTest : public testing::GpuTest, public ::testing::WithParamInterface<DType> {};
+class PlainGpuTest : public testing::GpuTest, public ::testing::WithParamInterface<DType> {};
 
 void expect_specified(DType dtype, std::int64_t rows, std::int64_t columns, std::size_t offset) {
   const std::string where = std::string(name_of(dtype)) + " [" + std::to_string(rows) + ", " +
@@ -62,7 +62,7 @@ void expect_specified(DType dtype, std::int64_t rows, std::int64_t columns, std:
   }
 }
 
-TEST_P(PackGpuTest, SparsifyGivesTheSpecifiedBits) {
+TEST_P(PlainGpuTest, SparsifyGivesTheSpecifiedBits) {
   const std::size_t element = static_cast<std::size_t>(size_of(GetParam()));
   for (const std::int64_t rows : {0, 1, 6, 301}) {
     for (const std::int64_t columns : {0, 4, 12, 1020, 1024, 1028, 15360}) {
@@ -73,11 +73,11 @@ TEST_P(PackGpuTest, SparsifyGivesTheSpecifiedBits) {
   }
 }
 
-TEST_P(PackGpuTest, SparsifyTakesMoreRowsThanBlocks) {
+TEST_P(PlainGpuTest, SparsifyTakesMoreRowsThanBlocks) {
   expect_specified(GetParam(), (1 << 20) + 7, 4, 0);
 }
 
-TEST_P(PackGpuTest, SparsifyLeavesAnUnwantedScaleAlone) {
+TEST_P(PlainGpuTest, SparsifyLeavesAnUnwantedScaleAlone) {
   const std::int64_t rows = 9, columns = 64;
   const Bytes x = testing::adversarial_rows(GetParam(), rows, columns, 12);
   Bytes kept(x.size());
@@ -94,7 +94,7 @@ TEST_P(PackGpuTest, SparsifyLeavesAnUnwantedScaleAlone) {
   EXPECT_EQ(gpu_kept.read(), kept);
 }
 
-TEST_P(PackGpuTest, SparsifyRefusesHalfAGroup) {
+TEST_P(PlainGpuTest, SparsifyRefusesHalfAGroup) {
   EXPECT_EQ(launch_sparsify24({.dtype = GetParam(), .rows = 1, .columns = 6}, nullptr),
             cudaErrorInvalidValue);
 }
@@ -114,7 +114,7 @@ Bytes bytes_of(const std::vector<T>& values) {
   return bytes;
 }
 
-TEST_P(PackGpuTest, DivideRowsRoundsOnce) {
+TEST_P(PlainGpuTest, DivideRowsRoundsOnce) {
   const std::int64_t rows = 7, columns = 300;
   const std::vector<float> h = normal(rows * columns, 1);
   const std::vector<float> scale = {1.0f, 1.1f, 1.25f, 1.3f, 1.4f, 1.41421f, 1.05f};
@@ -140,7 +140,7 @@ TEST_P(PackGpuTest, DivideRowsRoundsOnce) {
   });
 }
 
-TEST_P(PackGpuTest, EpilogueRoundsOnce) {
+TEST_P(PlainGpuTest, EpilogueRoundsOnce) {
   const std::int64_t rows = 7, columns = 300;
   const std::vector<float> acc = normal(rows * columns, 1);
   const std::vector<float> low = normal(rows * columns, 2);
@@ -174,7 +174,7 @@ TEST_P(PackGpuTest, EpilogueRoundsOnce) {
   });
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, PackGpuTest, ::testing::ValuesIn(kTypes),
+INSTANTIATE_TEST_SUITE_P(Types, PlainGpuTest, ::testing::ValuesIn(kTypes),
                          [](const auto& type) { return std::string(name_of(type.param)); });
 
 }  // namespace

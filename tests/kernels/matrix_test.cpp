@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "base/error.h"
-#include "kernels/cpu/matrix.h"
+#include "kernels/spec/matrix.h"
 
 namespace rtlynx {
 namespace {

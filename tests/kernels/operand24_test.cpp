@@ -193,10 +193,10 @@ void expect_product(const Instruction& mma) {
   constexpr std::int64_t kChannels = 176;
   const auto x = integer_matrix<float>(kTokens, kChannels, 22, 9);
   const auto weight = integer_matrix<float>(8, kChannels, 23, 9);
-  const PackedMatrix<float> packed(x);
+  const CompressedMatrix<float> compressed(x);
   TestMatrix<float> kept(kTokens, kChannels);
-  unpack24(packed.values.view(), packed.metadata.data(), kept.view());
-  const auto words = to_operand(mma.width, packed.metadata, kTokens, kChannels);
+  expand24(compressed.values.view(), compressed.metadata.data(), kept.view());
+  const auto words = to_operand(mma.width, compressed.metadata, kTokens, kChannels);
 
   constexpr std::int64_t kTilesAcross = 3;  // of 64 channels
   for (std::int64_t row = 0; row < kTokens; row += kOperandTileTokens) {
@@ -205,7 +205,7 @@ void expect_product(const Instruction& mma) {
       const std::int64_t tile = row / kOperandTileTokens * kTilesAcross + k / kOperandTileChannels;
       const auto selector = static_cast<int>(k % kOperandTileChannels / mma.channels);
       mma_sp(
-          mma, load_fragment(mma, packed.values, row, k / 2),
+          mma, load_fragment(mma, compressed.values, row, k / 2),
           words.data() + tile * kOperandTileWords, selector,
           [&](int channel, int n) {
             return k + channel < kChannels ? weight.value(n, k + channel) : 0.0f;
@@ -232,13 +232,13 @@ TEST(Operand24, ModelOfMmaSpM16N8K64MultipliesRight) { expect_product(kM16N8K64)
 constexpr std::array<std::pair<std::int64_t, std::int64_t>, 9> kPackedShapes{
     {{1, 16}, {16, 64}, {17, 80}, {64, 64}, {65, 128}, {100, 48}, {130, 208}, {0, 64}, {5, 0}}};
 
-// The operand of `packed`, its bytes filled beforehand with what must not stay.
+// The operand of `compressed`, its bytes filled beforehand with what must not stay.
 template <typename T>
-std::vector<std::uint8_t> to_packed_tiles(const PackedMatrix<T>& packed) {
-  const TestMatrix<T>& values = packed.values;
+std::vector<std::uint8_t> to_packed_tiles(const CompressedMatrix<T>& compressed) {
+  const TestMatrix<T>& values = compressed.values;
   std::vector<std::uint8_t> operand(
       static_cast<std::size_t>(operand24_bytes(values.rows, 2 * values.columns)), 0xa5);
-  to_operand24(values.view(), packed.metadata.data(), operand.data());
+  to_operand24(values.view(), compressed.metadata.data(), operand.data());
   return operand;
 }
 
@@ -256,21 +256,21 @@ TYPED_TEST_SUITE(PackedTilesTest, PackedTypes);
 
 TYPED_TEST(PackedTilesTest, ConversionIsUndoneExactly) {
   for (const auto& [tokens, channels] : kPackedShapes) {
-    const PackedMatrix packed(random_bits_matrix<TypeParam>(tokens, channels, 31));
-    const auto operand = to_packed_tiles(packed);
+    const CompressedMatrix compressed(random_bits_matrix<TypeParam>(tokens, channels, 31));
+    const auto operand = to_packed_tiles(compressed);
     TestMatrix<TypeParam> values(tokens, channels / 2);
-    std::vector<std::uint16_t> metadata(packed.metadata.size(), 0xffff);
+    std::vector<std::uint16_t> metadata(compressed.metadata.size(), 0xffff);
     from_operand24(operand.data(), values.view(), metadata.data());
-    EXPECT_EQ(all_bits(values), all_bits(packed.values)) << tokens << " x " << channels;
-    EXPECT_EQ(metadata, packed.metadata) << tokens << " x " << channels;
+    EXPECT_EQ(all_bits(values), all_bits(compressed.values)) << tokens << " x " << channels;
+    EXPECT_EQ(metadata, compressed.metadata) << tokens << " x " << channels;
     EXPECT_TRUE(values.gaps_untouched());
   }
 }
 
 TYPED_TEST(PackedTilesTest, ValuesLieAtTheirOffsetsAndPaddingIsZero) {
   for (const auto& [tokens, channels] : kPackedShapes) {
-    const PackedMatrix packed(random_bits_matrix<TypeParam>(tokens, channels, 32));
-    const auto operand = to_packed_tiles(packed);
+    const CompressedMatrix compressed(random_bits_matrix<TypeParam>(tokens, channels, 32));
+    const auto operand = to_packed_tiles(compressed);
     const std::int64_t tiles_across = (channels + 63) / 64;
     const std::int64_t tiles_down = (tokens + 63) / 64;
     for (std::int64_t row = 0; row < 64 * tiles_down; ++row) {
@@ -280,7 +280,7 @@ TYPED_TEST(PackedTilesTest, ValuesLieAtTheirOffsetsAndPaddingIsZero) {
             packed_value_offset(static_cast<int>(row % 64), static_cast<int>(column % 32));
         const bool inside = row < tokens && column < channels / 2;
         ASSERT_EQ(read_at<std::uint16_t>(operand, tile * 4608 + place),
-                  inside ? bits_of(packed.values.at(row, column)) : 0)
+                  inside ? bits_of(compressed.values.at(row, column)) : 0)
             << row << ", " << column << " of " << tokens << " x " << channels;
       }
     }
@@ -289,9 +289,9 @@ TYPED_TEST(PackedTilesTest, ValuesLieAtTheirOffsetsAndPaddingIsZero) {
 
 TYPED_TEST(PackedTilesTest, MetadataIsThatOfMetadataToOperand) {
   for (const auto& [tokens, channels] : kPackedShapes) {
-    const PackedMatrix packed(random_bits_matrix<TypeParam>(tokens, channels, 33));
-    const auto operand = to_packed_tiles(packed);
-    const auto words = to_operand(OperandWidth::k16, packed.metadata, tokens, channels);
+    const CompressedMatrix compressed(random_bits_matrix<TypeParam>(tokens, channels, 33));
+    const auto operand = to_packed_tiles(compressed);
+    const auto words = to_operand(OperandWidth::k16, compressed.metadata, tokens, channels);
     const std::int64_t tiles_across = (channels + 63) / 64;
     const std::int64_t slices = 4 * ((tokens + 63) / 64);
     for (std::int64_t index = 0; index < slices * tiles_across * 32; ++index) {

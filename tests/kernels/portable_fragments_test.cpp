@@ -12,19 +12,19 @@
 #include "kernels/device/packed_tile.h"
 #include "kernels/gemm/sm80/layout.h"
 #include "kernels/test_matrix.h"
+#include "rtlynx/compress24.h"
 #include "rtlynx/operand24.h"
-#include "rtlynx/pack24.h"
 
 namespace rtlynx {
 namespace {
 
 using namespace sm80;
 
-std::vector<std::byte> operand_of(const PackedMatrix<BFloat16>& packed) {
-  const std::int64_t channels = 2 * packed.values.columns;
+std::vector<std::byte> operand_of(const CompressedMatrix<BFloat16>& compressed) {
+  const std::int64_t channels = 2 * compressed.values.columns;
   std::vector<std::byte> operand(
-      static_cast<std::size_t>(operand24_bytes(packed.values.rows, channels)));
-  to_operand24(packed.values.view(), packed.metadata.data(), operand.data());
+      static_cast<std::size_t>(operand24_bytes(compressed.values.rows, channels)));
+  to_operand24(compressed.values.view(), compressed.metadata.data(), operand.data());
   return operand;
 }
 
@@ -132,32 +132,50 @@ void mma_m16n8k16(float (&d)[32][4], const Fragment& a, const Fragment& b) {
 
 struct Problem {
   int tokens;
-  int outputs;
+  std::vector<int> outputs;  // of each product
   int channels;
   int rank = 0;
-  int segments = 1;
-  int segment_end = 0;  // of the first of two
+};
+
+/// One of the weights, with columns of low of its own.
+struct Product {
+  TestMatrix<BFloat16> weight;
+  TestMatrix<BFloat16> up;
+  int first_tile;
+  int low_column;
 };
 
 struct Arguments {
   explicit Arguments(const Problem& shape)
       : problem(shape),
         x(integer_matrix<BFloat16>(shape.tokens, shape.channels, 31, 9)),
-        weight(integer_matrix<BFloat16>(shape.outputs, shape.channels, 32, 9)),
-        low(integer_matrix<BFloat16>(shape.tokens, shape.segments * shape.rank, 33, 9)),
-        up(integer_matrix<BFloat16>(shape.outputs, shape.rank, 34, 9)),
-        operand(operand_of(PackedMatrix<BFloat16>(x))) {}
+        low(integer_matrix<BFloat16>(
+            shape.tokens, static_cast<std::int64_t>(shape.outputs.size()) * shape.rank, 33, 9)),
+        operand(operand_of(CompressedMatrix<BFloat16>(x))) {
+    for (const int outputs : shape.outputs) {
+      const auto index = static_cast<unsigned>(products.size());
+      products.push_back(
+          {.weight = integer_matrix<BFloat16>(outputs, shape.channels, 40 + index, 9),
+           .up = integer_matrix<BFloat16>(outputs, shape.rank, 50 + index, 9),
+           .first_tile = output_tiles,
+           .low_column = static_cast<int>(index) * shape.rank});
+      output_tiles += (outputs + kTileOutputs - 1) / kTileOutputs;
+    }
+  }
 
-  int low_column(int output) const {
-    return problem.segments == 2 && output >= problem.segment_end ? problem.rank : 0;
+  /// The last product that begins at or before this tile of outputs.
+  const Product& product_of(int output_tile) const {
+    std::size_t index = 0;
+    while (index + 1 < products.size() && output_tile >= products[index + 1].first_tile) ++index;
+    return products[index];
   }
 
   Problem problem;
   TestMatrix<BFloat16> x;
-  TestMatrix<BFloat16> weight;
   TestMatrix<BFloat16> low;
-  TestMatrix<BFloat16> up;
   std::vector<std::byte> operand;
+  std::vector<Product> products;
+  int output_tiles = 0;
 };
 
 /// cp.async of 16 bytes with its zero fill.
@@ -170,7 +188,8 @@ void copy_chunk(Memory& stage, int offset, const TestMatrix<BFloat16>& source, i
   }
 }
 
-Memory load_sparse_step(const Arguments& arguments, int token, int output, int step) {
+Memory load_sparse_step(const Arguments& arguments, const Product& product, int token, int output,
+                        int step) {
   Memory stage(kStageBytes);
   const int tiles_down = (arguments.problem.tokens + kPackedTileTokens - 1) / kPackedTileTokens;
   const int first = (step * tiles_down + token / kPackedTileTokens) * kPackedTileBytes;
@@ -188,7 +207,7 @@ Memory load_sparse_step(const Arguments& arguments, int token, int output, int s
     }
     for (int i = 0; i < kWeightCopies; ++i) {
       const ChunkPlace at = weight_copy(thread, i);
-      copy_chunk(stage, kOperandBytes + weight_chunk_offset(at.row, at.chunk), arguments.weight,
+      copy_chunk(stage, kOperandBytes + weight_chunk_offset(at.row, at.chunk), product.weight,
                  output + at.row, step * kTileChannels + at.chunk * kChunkElements, 0,
                  arguments.problem.channels);
     }
@@ -196,7 +215,8 @@ Memory load_sparse_step(const Arguments& arguments, int token, int output, int s
   return stage;
 }
 
-Memory load_low_rank_step(const Arguments& arguments, int token, int output, int step) {
+Memory load_low_rank_step(const Arguments& arguments, const Product& product, int token, int output,
+                          int step) {
   Memory stage(kStageBytes);
   const int rank = arguments.problem.rank;
   for (int thread = 0; thread < kThreads; ++thread) {
@@ -204,9 +224,8 @@ Memory load_low_rank_step(const Arguments& arguments, int token, int output, int
       const ChunkPlace at = low_rank_copy(thread, i);
       const int column = step * kRankStep + at.chunk * kChunkElements;
       const int target = narrow_chunk_offset(at.row, at.chunk);
-      copy_chunk(stage, target, arguments.low, token + at.row, column, arguments.low_column(output),
-                 rank);
-      copy_chunk(stage, kOperandBytes + target, arguments.up, output + at.row, column, 0, rank);
+      copy_chunk(stage, target, arguments.low, token + at.row, column, product.low_column, rank);
+      copy_chunk(stage, kOperandBytes + target, product.up, output + at.row, column, 0, rank);
     }
   }
   return stage;
@@ -272,83 +291,94 @@ void finish(const Accumulators& sums, int token, int output, TestMatrix<float>& 
   }
 }
 
-TestMatrix<float> run_kernel(const Arguments& arguments) {
-  const Problem& problem = arguments.problem;
-  TestMatrix<float> y(problem.tokens, problem.outputs);
-  const int token_tiles = (problem.tokens + kTileTokens - 1) / kTileTokens;
-  const int output_tiles = (problem.outputs + kTileOutputs - 1) / kTileOutputs;
-  for (int block = 0; block < token_tiles * output_tiles; ++block) {
-    const Tile tile = tile_of(block, token_tiles, output_tiles);
-    const int token = tile.tokens * kTileTokens;
-    const int output = tile.outputs * kTileOutputs;
-    std::vector<Accumulators> sums(kWarps);
-    for (int step = 0; step * kTileChannels < problem.channels; ++step) {
-      const Memory stage = load_sparse_step(arguments, token, output, step);
-      for (int warp = 0; warp < kWarps; ++warp) {
-        multiply_sparse(stage, warp, sums[static_cast<std::size_t>(warp)]);
-      }
-    }
-    for (int step = 0; step * kRankStep < problem.rank; ++step) {
-      const Memory stage = load_low_rank_step(arguments, token, output, step);
-      for (int warp = 0; warp < kWarps; ++warp) {
-        multiply_low_rank(stage, warp, sums[static_cast<std::size_t>(warp)]);
-      }
-    }
+/// The block of one tile; Y is that of its product.
+void run_block(const Arguments& arguments, const Product& product, const Tile& tile,
+               TestMatrix<float>& y) {
+  const int token = tile.tokens * kTileTokens;
+  const int output = (tile.outputs - product.first_tile) * kTileOutputs;
+  std::vector<Accumulators> sums(kWarps);
+  for (int step = 0; step * kTileChannels < arguments.problem.channels; ++step) {
+    const Memory stage = load_sparse_step(arguments, product, token, output, step);
     for (int warp = 0; warp < kWarps; ++warp) {
-      finish(sums[static_cast<std::size_t>(warp)], token + first_token(warp),
-             output + first_output(warp), y);
+      multiply_sparse(stage, warp, sums[static_cast<std::size_t>(warp)]);
     }
   }
-  return y;
+  for (int step = 0; step * kRankStep < arguments.problem.rank; ++step) {
+    const Memory stage = load_low_rank_step(arguments, product, token, output, step);
+    for (int warp = 0; warp < kWarps; ++warp) {
+      multiply_low_rank(stage, warp, sums[static_cast<std::size_t>(warp)]);
+    }
+  }
+  for (int warp = 0; warp < kWarps; ++warp) {
+    finish(sums[static_cast<std::size_t>(warp)], token + first_token(warp),
+           output + first_output(warp), y);
+  }
+}
+
+std::vector<TestMatrix<float>> run_kernel(const Arguments& arguments) {
+  const Problem& problem = arguments.problem;
+  std::vector<TestMatrix<float>> results;
+  for (const int outputs : problem.outputs) results.emplace_back(problem.tokens, outputs);
+  const int token_tiles = (problem.tokens + kTileTokens - 1) / kTileTokens;
+  for (int block = 0; block < token_tiles * arguments.output_tiles; ++block) {
+    const Tile tile = tile_of(block, token_tiles, arguments.output_tiles);
+    const Product& product = arguments.product_of(tile.outputs);
+    const auto index = static_cast<std::size_t>(&product - arguments.products.data());
+    run_block(arguments, product, tile, results[index]);
+  }
+  return results;
 }
 
 /// Small integers: every sum is exact.
-void expect_product(const Problem& problem) {
+void expect_products(const Problem& problem) {
   const Arguments arguments(problem);
   TestMatrix<BFloat16> kept(problem.tokens, problem.channels);
-  const PackedMatrix<BFloat16> packed(arguments.x);
-  unpack24(packed.values.view(), packed.metadata.data(), kept.view());
+  const CompressedMatrix<BFloat16> compressed(arguments.x);
+  expand24(compressed.values.view(), compressed.metadata.data(), kept.view());
 
-  const TestMatrix<float> y = run_kernel(arguments);
-  for (int m = 0; m < problem.tokens; ++m) {
-    for (int n = 0; n < problem.outputs; ++n) {
-      float expected = 0.0f;
-      for (int k = 0; k < problem.channels; ++k) {
-        expected += kept.value(m, k) * arguments.weight.value(n, k);
+  const std::vector<TestMatrix<float>> results = run_kernel(arguments);
+  for (std::size_t i = 0; i < results.size(); ++i) {
+    const Product& product = arguments.products[i];
+    for (int m = 0; m < problem.tokens; ++m) {
+      for (int n = 0; n < problem.outputs[i]; ++n) {
+        float expected = 0.0f;
+        for (int k = 0; k < problem.channels; ++k) {
+          expected += kept.value(m, k) * product.weight.value(n, k);
+        }
+        for (int r = 0; r < problem.rank; ++r) {
+          expected += arguments.low.value(m, product.low_column + r) * product.up.value(n, r);
+        }
+        ASSERT_EQ(results[i].at(m, n), expected)
+            << "product " << i << ", row " << m << ", column " << n;
       }
-      for (int r = 0; r < problem.rank; ++r) {
-        expected += arguments.low.value(m, arguments.low_column(n) + r) * arguments.up.value(n, r);
-      }
-      ASSERT_EQ(y.at(m, n), expected) << "row " << m << ", column " << n;
     }
   }
 }
 
 TEST(PortableFragments, WholeTilesMultiplyRight) {
-  expect_product({.tokens = 128, .outputs = 128, .channels = 128, .rank = 32});
+  expect_products({.tokens = 128, .outputs = {128}, .channels = 128, .rank = 32});
 }
 
 TEST(PortableFragments, RaggedTilesMultiplyRight) {
-  expect_product({.tokens = 150, .outputs = 136, .channels = 144, .rank = 48});
+  expect_products({.tokens = 150, .outputs = {136}, .channels = 144, .rank = 48});
 }
 
-TEST(PortableFragments, SegmentsUseTheirColumnsOfLow) {
-  expect_product(
-      {.tokens = 5, .outputs = 200, .channels = 16, .rank = 16, .segments = 2, .segment_end = 128});
+TEST(PortableFragments, ProductsHaveTilesAndColumnsOfLowOfTheirOwn) {
+  expect_products({.tokens = 5, .outputs = {8, 200, 128}, .channels = 16, .rank = 16});
 }
 
 TEST(PortableFragments, PackedTileMapsAgreeWithTheOperand) {
-  const PackedMatrix<BFloat16> packed(random_bits_matrix<BFloat16>(64, 64, 35));
+  const CompressedMatrix<BFloat16> compressed(random_bits_matrix<BFloat16>(64, 64, 35));
   Memory tile(kPackedTileBytes);
-  tile.bytes = operand_of(packed);
+  tile.bytes = operand_of(compressed);
   for (int token = 0; token < kPackedTileTokens; ++token) {
     for (int block = 0; block < 4; ++block) {
       for (int i = 0; i < 8; ++i) {
         EXPECT_EQ(tile.read<std::uint16_t>(packed_chunk_offset(token, block) + 2 * i),
-                  bits_of(packed.values.at(token, 8 * block + i)));
+                  bits_of(compressed.values.at(token, 8 * block + i)));
       }
       EXPECT_EQ(tile.read<std::uint16_t>(packed_metadata_offset(token, block)),
-                packed.metadata[static_cast<std::size_t>(4 * token + block)]);
+                compressed.metadata[static_cast<std::size_t>(4 * token + block)]);
     }
   }
 }

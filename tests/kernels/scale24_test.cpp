@@ -7,19 +7,19 @@
 
 #include "kernels/naive_select.h"
 #include "kernels/test_matrix.h"
-#include "rtlynx/pack24.h"
+#include "rtlynx/compress24.h"
 
-// The scale of pack24 and of sparsify24, which share a definition but not their loops.
+// The scale of compress24 and of sparsify24, which share a definition but not their loops.
 namespace rtlynx {
 namespace {
 
 using ::testing::Each;
 
-enum class Path { kPack, kSparsify };
+enum class Path { kCompress, kSparsify };
 
 template <typename T>
 std::vector<float> scales(Path path, const TestMatrix<T>& x) {
-  if (path == Path::kPack) return PackedMatrix<T>(x).scale;
+  if (path == Path::kCompress) return CompressedMatrix<T>(x).scale;
   TestMatrix<T> kept(x.rows, x.columns);
   std::vector<float> scale(static_cast<std::size_t>(x.rows));
   sparsify24(x.view(), kept.view(), scale.data());
@@ -48,7 +48,7 @@ double tolerance(std::int64_t channels) { return (static_cast<double>(channels) 
 
 template <typename T>
 void expect_true_scales(const TestMatrix<T>& x) {
-  for (const Path path : {Path::kPack, Path::kSparsify}) {
+  for (const Path path : {Path::kCompress, Path::kSparsify}) {
     const std::vector<float> scale = scales(path, x);
     for (std::int64_t m = 0; m < x.rows; ++m) {
       const double expected = true_scale(x, m);
@@ -69,7 +69,7 @@ class Scale24Test : public ::testing::Test {
   }
 
   static void expect_exactly(float expected, const TestMatrix<T>& x) {
-    EXPECT_THAT(scales(Path::kPack, x), Each(expected));
+    EXPECT_THAT(scales(Path::kCompress, x), Each(expected));
     EXPECT_THAT(scales(Path::kSparsify, x), Each(expected));
   }
 };
@@ -121,7 +121,7 @@ TYPED_TEST(Scale24Test, MatchesTheDefinitionForOutliers) {
 
 TEST(Scale24, DoesNotDependOnTheSizeOfTheToken) {
   const auto x = normal_matrix<float>(4, 64, 8);
-  for (const Path path : {Path::kPack, Path::kSparsify}) {
+  for (const Path path : {Path::kCompress, Path::kSparsify}) {
     const std::vector<float> expected = scales(path, x);
     for (const float factor : {0x1p-120f, 0x1p-70f, 0x1p-40f, 0x1p40f, 0x1p120f}) {
       TestMatrix<float> scaled = x;

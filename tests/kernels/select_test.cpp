@@ -52,19 +52,27 @@ TEST(SelectGemm24, WhatCannotRunIsDenseWithTheReason) {
   }
 }
 
+DeviceTraits traits_of(int compute_capability, int multiprocessors, int shared_bytes) {
+  return {.compute_capability = compute_capability,
+          .multiprocessors = multiprocessors,
+          .shared_bytes = shared_bytes};
+}
+
 TEST(SelectGemm24, DevicesThatCannotRunItAreDenseWithTheReason) {
   const std::vector<std::pair<DeviceTraits, std::string>> refused{
-      {{75, 40, 65536},
+      {traits_of(75, 40, 65536),
        "dense: Sparse Tensor Cores need compute capability 8.0, the device has 7.5"},
       {{}, "dense: Sparse Tensor Cores need compute capability 8.0, the device has 0.0"},
-      {{90, 0, kSm90SharedBytes}, "dense: the number of multiprocessors is not known"},
-      {{90, 132, 101376},
+      {traits_of(90, 0, kSm90SharedBytes), "dense: the number of multiprocessors is not known"},
+      {traits_of(90, 132, 101376),
        "dense: the sm90 kernels need 232448 bytes of shared memory per block, the device has "
        "101376"},
-      {{80, 108, 166912}, "dense: the sm80 path was not measured on compute capability 8.0"},
-      {{100, 148, 232448}, "dense: the sm80 path was not measured on compute capability 10.0"}};
-  for (const auto& [device, reason] : refused) {
-    const Gemm24Choice choice = select_gemm24(kLarge, device);
+      {traits_of(80, 108, 166912),
+       "dense: the sm80 path was not measured on compute capability 8.0"},
+      {traits_of(100, 148, 232448),
+       "dense: the sm80 path was not measured on compute capability 10.0"}};
+  for (const auto& [traits, reason] : refused) {
+    const Gemm24Choice choice = select_gemm24(kLarge, traits);
     EXPECT_EQ(choice.config.path, Path::dense);
     EXPECT_EQ(choice.reason, reason);
   }
@@ -285,17 +293,17 @@ TEST(SelectGemm24, SlicesAreThoseOfTheScheduler) {
 TEST(SelectGemm24, StreamKNeedsAPartialTilePerMultiprocessorAndFlags) {
   const Gemm24Config config{
       .path = Path::sm90, .tile_tokens = 128, .tile_outputs = 256, .stream_k = true};
-  const std::size_t bytes = gemm24_workspace_bytes(config, kDevice);
+  const std::size_t bytes = product24_workspace_bytes(config, kDevice);
   EXPECT_EQ(bytes, Gemm24Workspace::bytes(132, 128, 256));
   EXPECT_GT(bytes, 132u * 128u * 256u * 4u);
 }
 
 TEST(SelectGemm24, NoWorkspaceIsNeededWithoutStreamK) {
-  EXPECT_EQ(gemm24_workspace_bytes({}, kDevice), 0u);
-  EXPECT_EQ(gemm24_workspace_bytes({.path = Path::sm90, .tile_tokens = 128, .tile_outputs = 256},
-                                   kDevice),
+  EXPECT_EQ(product24_workspace_bytes({}, kDevice), 0u);
+  EXPECT_EQ(product24_workspace_bytes({.path = Path::sm90, .tile_tokens = 128, .tile_outputs = 256},
+                                      kDevice),
             0u);
-  EXPECT_EQ(gemm24_workspace_bytes({.path = Path::sm80, .stream_k = true}, kDevice), 0u);
+  EXPECT_EQ(product24_workspace_bytes({.path = Path::sm80, .stream_k = true}, kDevice), 0u);
 }
 
 TEST(SelectGemm24, NamesSayWhatDistinguishesConfigurations) {

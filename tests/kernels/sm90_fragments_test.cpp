@@ -170,9 +170,9 @@ void expect_sparse_step(int outputs, int block) {
   SCOPED_TRACE("N " + std::to_string(outputs) + ", block " + std::to_string(block));
   const auto x = integer_matrix<BFloat16>(64, 64, 41, 9);
   const auto weight = integer_matrix<BFloat16>(outputs, 64, 42, 9);
-  const PackedMatrix<BFloat16> packed(x);
+  const CompressedMatrix<BFloat16> compressed(x);
   std::vector<std::byte> operand(kPackedTileBytes);
-  to_operand24(packed.values.view(), packed.metadata.data(), operand.data());
+  to_operand24(compressed.values.view(), compressed.metadata.data(), operand.data());
 
   const int tile = block * kPackedTileBytes;
   Shared shared(kWeightOffset + outputs * 128);
@@ -189,7 +189,7 @@ void expect_sparse_step(int outputs, int block) {
              words, half, d);
   }
   TestMatrix<BFloat16> kept(64, 64);
-  unpack24(packed.values.view(), packed.metadata.data(), kept.view());
+  expand24(compressed.values.view(), compressed.metadata.data(), kept.view());
   expect_product(kept, weight, d);
 }
 

@@ -3,9 +3,9 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
-#include "kernels/cpu/select24.h"
+#include "kernels/spec/select24.h"
 #include "kernels/test_matrix.h"
-#include "rtlynx/pack24.h"
+#include "rtlynx/compress24.h"
 
 namespace rtlynx {
 namespace {

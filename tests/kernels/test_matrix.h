@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "base/half.h"
+#include "rtlynx/compress24.h"
 #include "rtlynx/matrix.h"
-#include "rtlynx/pack24.h"
 
 namespace rtlynx {
 
@@ -112,14 +112,15 @@ TestMatrix<T> integer_matrix(std::int64_t rows, std::int64_t columns, unsigned s
   return matrix;
 }
 
-/// What pack24 gives for a matrix.
+/// What compress24 gives for a matrix.
 template <typename T>
-struct PackedMatrix {
-  explicit PackedMatrix(const TestMatrix<T>& x)
+struct CompressedMatrix {
+  explicit CompressedMatrix(const TestMatrix<T>& x)
       : values(x.rows, x.columns / 2),
         metadata(static_cast<std::size_t>(x.rows * x.columns / 16), 0xabcd),
         scale(static_cast<std::size_t>(x.rows)) {
-    pack24(x.view(), {.values = values.view(), .metadata = metadata.data(), .scale = scale.data()});
+    compress24(x.view(),
+               {.values = values.view(), .metadata = metadata.data(), .scale = scale.data()});
   }
 
   TestMatrix<T> values;

@@ -5,9 +5,9 @@
 
 #include <map>
 
-#include "models/flux.h"
+#include "models/flux/small_flux.h"
+#include "models/flux/transformer.h"
 #include "models/recipe.h"
-#include "models/small_flux.h"
 
 namespace rtlynx {
 namespace {

@@ -6,9 +6,9 @@
 #include <map>
 #include <set>
 
-#include "models/flux.h"
+#include "models/flux/small_flux.h"
+#include "models/flux/transformer.h"
 #include "models/input_group.h"
-#include "models/small_flux.h"
 
 namespace rtlynx {
 namespace {

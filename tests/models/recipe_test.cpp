@@ -6,8 +6,8 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "models/flux.h"
-#include "models/small_flux.h"
+#include "models/flux/small_flux.h"
+#include "models/flux/transformer.h"
 
 namespace rtlynx {
 namespace {

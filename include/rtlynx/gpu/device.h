@@ -7,12 +7,13 @@ namespace rtlynx::gpu {
 
 /// The GPU, as far as choices and workspaces depend on it.
 struct DeviceTraits {
+  int index = 0;
   int compute_capability = 0;  // 90 for 9.0
   int multiprocessors = 0;
   int shared_bytes = 0;  // per block, opt-in
 };
 
-/// The current device. Throws Error if there is none.
+/// The current device; what it is like is asked once. Throws Error if there is none.
 DeviceTraits current_device();
 
 }  // namespace rtlynx::gpu

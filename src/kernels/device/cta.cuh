@@ -78,14 +78,18 @@ __device__ __forceinline__ void named_barrier_sync(int id, int threads) {
 }
 
 /// Waits for the grids this one depends on, and sees what they wrote. At once if it was launched
-/// without programmatic dependence.
+/// without programmatic dependence, which GPUs before sm_90 do not have.
 __device__ __forceinline__ void wait_for_previous_grid() {
+#if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
 }
 
 /// Lets a programmatically dependent grid start as SMs fall free.
 __device__ __forceinline__ void let_next_grid_start() {
+#if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
 }
 
 __device__ __forceinline__ std::uint32_t load_acquire(const std::uint32_t* flag) {

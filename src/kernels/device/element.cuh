@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "kernels/device/element.h"
+
 namespace rtlynx {
 
 /// The storage of one element, the bits of its infinity, and its value in fp32. The 16-bit types

@@ -6,34 +6,39 @@
 
 #include "kernels/device/element.cuh"
 #include "kernels/device/math.cuh"
-#include "rtlynx/gpu/gemm24.h"
+#include "rtlynx/gpu/product24.h"
 
 /// Y = residual + gate * act(s * acc + bias), element by element in fp32: what every GEMM kernel
 /// does to its accumulators before the one rounding.
 namespace rtlynx {
 
 struct EpilogueParams {
-  const float* scale;  // [M]; null: ones
-  const float* bias;   // [N]; null: zeros
-  gpu::Activation activation;
+  const float* scale;  // [M]
+  const void* bias;    // [N]; null: zeros
+  bool bias_is_f32;    // else of the element type
+  Activation activation;
   const void* gate;           // [ceil(M / image_tokens), N]; null: ones
+  std::int64_t gate_stride;   // elements between rows
   std::int64_t image_tokens;  // 1 .. M
   const void* residual;       // [M, N]; null: zeros. May be Y: read an element before writing it
-  std::int64_t tokens;        // M
-  std::int64_t outputs;       // N
+  std::int64_t residual_stride;
+  int tokens;   // M
+  int outputs;  // N
 };
 
-inline EpilogueParams epilogue_params(const gpu::Gemm24& problem) {
-  const std::int64_t tokens = problem.shape.tokens;
-  return {
-      .scale = problem.scale,
-      .bias = problem.bias,
-      .activation = problem.activation,
-      .gate = problem.gate,
-      .image_tokens = problem.image_tokens > 0 ? std::min(problem.image_tokens, tokens) : tokens,
-      .residual = problem.residual,
-      .tokens = tokens,
-      .outputs = problem.shape.outputs};
+inline EpilogueParams epilogue_params(const gpu::PackedInput& packed, const Product24& product) {
+  const std::int64_t tokens = packed.tokens, image = product.image_tokens;
+  return {.scale = packed.scale,
+          .bias = product.bias,
+          .bias_is_f32 = product.bias_dtype == DType::f32,
+          .activation = product.activation,
+          .gate = product.gate.rows > 0 ? product.gate.data : nullptr,
+          .gate_stride = product.gate.row_stride,
+          .image_tokens = image > 0 ? std::min(image, tokens) : tokens,
+          .residual = product.residual.rows > 0 ? product.residual.data : nullptr,
+          .residual_stride = product.residual.row_stride,
+          .tokens = static_cast<int>(tokens),
+          .outputs = static_cast<int>(product.weight.rows)};
 }
 
 /// What the elements of one row share, so that it is looked up once.
@@ -49,29 +54,33 @@ struct EpilogueRow {
 template <typename Element>
 __device__ EpilogueRow<Element> epilogue_row(const EpilogueParams& params, int row) {
   using Bits = typename Element::Bits;
-  EpilogueRow<Element> result{.scale = 1.0f, .gate = nullptr, .residual = nullptr};
-  if (params.scale != nullptr) result.scale = params.scale[row];
+  EpilogueRow<Element> result{.scale = params.scale[row], .gate = nullptr, .residual = nullptr};
   if (params.gate != nullptr) {
     const unsigned image = static_cast<unsigned>(row) / static_cast<unsigned>(params.image_tokens);
-    result.gate = static_cast<const Bits*>(params.gate) + image * params.outputs;
+    result.gate = static_cast<const Bits*>(params.gate) + image * params.gate_stride;
   }
   if (params.residual != nullptr) {
-    result.residual = static_cast<const Bits*>(params.residual) + row * params.outputs;
+    result.residual = static_cast<const Bits*>(params.residual) + row * params.residual_stride;
   }
   return result;
 }
 
 /// bias[column], bias[column + 1]; `column` even, both < N.
-__device__ inline float2 epilogue_bias(const EpilogueParams& params, int column) {
+template <typename Element>
+__device__ float2 epilogue_bias(const EpilogueParams& params, int column) {
   if (params.bias == nullptr) return {0.0f, 0.0f};
-  return *reinterpret_cast<const float2*>(params.bias + column);
+  if (params.bias_is_f32) {
+    return *reinterpret_cast<const float2*>(static_cast<const float*>(params.bias) + column);
+  }
+  const auto* const bias = static_cast<const typename Element::Bits*>(params.bias);
+  return Element::to_float2(*reinterpret_cast<const std::uint32_t*>(bias + column));
 }
 
 /// What precedes gate and residual.
-__device__ inline float2 scale_and_activate(float2 acc, gpu::Activation activation, float scale,
+__device__ inline float2 scale_and_activate(float2 acc, Activation activation, float scale,
                                             float2 bias) {
   const float2 v{fmaf(scale, acc.x, bias.x), fmaf(scale, acc.y, bias.y)};
-  if (activation == gpu::Activation::none) return v;
+  if (activation == Activation::none) return v;
   return {device::gelu_tanh(v.x), device::gelu_tanh(v.y)};
 }
 
@@ -89,8 +98,8 @@ __device__ float2 add_pair(float2 v, std::uint32_t residual) {
 
 /// The accumulators of (row, column) and (row, column + 1), `column` even, to elements of Y.
 template <typename Element>
-__device__ float2 epilogue_pair(float2 acc, gpu::Activation activation,
-                                const EpilogueRow<Element>& row, int column, float2 bias) {
+__device__ float2 epilogue_pair(float2 acc, Activation activation, const EpilogueRow<Element>& row,
+                                int column, float2 bias) {
   using Pair = const std::uint32_t*;
   float2 v = scale_and_activate(acc, activation, row.scale, bias);
   if (row.gate != nullptr) {
@@ -105,7 +114,7 @@ __device__ float2 epilogue_pair(float2 acc, gpu::Activation activation,
 /// The same for eight neighbours from a `column` divisible by 8: one access of 16 bytes each for
 /// gate, residual and, the caller's, Y. Returns the rounded elements.
 template <typename Element>
-__device__ uint4 epilogue_eight(const float2 (&acc)[4], gpu::Activation activation,
+__device__ uint4 epilogue_eight(const float2 (&acc)[4], Activation activation,
                                 const EpilogueRow<Element>& row, int column,
                                 const float2 (&bias)[4]) {
   float2 v[4];

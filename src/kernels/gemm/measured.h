@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <span>
 
-#include "rtlynx/gpu/gemm24.h"
+#include "rtlynx/gpu/product24.h"
 
 /// The times that the choice of a configuration rests on.
 namespace rtlynx::gpu {

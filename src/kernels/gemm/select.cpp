@@ -14,8 +14,6 @@
 namespace rtlynx::gpu {
 namespace {
 
-constexpr int kMaxRank = 128;
-
 std::string format_capability(int capability) {
   return std::to_string(capability / 10) + "." + std::to_string(capability % 10);
 }
@@ -25,17 +23,17 @@ std::string obstacle(const Gemm24Shape& shape, const DeviceTraits& device) {
   if (shape.dtype != DType::f16 && shape.dtype != DType::bf16) {
     return std::string("the sparse kernels take f16 or bf16, not ") + rtlynx::name_of(shape.dtype);
   }
-  if (shape.outputs % 8 != 0) {
+  if (shape.outputs % kOutputMultiple != 0) {
     return "N = " + std::to_string(shape.outputs) + " is not divisible by 8";
   }
-  if (shape.channels % 16 != 0) {
+  if (shape.channels % kChannelMultiple != 0) {
     return "K = " + std::to_string(shape.channels) + " is not divisible by 16";
   }
-  if (shape.rank < 0 || shape.rank % 16 != 0 || shape.rank > kMaxRank) {
+  if (shape.rank < 0 || shape.rank % kRankMultiple != 0 || shape.rank > kMaxRank) {
     return "rank " + std::to_string(shape.rank) + " is not a multiple of 16 up to " +
            std::to_string(kMaxRank);
   }
-  if (device.compute_capability < 80) {
+  if (device.compute_capability < kLeastComputeCapability) {
     return "Sparse Tensor Cores need compute capability 8.0, the device has " +
            format_capability(device.compute_capability);
   }
@@ -152,11 +150,18 @@ Gemm24Choice select_gemm24(const Gemm24Shape& shape, const DeviceTraits& device,
                 " (measured on an " + gpu + ")", measured.estimate_margin);
 }
 
+Gemm24Config fastest_sparse(const Gemm24Shape& shape, const DeviceTraits& device) {
+  if (device.compute_capability != 90) return {.path = Gemm24Config::Path::sm80};
+  const MeasuredShape* known = find_measured(shape, kH200);
+  if (is_device(kH200, device) && known != nullptr) return known->config;
+  return TimeModel(shape, device.multiprocessors, kH200).fastest_sparse().config;
+}
+
 Gemm24Choice select_gemm24(const Gemm24Shape& shape, const DeviceTraits& device) {
   return select_gemm24(shape, device, kH200);
 }
 
-std::size_t gemm24_workspace_bytes(const Gemm24Config& config, const DeviceTraits& device) {
+std::size_t product24_workspace_bytes(const Gemm24Config& config, const DeviceTraits& device) {
   if (config.path != Gemm24Config::Path::sm90 || !config.stream_k) return 0;
   return Gemm24Workspace::bytes(device.multiprocessors, config.tile_tokens, config.tile_outputs);
 }

@@ -7,7 +7,7 @@
 
 #include "kernels/gemm/measured.h"
 #include "kernels/gemm/sm90/tile.h"
-#include "rtlynx/gpu/gemm24.h"
+#include "rtlynx/gpu/product24.h"
 
 namespace rtlynx::gpu {
 
@@ -37,6 +37,10 @@ void check_sizes(std::string_view op, const Gemm24Shape& shape);
 
 /// Path dense with the reason if no sparse kernel can run this. Throws Error for a size below 1.
 std::optional<Gemm24Choice> refuse_gemm24(const Gemm24Shape& shape, const DeviceTraits& device);
+
+/// The fastest sparse configuration for a shape that the kernels take, whether or not dense would be
+/// faster: for callers that have decided. No text is made.
+Gemm24Config fastest_sparse(const Gemm24Shape& shape, const DeviceTraits& device);
 
 /// select_gemm24 by other measurements than the built-in ones.
 Gemm24Choice select_gemm24(const Gemm24Shape& shape, const DeviceTraits& device,

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "kernels/gemm/measured.h"
-#include "rtlynx/gpu/gemm24.h"
+#include "rtlynx/gpu/product24.h"
 
 namespace rtlynx::gpu {
 

@@ -3,43 +3,45 @@
 
 #include <cstdint>
 
-#include "kernels/device/host_device.h"
-#include "rtlynx/gpu/pack24.h"
+#include "rtlynx/pack24.h"
 
 namespace rtlynx::pack {
 
-RTLYNX_HOST_DEVICE constexpr bool is_norm(gpu::Producer producer) {
-  return producer == gpu::Producer::layer_norm || producer == gpu::Producer::rms_norm;
-}
-
-/// What the pack kernel reads: gpu::Pack24 with its defaults resolved.
+/// What the pack kernels read: Pack24 with its defaults resolved.
 struct Params {
-  const void* x;  // [M, K], row_stride elements between rows
-  std::int64_t row_stride;
+  const void* x;  // [M, tail_start]
+  std::int64_t x_stride;
+  const void* tail;  // [M, channels - tail_start]; null: none
+  std::int64_t tail_stride;
+  int tail_start;
   int tokens;
   int channels;
   int tiles;  // ceil(K / 64)
-  char* operand;
-  std::int64_t tile_stride;  // of the operand, to the next channels: bytes
-  float* scale;              // [M]; null: not wanted
-  const void* down;          // [rank, K]
-  void* low;                 // [M, rank]
-  int rank;
 
-  gpu::Producer producer;
-  const void* up;           // swiglu
-  const float* multiplier;  // norms; null: ones
-  const float* shift;       // norms; null: zeros
-  unsigned image_tokens;    // norms, 1 .. M
-  float eps;                // norms
+  Producer producer;
+  const void* up;  // swiglu: [M, K]
+  std::int64_t up_stride;
+  const float2* moments;         // norm: [M], mean and rate
+  const void* weight;            // norm: [K]; null: ones
+  const void* modulation_scale;  // norm: [images, K]; null: zeros
+  std::int64_t scale_stride;
+  const void* modulation_shift;  // norm: [images, K]; null: zeros
+  std::int64_t shift_stride;
+  unsigned image_tokens;  // norm: 1 .. M
 
   const void* transform;  // [K / block, block, block]; null: none
   int transform_block;
-  void* selected_from;  // [M, K]; null: not wanted
-  bool portable;        // also where a faster kernel exists
 
-  void* workspace;  // workspace.h; may be null where the caller needs none
-  int multiprocessors;
+  char* operand;
+  std::int64_t tile_stride;  // of the operand, to the next channels: bytes
+  bool restores_norm;
+  float* scale;      // [M]
+  const void* down;  // [low_columns, K]
+  std::int64_t down_stride;
+  void* low;  // [M, low_columns]
+  std::int64_t low_stride;
+  int low_columns;
+  void* z;  // [M, K], contiguous; null: not wanted
 };
 
 }  // namespace rtlynx::pack

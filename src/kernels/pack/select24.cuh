@@ -142,7 +142,7 @@ __device__ __forceinline__ bool both_in_middle(std::uint32_t largest) {
   return below && (tiny & largest) == 0;
 }
 
-/// The specification of rtlynx/pack24.h, bit for bit; for whole warps.
+/// The specification of rtlynx/compress24.h, bit for bit; for whole warps.
 template <typename Element>
 __device__ __forceinline__ Selected select(const TokenPair& z) {
   Selected result = select_by<Element, false>(z);

@@ -51,11 +51,11 @@ class PackedPlace {
   int metadata_;  // from there
 };
 
-/// Writes z to Params::selected_from.
+/// Writes z to Params::z.
 __device__ __forceinline__ void store_input(const Params& params, const Place& place, int channel,
                                             const TokenPair& z) {
   if (channel >= params.channels) return;
-  auto* const row = static_cast<std::uint16_t*>(params.selected_from) +
+  auto* const row = static_cast<std::uint16_t*>(params.z) +
                     static_cast<std::int64_t>(place.upper) * params.channels + channel;
   const auto write = [](std::uint16_t* target, const std::uint32_t(&pairs)[8]) {
     for (int i = 0; i < 8; ++i) reinterpret_cast<std::uint32_t*>(target)[i] = pairs[i];
@@ -133,53 +133,6 @@ class PairSums {
   }
 
   Products all_, kept_;
-};
-
-/// Sums over the quad's lanes, by shuffles in a fixed order.
-__device__ __forceinline__ float quad_sum(float value) {
-  value += __shfl_xor_sync(0xffffffffu, value, 1);
-  return value + __shfl_xor_sync(0xffffffffu, value, 2);
-}
-
-/// Sums of a token for mean and variance, shifted by its first element: no cancellation when the
-/// mean is large. RMSNorm is not centred: it takes 0 for pivot and mean.
-struct ShiftedSums {
-  float pivot = 0.0f, sum = 0.0f, squares = 0.0f;
-
-  template <typename Element>
-  __device__ __forceinline__ void add(const std::uint32_t (&pairs)[8]) {
-#pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      const float2 v = Element::to_float2(pairs[i]);
-      const float a = v.x - pivot, b = v.y - pivot;
-      sum += a + b;
-      squares = fmaf(a, a, fmaf(b, b, squares));
-    }
-  }
-
-  /// Mean and 1 / deviation of a whole token of `channels`.
-  __device__ void finish(int channels, bool centred, float eps, float& mean, float& rate) const {
-    const float count = static_cast<float>(channels);
-    const float shift = centred ? sum / count : 0.0f;
-    mean = pivot + shift;
-    rate = rsqrtf(fmaxf(squares / count - shift * shift, 0.0f) + eps);
-  }
-};
-
-struct PairMoments {
-  ShiftedSums upper, lower;
-
-  template <typename Element>
-  __device__ static PairMoments begin(const Params& params, const Place& place, bool centred) {
-    const auto pivot_of = [&](int token, bool exists) {
-      const auto* const x = static_cast<const typename Element::Bits*>(params.x);
-      return centred && exists ? Element::to_float(x[token * params.row_stride]) : 0.0f;
-    };
-    PairMoments result;
-    result.upper.pivot = pivot_of(place.upper, place.has_upper);
-    result.lower.pivot = pivot_of(place.upper + 8, place.has_lower);
-    return result;
-  }
 };
 
 }  // namespace rtlynx::pack

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/workspace.h"
 #include "rtlynx/operand24.h"
 
 namespace rtlynx::pack {
@@ -22,23 +23,18 @@ class Workspace {
 
   std::uint32_t* arrivals() const { return reinterpret_cast<std::uint32_t*>(base_); }
   void* parts() const {
-    return base_ == nullptr ? nullptr : base_ + arrival_bytes(multiprocessors_);
+    return base_ == nullptr ? nullptr : base_ + gpu::zeroed_bytes(multiprocessors_);
   }
 
   static constexpr std::size_t part_bytes(int columns) {
     return static_cast<std::size_t>(kTileTokens) * (16 + 4 * static_cast<std::size_t>(columns));
   }
 
-  /// The part at the beginning that has to be zero.
-  static constexpr std::size_t arrival_bytes(int multiprocessors) {
-    return (static_cast<std::size_t>(multiprocessors) * kMostCtasPerSm * 4 + 255) / 256 * 256;
-  }
-
-  /// For any number of tokens and channels. A CTA computes 64 or 128 columns of H, and with 128 it
-  /// is alone on its multiprocessor.
-  static constexpr std::size_t bytes(int multiprocessors, int rank) {
+  /// For any number of tokens and channels. A CTA of runs computes up to 64 columns of H, or 128
+  /// with the multiprocessor to itself.
+  static constexpr std::size_t bytes(int multiprocessors, int low_columns) {
     const std::size_t ctas = static_cast<std::size_t>(multiprocessors) * kMostCtasPerSm;
-    return arrival_bytes(multiprocessors) + 2 * ctas * part_bytes(rank == 0 ? 0 : 64);
+    return gpu::zeroed_bytes(multiprocessors) + 2 * ctas * part_bytes(low_columns == 0 ? 0 : 64);
   }
 
  private:

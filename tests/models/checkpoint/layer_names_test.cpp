@@ -4,8 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "models/flux.h"
-#include "models/small_flux.h"
+#include "models/flux/small_flux.h"
+#include "models/flux/transformer.h"
 
 namespace rtlynx {
 namespace {

@@ -5,8 +5,8 @@
 #include <gtest/gtest.h>
 
 #include "io/safetensors.h"
-#include "models/flux.h"
-#include "models/small_flux.h"
+#include "models/flux/small_flux.h"
+#include "models/flux/transformer.h"
 #include "models/tensor_bytes.h"
 #include "refusal.h"
 #include "temp_dir.h"

@@ -22,7 +22,7 @@ template <typename T>
 __device__ void consume(const Params& params, std::uint32_t base, int warpgroup) {
   device::wait_for_previous_grid();  // scale is written by it
   Consumer<T> consumer(params, base, warpgroup);
-  Store<T> store(params, base, warpgroup);
+  Store<T> store(base, warpgroup);
   auto state = params.scheduler.start(blockIdx.x);
   for (auto work = params.scheduler.next(state); work.steps > 0;
        work = params.scheduler.next(state)) {
@@ -31,7 +31,7 @@ __device__ void consume(const Params& params, std::uint32_t base, int warpgroup)
     const bool has_tokens = block < params.token_blocks;
     Accumulators<T> acc;
     if (has_tokens) {
-      if (work.owner) store.prepare(block * T::kBlockTokens, tile.output);
+      if (work.owner) store.prepare(block * T::kBlockTokens, tile);
       consumer.multiply(work, acc);
       if (work.owner && !work.whole) add_partials<T>(params, work.tile, warpgroup, acc);
     } else {
@@ -40,7 +40,7 @@ __device__ void consume(const Params& params, std::uint32_t base, int warpgroup)
     // Both warpgroups have read the last stage.
     if (work.owner) device::named_barrier_sync(kTileBarrier, 128 * T::kWarpgroups);
     if (has_tokens && work.owner) {
-      store.write(block * T::kBlockTokens, tile.output, consumer.last_stage(), acc);
+      store.write(block * T::kBlockTokens, tile, consumer.last_stage(), acc);
       consumer.lend_last();
     } else {
       consumer.release_last();
@@ -64,7 +64,7 @@ __device__ void produce(const Params& params, std::uint32_t base) {
 /// ahead, across tiles too, so that one warpgroup's epilogue runs under another's products.
 template <typename T>
 __global__ void __launch_bounds__(T::kThreads, 1)
-    gemm24_kernel(const __grid_constant__ Params params) {
+    product24_kernel(const __grid_constant__ Params params) {
   extern __shared__ __align__(1024) char shared[];
   const std::uint32_t base = device::shared_address(shared);
   // The same for a whole warp, which the compiler must know: products may not diverge.

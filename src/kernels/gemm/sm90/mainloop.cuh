@@ -67,7 +67,7 @@ class Producer {
   __device__ void load_weights(const Ring<T>& ring, const Tile& tile, int step) const {
     const bool low = is_low(step);
     const int column = low ? (step - params_.k_steps) * T::kLowStepRank : step * T::kStepChannels;
-    device::tensor_load(ring.weights(), low ? &params_.up : &params_.weight, column, tile.output,
+    device::tensor_load(ring.weights(), low ? &tile.of->up : &tile.of->weight, column, tile.output,
                         ring.full());
   }
 
@@ -79,7 +79,7 @@ class Producer {
                         blocks * kPackedTileBytes, ring_.full());
       return;
     }
-    const int column = tile.low_column + (step - params_.k_steps) * T::kLowStepRank;
+    const int column = tile.of->low_column + (step - params_.k_steps) * T::kLowStepRank;
 #pragma unroll 1
     for (int block = 0; block < blocks; ++block) {
       device::tensor_load(ring_.tokens(block), &params_.low, column,
@@ -115,7 +115,7 @@ class Consumer {
     }
 #pragma unroll 1
     for (; step < end; ++step) {
-      multiply_low(acc, accumulate);
+      multiply_low(step, acc, accumulate);
       accumulate = 1;
       finish_step();
     }
@@ -162,17 +162,21 @@ class Consumer {
     T::Mma::template sparse<kHalf>(acc, a, b, metadata, accumulate);
   }
 
-  __device__ __forceinline__ void multiply_low(Accumulators<T>& acc, int accumulate) {
+  __device__ __forceinline__ void multiply_low(int step, Accumulators<T>& acc, int accumulate) {
     device::mbarrier_wait(ring_.full(), ring_.phase);
     device::wgmma_fence();
-    multiply_rank16(0, acc, accumulate);
-    multiply_rank16(1, acc, 1);  // beyond the rank `up` reads as zeros
+    multiply_rank16(0, 0, acc, accumulate);
+    // Beyond the rank `up` reads as zeros, but `low` as another weight's columns, which may not be
+    // finite: there this weight's are taken twice.
+    const int left = params_.rank - (step - params_.k_steps) * T::kLowStepRank;
+    multiply_rank16(left > T::kLowStepRank / 2 ? 1 : 0, 1, acc, 1);
     device::wgmma_commit();
   }
 
-  __device__ __forceinline__ void multiply_rank16(int half, Accumulators<T>& acc, int accumulate) {
-    const auto a = device::matrix_descriptor<device::Swizzle::b64>(tokens() + 32 * half);
-    const auto b = device::matrix_descriptor<device::Swizzle::b64>(ring_.weights() + 32 * half);
+  __device__ __forceinline__ void multiply_rank16(int low_half, int up_half, Accumulators<T>& acc,
+                                                  int accumulate) {
+    const auto a = device::matrix_descriptor<device::Swizzle::b64>(tokens() + 32 * low_half);
+    const auto b = device::matrix_descriptor<device::Swizzle::b64>(ring_.weights() + 32 * up_half);
     T::Mma::dense(acc, a, b, accumulate);
   }
 

@@ -10,6 +10,7 @@
 #include "kernels/gemm/scheduler.h"
 #include "kernels/gemm/sm90/tile.h"
 #include "kernels/gemm/workspace.h"
+#include "rtlynx/limits.h"
 #include "rtlynx/operand24.h"
 
 namespace rtlynx::sm90 {
@@ -65,39 +66,48 @@ struct Traits {
   static_assert(kStageBytes % 1024 == 0 && kTileOutputs % kStoreOutputs == 0);
 };
 
-/// What the kernel reads; the host fills it in (launch.cu).
-struct Params {
+/// One weight and its result.
+struct Output {
   CUtensorMap weight;  // [N, K], box [outputs of the tile, 64], 128-byte swizzle
   CUtensorMap up;      // [N, rank], box [outputs of the tile, 32], 64-byte swizzle
-  CUtensorMap low;     // [M, segments * rank], box [64, 32], 64-byte swizzle
   CUtensorMap y;       // [M, N], box [16, 64], 128-byte swizzle
+  EpilogueParams epilogue;
+  int first_tile;  // of outputs; its last tile may be ragged
+  int low_column;  // its first of `low`
+};
+
+/// What the kernel reads; the host fills it in (launch.cu).
+struct Params {
+  CUtensorMap low;  // [M, columns], box [64, 32], 64-byte swizzle
+  Output outputs[kMaxProducts];
+  int output_count;
   const char* operand;
   int token_blocks;  // ceil(M / 64)
   int k_steps;       // ceil(K / 64)
-  int low_steps;     // ceil(rank / 32)
   int rank;
-  int segments;
-  int segment_ends[gpu::kMaxSegments];  // in tiles of outputs
   gpu::TileGrid grid;
   gpu::Scheduler scheduler;
-  EpilogueParams epilogue;
   std::uint32_t* flags;  // [CTAs, kFlagsPerCta]: this warpgroup's part of the tile is written
   float* partials;       // [CTAs, tile tokens * tile outputs]
 };
 
-/// The place of a CTA's tile in Y.
+/// The place of a CTA's tile: tokens in blocks of 64, and the first of its outputs in one Y.
 struct Tile {
-  int token_block;  // in blocks of 64
+  int token_block;
+  const Output* of;
   int output;
-  int low_column;  // of its segment in `low`
 };
 
 template <typename T>
 __device__ Tile locate(const Params& params, int tile) {
   const gpu::TilePosition at = gpu::position(params.grid, tile);
-  int segment = 0;
-  while (segment + 1 < params.segments && at.output_tile >= params.segment_ends[segment]) ++segment;
-  return {at.token_tile * T::kBlocks, at.output_tile * T::kTileOutputs, segment * params.rank};
+  int index = 0;
+  while (index + 1 < params.output_count &&
+         at.output_tile >= params.outputs[index + 1].first_tile) {
+    ++index;
+  }
+  const Output& of = params.outputs[index];
+  return {at.token_tile * T::kBlocks, &of, (at.output_tile - of.first_tile) * T::kTileOutputs};
 }
 
 /// Barriers and slots of the ring of stages.

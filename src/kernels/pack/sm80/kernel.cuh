@@ -27,7 +27,6 @@ class Packer {
   }
 
   __device__ __forceinline__ void run() {
-    if (is_norm(producer())) find_moments();
     beyond()[0] = beyond()[1] = {0.0f, 0.0f, 0.0f, 0.0f};
     TokenPair ahead[T::kStepTiles];
     load(0, ahead);
@@ -48,16 +47,16 @@ class Packer {
     return sums[threadIdx.x];
   }
 
-  __device__ gpu::Producer producer() const {
+  __device__ Producer producer() const {
     if constexpr (T::kProducer == kAnyProducer) return params_.producer;
-    return static_cast<gpu::Producer>(T::kProducer);
+    return static_cast<Producer>(T::kProducer);
   }
 
   __device__ __forceinline__ void load(int step, TokenPair (&x)[T::kStepTiles]) const {
     if (step >= steps_) return;
 #pragma unroll
     for (int tile = 0; tile < T::kStepTiles; ++tile) {
-      x[tile] = load_pair(params_.x, params_, place_, channel_of(step * T::kStepTiles + tile));
+      x[tile] = load_input(params_, place_, channel_of(step * T::kStepTiles + tile));
     }
   }
 
@@ -87,8 +86,8 @@ class Packer {
     const int stage = next_stage(step);
 #pragma unroll
     for (int tile = 0; tile < T::kStepTiles; ++tile) {
-      produce<Element>(producer(), params_, place_, moments_,
-                       channel_of(step * T::kStepTiles + tile), x[tile]);
+      produce<Element>(producer(), params_, place_, channel_of(step * T::kStepTiles + tile),
+                       x[tile]);
     }
 #pragma unroll
     for (int tile = 0; tile < T::kStepTiles; ++tile) {
@@ -128,9 +127,9 @@ class Packer {
     if (blockIdx.y == 0) {
       packed_.store(selected);
       packed_.advance(params_.tile_stride);
-      if (params_.selected_from != nullptr) store_input(params_, place_, channel_of(tile), z);
+      if (params_.z != nullptr) store_input(params_, place_, channel_of(tile), z);
     }
-    if (params_.scale != nullptr) sums_.template add<Element>(z, selected, beyond());
+    if (params_.restores_norm) sums_.template add<Element>(z, selected, beyond());
     if constexpr (T::kRankTiles > 0) {
       const std::uint32_t matrix = stager_.down(stage, step_tile);
 #pragma unroll
@@ -140,24 +139,6 @@ class Packer {
         for (int k = 0; k < 4; ++k) low_[4 * i + k] = d[k];
       }
     }
-  }
-
-  __device__ void find_moments() {
-    const bool centred = producer() == gpu::Producer::layer_norm;
-    auto sums = PairMoments::begin<Element>(params_, place_, centred);
-    for (int tile = 0; tile < params_.tiles; ++tile) {
-      if (channel_of(tile) >= params_.channels) break;
-      const TokenPair pair = load_pair(params_.x, params_, place_, channel_of(tile));
-      sums.upper.template add<Element>(pair.upper);
-      sums.lower.template add<Element>(pair.lower);
-    }
-    const auto finish_token = [&](ShiftedSums& token, float& mean, float& rate) {
-      token.sum = quad_sum(token.sum);
-      token.squares = quad_sum(token.squares);
-      token.finish(params_.channels, centred, params_.eps, mean, rate);
-    };
-    finish_token(sums.upper, moments_.upper_mean, moments_.upper_rate);
-    finish_token(sums.lower, moments_.lower_mean, moments_.lower_rate);
   }
 
   /// Writes s and H / s.
@@ -170,16 +151,13 @@ class Packer {
   __device__ __forceinline__ void finish_token(int token, bool exists, const TokenSums& sums,
                                                int first) const {
     if (!exists) return;
-    const float s = params_.scale == nullptr ? 1.0f : sums.scale();
-    if (params_.scale != nullptr && blockIdx.y == 0 && threadIdx.x % 4 == 0) {
-      params_.scale[token] = s;
-    }
-    auto* const row =
-        static_cast<Bits*>(params_.low) + static_cast<std::int64_t>(token) * params_.rank;
+    const float s = params_.restores_norm ? sums.scale() : 1.0f;
+    if (blockIdx.y == 0 && threadIdx.x % 4 == 0) params_.scale[token] = s;
+    auto* const row = static_cast<Bits*>(params_.low) + token * params_.low_stride;
 #pragma unroll
     for (int i = 0; i < T::kRankTiles; ++i) {
       const int column = first_column<T>() + 8 * i + static_cast<int>(threadIdx.x) % 4 * 2;
-      if (column >= params_.rank) break;
+      if (column >= params_.low_columns) break;
       *reinterpret_cast<std::uint32_t*>(row + column) =
           Element::from_float2({low_[4 * i + first] / s, low_[4 * i + first + 1] / s});
     }
@@ -190,7 +168,6 @@ class Packer {
   int steps_;
   PackedPlace packed_;
   Place place_;
-  Moments moments_;
   PairSums sums_;
   float low_[T::kRankTiles > 0 ? T::kRank / 2 : 1] = {};
 };

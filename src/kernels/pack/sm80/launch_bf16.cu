@@ -3,8 +3,8 @@
 
 namespace rtlynx::pack::sm80 {
 
-cudaError_t launch_bf16(const Params& params, cudaStream_t stream) {
-  return launch<Bf16>(params, stream);
+cudaError_t launch_bf16(const Params& params, const Launch& launch) {
+  return launch_element<Bf16>(params, launch);
 }
 
 }  // namespace rtlynx::pack::sm80

@@ -3,8 +3,8 @@
 
 namespace rtlynx::pack::sm80 {
 
-cudaError_t launch_f16(const Params& params, cudaStream_t stream) {
-  return launch<F16>(params, stream);
+cudaError_t launch_f16(const Params& params, const Launch& launch) {
+  return launch_element<F16>(params, launch);
 }
 
 }  // namespace rtlynx::pack::sm80

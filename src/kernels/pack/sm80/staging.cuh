@@ -49,8 +49,8 @@ class Stager {
     for (int i = threadIdx.x; i < T::kRank * 8; i += kThreads) {
       const int row = i / 8, chunk = i % 8, channel = tile * 64 + chunk * 8;
       const int column = first_column<T>() + row;  // of H
-      const bool inside = column < params_.rank && channel < params_.channels;
-      const std::int64_t element = static_cast<std::int64_t>(column) * params_.channels + channel;
+      const bool inside = column < params_.low_columns && channel < params_.channels;
+      const std::int64_t element = column * params_.down_stride + channel;
       device::cp_async_16(target + chunk_offset(row, chunk), inside ? down + element : down,
                           inside);
     }

@@ -23,7 +23,7 @@ struct Traits {
   static constexpr int kTransform = kTransformTiles;
   static constexpr int kStepTiles = kTransform == 2 ? 2 : 1;  // tiles of channels a step
   // What their registers allow without spills.
-  static constexpr bool kNorm = kProducer >= static_cast<int>(gpu::Producer::layer_norm);
+  static constexpr bool kNorm = kProducer == static_cast<int>(Producer::norm);
   static constexpr int kCtasPerSm = kTransform > 0 || kRankTiles > 8 ? 2
                                     : kNorm || kRankTiles > 0        ? 3
                                                                      : 4;

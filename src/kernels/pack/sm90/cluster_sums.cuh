@@ -40,7 +40,7 @@ class ClusterSums {
   static constexpr int kSumBytes = kTileTokens * 16;
   // Eight floats more than a row of H: rows of a store lie in different banks.
   static constexpr int kLowPitch = (T::kRank + 8) * 4;
-  static_assert(kSumBytes + kTileTokens * (T::kRank > 0 ? kLowPitch : 0) <= T::kMomentOffset);
+  static_assert(kSumBytes + kTileTokens * (T::kRank > 0 ? kLowPitch : 0) <= T::kBeyondOffset);
 
   __device__ std::uint32_t sums_address(int row) const { return base_ + row * 16; }
   __device__ std::uint32_t low_address(int row, int column) const {
@@ -85,21 +85,21 @@ class ClusterSums {
     const int token = first_token_ + row;
     if (token >= params_.tokens) return;
     float4 sums[kLargestCluster], low[kLargestCluster];
-    if (params_.scale != nullptr) load(ctas, sums_address(row), sums);
+    if (params_.restores_norm) load(ctas, sums_address(row), sums);
     if constexpr (T::kRank > 0) load(ctas, low_address(row, 4 * part), low);
     float s = 1.0f;
-    if (params_.scale != nullptr) {
+    if (params_.restores_norm) {
       TokenSums total;
       for (const float4& values : sums) total.add(TokenSums::from(values));
       s = total.scale();
-      if (part == 0 && blockIdx.y == 0) params_.scale[token] = s;
     }
+    if (part == 0 && blockIdx.y == 0) params_.scale[token] = s;
     const int column = first_column<T>() + 4 * part;
-    if (T::kRank == 0 || column >= params_.rank) return;
+    if (T::kRank == 0 || column >= params_.low_columns) return;
     float4 h{0.0f, 0.0f, 0.0f, 0.0f};
     for (const float4& v : low) h = {h.x + v.x, h.y + v.y, h.z + v.z, h.w + v.w};
-    auto* const target = static_cast<std::uint16_t*>(params_.low) +
-                         static_cast<std::int64_t>(token) * params_.rank + column;
+    auto* const target =
+        static_cast<std::uint16_t*>(params_.low) + token * params_.low_stride + column;
     *reinterpret_cast<uint2*>(target) = make_uint2(Element::from_float2({h.x / s, h.y / s}),
                                                    Element::from_float2({h.z / s, h.w / s}));
   }

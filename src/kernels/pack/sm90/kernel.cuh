@@ -28,7 +28,6 @@ class Packer {
   }
 
   __device__ __forceinline__ void run() {
-    if (span_.norm()) find_moments();
     int at = span_.begin;
 #pragma unroll 1
     do {
@@ -42,7 +41,7 @@ class Packer {
       }
       const int block = first_token_ / kTileTokens;
       at = block * sharing_.runs.steps() + piece.end_step;
-      if (params_.scale != nullptr || T::kRank > 0) finish(block);
+      finish(block);
     } while (T::kRuns && at < span_.end);  // a cluster has one block
   }
 
@@ -59,6 +58,7 @@ class Packer {
     const std::int64_t tile = piece.first_step * T::kStepTiles;
     packed_ = PackedPlace(params_.operand + tile * params_.tile_stride +
                           std::int64_t{piece.block * kWarpgroups + warpgroup_} * kPackedTileBytes);
+    if constexpr (T::kNorm) shares_modulation_ = share_modulation(params_, first_token_);
     beyond()[0] = beyond()[1] = {0.0f, 0.0f, 0.0f, 0.0f};
     for (float& sum : low_) sum = 0.0f;
     sums_ = {};
@@ -116,7 +116,7 @@ class Packer {
   __device__ __forceinline__ void process(int step) {
     TokenPair z[T::kStepTiles];
     if constexpr (T::kTransform > 0) {
-      if (T::kProduces && span_.producer != gpu::Producer::none) {
+      if constexpr (T::kProduces) {
         produce_step(step, z);
         write_step(z);
       }
@@ -157,46 +157,48 @@ class Packer {
 
   __device__ __forceinline__ void produce(int channel, int tile, TokenPair& x) const {
     if (channel >= params_.channels) return;
-    if (span_.producer == gpu::Producer::gelu) {
+    if constexpr (T::kProducer == Producer::gelu) {
       apply_gelu<Element>(x);
-    } else if (span_.norm()) {
-      if (span_.staged_modulation) {
-        apply_staged_norm(tile, x);
-      } else {
-        apply_norm_in_place(tile, channel);
-        x = read(ring_.x(tile));
-      }
+    } else if (shares_modulation_) {
+      apply_staged_norm(tile, x);
+    } else {
+      apply_norm_in_place(tile, channel);
+      x = read(ring_.x(tile));
     }
   }
 
-  /// Either norm, with the modulation that TMA brought.
+  /// Mean and rate of a token; one that does not exist takes any.
+  __device__ float2 moments(int token) const {
+    return __ldg(params_.moments + min(token, params_.tokens - 1));
+  }
+
+  /// The norm, with the modulation that TMA brought.
   __device__ __forceinline__ void apply_staged_norm(int tile, TokenPair& x) const {
-    const std::uint32_t own = threadIdx.x % 4 * 64;
-    const Moments moments = this->moments();
-    const auto four = [](std::uint32_t address) {
-      const uint4 bits = device::load_shared_vector(address);
-      return float4{__uint_as_float(bits.x), __uint_as_float(bits.y), __uint_as_float(bits.z),
-                    __uint_as_float(bits.w)};
-    };
+    const float2 upper = moments(token()), lower = moments(token() + 8);
+    const std::uint32_t own = threadIdx.x % 4 * 32;
 #pragma unroll
-    for (int group = 0; group < 4; ++group) {
-      float4 m{1.0f, 1.0f, 1.0f, 1.0f}, b{0.0f, 0.0f, 0.0f, 0.0f};
-      if (params_.multiplier != nullptr) m = four(ring_.multiplier(tile) + own + 16 * group);
-      if (params_.shift != nullptr) b = four(ring_.shift(tile) + own + 16 * group);
-      const auto apply = [&](std::uint32_t& pair, float mean, float rate, float2 scale,
-                             float2 offset) {
-        const float2 v = Element::to_float2(pair);
-        pair = Element::from_float2({fmaf((v.x - mean) * rate, scale.x, offset.x),
-                                     fmaf((v.y - mean) * rate, scale.y, offset.y)});
+    for (int half = 0; half < 2; ++half) {
+      const auto eight = [&](int which) {
+        const uint4 bits =
+            device::load_shared_vector(ring_.modulation(tile, which) + own + 16 * half);
+        return Eight{{bits.x, bits.y, bits.z, bits.w}};
       };
-      const float2 m0{m.x, m.y}, m1{m.z, m.w}, b0{b.x, b.y}, b1{b.z, b.w};
-      apply(x.upper[2 * group], moments.upper_mean, moments.upper_rate, m0, b0);
-      apply(x.upper[2 * group + 1], moments.upper_mean, moments.upper_rate, m1, b1);
-      apply(x.lower[2 * group], moments.lower_mean, moments.lower_rate, m0, b0);
-      apply(x.lower[2 * group + 1], moments.lower_mean, moments.lower_rate, m1, b1);
+      // What is not there holds any bits, and is not used.
+      const Eight weight = eight(0), scale = eight(1), shift = eight(2);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const PairModulation modulation =
+            modulation_of<Element>(params_, weight.pairs[i], scale.pairs[i], shift.pairs[i]);
+        const int pair = 4 * half + i;
+        x.upper[pair] = normalize<Element>(x.upper[pair], upper, modulation);
+        x.lower[pair] = normalize<Element>(x.lower[pair], lower, modulation);
+      }
     }
     clear_missing(x);
   }
+  struct Eight {
+    std::uint32_t pairs[4];
+  };
 
   /// Rows beyond the last token stay zeros, whatever the shift.
   __device__ __forceinline__ void clear_missing(TokenPair& x) const {
@@ -211,21 +213,20 @@ class Packer {
   /// The same for tokens of several images, each with its row in device memory: seldom, so it saves
   /// registers, not time. It leaves z in the place of x.
   __device__ void apply_norm_in_place(int tile, int channel) const {
-    const Moments moments = this->moments();
-    const auto apply = [&](int token, std::uint32_t chunk, float mean, float rate) {
+    const auto apply = [&](int token, std::uint32_t chunk) {
       if (token >= params_.tokens) return;
 #pragma unroll 1
       for (int group = 0; group < 4; ++group) {
         const std::uint32_t address = (chunk ^ group / 2 * 16) + group % 2 * 8;
         const float2 bits = device::load_shared_pair(address);
         std::uint32_t pairs[2] = {__float_as_uint(bits.x), __float_as_uint(bits.y)};
-        normalize<Element>(params_, token, channel + 4 * group, mean, rate, pairs);
+        normalize_token<Element>(params_, token, channel + 4 * group, pairs);
         device::store_shared(address, float2{__uint_as_float(pairs[0]), __uint_as_float(pairs[1])});
       }
     };
     const std::uint32_t chunk = ring_.x(tile) + own_chunk_;
-    apply(token(), chunk, moments.upper_mean, moments.upper_rate);
-    apply(token() + 8, chunk + 8 * kRowBytes, moments.lower_mean, moments.lower_rate);
+    apply(token(), chunk);
+    apply(token() + 8, chunk + 8 * kRowBytes);
   }
 
   /// z = x A of one step, rounded. The rows of the transform's matrices are in the order that
@@ -260,9 +261,23 @@ class Packer {
       device::wgmma_fence();
 #pragma unroll
       for (int tile = 0; tile < T::kStepTiles; ++tile) {
-        multiply<T::kRank>(low_, ring_.x(tile), ring_.down(tile), true);
+        multiply_low(tile);
       }
       device::wgmma_commit();
+    }
+  }
+
+  /// In parts of 128 columns, and one of 64.
+  __device__ __forceinline__ void multiply_low(int tile) {
+    constexpr int kWhole = T::kRank / 128;
+#pragma unroll
+    for (int part = 0; part < kWhole; ++part) {
+      float(&d)[64] = *reinterpret_cast<float(*)[64]>(low_ + 64 * part);
+      multiply<128>(d, ring_.x(tile), ring_.down(tile) + part * 128 * kRowBytes, true);
+    }
+    if constexpr (T::kRank % 128 != 0) {
+      float(&d)[32] = *reinterpret_cast<float(*)[32]>(low_ + 64 * kWhole);
+      multiply<64>(d, ring_.x(tile), ring_.down(tile) + kWhole * 128 * kRowBytes, true);
     }
   }
 
@@ -283,73 +298,10 @@ class Packer {
     const Selected selected = select<Element>(z);
     if (stores_) {
       packed_.store(selected);
-      if (params_.selected_from != nullptr) store_input(params_, place(), channel_of(tile), z);
+      if (params_.z != nullptr) store_input(params_, place(), channel_of(tile), z);
     }
     packed_.advance(params_.tile_stride);
-    if (params_.scale != nullptr) sums_.template add<Element>(z, selected, beyond());
-  }
-
-  /// Mean and variance of each token over the cluster.
-  __device__ void find_moments() {
-    const bool centred = span_.producer == gpu::Producer::layer_norm;
-    const Piece piece = sharing_.runs.piece(span_.begin, span_.end);
-    first_token_ = piece.block * kTileTokens;
-    auto sums = PairMoments::begin<Element>(params_, place(), centred);
-    const Ring<T> start = ring_;
-#pragma unroll 1
-    for (int step = piece.first_step; step < piece.end_step; ++step) {
-      device::mbarrier_wait(ring_.full(), ring_.phase);
-#pragma unroll
-      for (int tile = 0; tile < T::kStepTiles; ++tile) {
-        if (channel_of(step * T::kStepTiles + tile) >= params_.channels) continue;
-        const TokenPair pair = read(ring_.x(tile));
-        sums.upper.template add<Element>(pair.upper);
-        sums.lower.template add<Element>(pair.lower);
-      }
-      if (span_.stays()) {
-        ring_.advance();
-      } else {
-        leave();
-      }
-    }
-    if (span_.stays()) ring_ = start;
-    const std::uint32_t exchange = ring_.base + T::kMomentOffset + block_row_of_thread() * 8;
-    const auto offer = [&](const ShiftedSums& token, std::uint32_t address) {
-      const float sum = quad_sum(token.sum), squares = quad_sum(token.squares);
-      if (threadIdx.x % 4 == 0) device::store_shared(address, float2{sum, squares});
-    };
-    offer(sums.upper, exchange);
-    offer(sums.lower, exchange + 8 * 8);
-    device::cluster_sync();
-    const auto finish_token = [&](ShiftedSums& token, std::uint32_t offered,
-                                  std::uint32_t own_moments) {
-      token.sum = token.squares = 0.0f;
-      for (int cta = 0; cta < device::cluster_size(); ++cta) {
-        float2 part;
-        device::load_cluster(offered, cta, part);
-        token.sum += part.x;
-        token.squares += part.y;
-      }
-      float2 moments;
-      token.finish(params_.channels, centred, params_.eps, moments.x, moments.y);
-      device::store_shared(own_moments, moments);
-    };
-    finish_token(sums.upper, exchange, moments_address());
-    finish_token(sums.lower, exchange + 8 * 8, moments_address() + 8 * 8);
-    __syncwarp();
-  }
-
-  /// Mean and rate of the upper token: in shared memory, they cost no registers.
-  __device__ std::uint32_t moments_address() const {
-    int warpgroup = warpgroup_;
-    asm volatile("" : "+r"(warpgroup));  // computed again where it is needed: registers are scarce
-    const int row = warpgroup * kPackedTileTokens + row_of_thread();
-    return ring_.base + T::kMomentOffset + (kTileTokens + row) * 8;
-  }
-  __device__ __forceinline__ Moments moments() const {
-    const float2 upper = device::load_shared_pair(moments_address());
-    const float2 lower = device::load_shared_pair(moments_address() + 8 * 8);
-    return {upper.x, upper.y, lower.x, lower.y};
+    if (params_.restores_norm) sums_.template add<Element>(z, selected, beyond());
   }
 
   __device__ __forceinline__ void finish(int block) {
@@ -369,7 +321,8 @@ class Packer {
   int warpgroup_;
   int first_token_;
   std::uint32_t own_chunk_;  // from a tile's start
-  bool stores_;              // the warpgroup has tokens, and no other CTA stores the same
+  bool shares_modulation_ = false;
+  bool stores_;  // the warpgroup has tokens, and no other CTA stores the same
   PackedPlace packed_;
   PairSums sums_;
   float low_[T::kLowRegisters];
@@ -381,13 +334,14 @@ __global__ void __launch_bounds__(kThreads, T::kCtasPerSm)
                   const __grid_constant__ TensorMaps maps) {
   extern __shared__ __align__(1024) char memory[];
   const std::uint32_t shared = device::shared_address(memory);
-  const Span<T> span(params, sharing.runs);
+  const Span<T> span(sharing.runs);
   // With runs in shared memory: there registers are scarce.
   Cursor<T> own{};
   auto& cursor = T::kRuns ? *reinterpret_cast<Cursor<T>*>(memory + T::kCursorOffset) : own;
   static_assert(sizeof(cursor) <= T::kCursorBytes);
   const Loader<T> loader(params, sharing.runs, maps, span, cursor);
   device::let_next_grid_start();
+  device::wait_for_previous_grid();  // it may write what is read here, or read what is written
   if (threadIdx.x == 0) loader.start(shared);
   __syncthreads();
   Packer<T>(params, sharing, span, loader, shared).run();

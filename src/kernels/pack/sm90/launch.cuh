@@ -3,17 +3,17 @@
 
 #include <algorithm>
 #include <mutex>
+#include <span>
 
+#include "kernels/device/launch.h"
 #include "kernels/device/tensor_map.h"
 #include "kernels/pack/pack24.h"
 #include "kernels/pack/sharing.h"
 #include "kernels/pack/sm90/kernel.cuh"
 #include "kernels/pack/workspace.h"
 
-/// The instances of the Hopper pack kernel for one element type.
+/// The instances of the Hopper pack kernel, of one element type and producer in each file.
 namespace rtlynx::pack::sm90 {
-
-inline constexpr int kMostDevices = 64;
 
 // The share of the GPU that runs have to fill beyond what clusters do.
 inline constexpr double kWorthRuns = 0.05;
@@ -45,18 +45,24 @@ device::TensorBox transform_box(const Params& params) {
 template <typename T>
 cudaError_t make_tensor_maps(const Params& params, TensorMaps& maps) {
   using Element = typename T::Element;
-  const auto tokens = [&](const void* data) {
-    return matrix_box<Element>(data, params.tokens, params.channels, params.row_stride,
-                               kTileTokens);
+  const auto tokens = [&](const void* data, std::int64_t channels, std::int64_t row_stride) {
+    return matrix_box<Element>(data, params.tokens, channels, row_stride, kTileTokens);
   };
-  cudaError_t status = device::make_tensor_map(tokens(params.x), maps.x);
+  cudaError_t status =
+      device::make_tensor_map(tokens(params.x, params.tail_start, params.x_stride), maps.x);
   if (status == cudaSuccess && T::kSwiglu) {
-    status = device::make_tensor_map(tokens(params.up), maps.up);
+    status =
+        device::make_tensor_map(tokens(params.up, params.channels, params.up_stride), maps.other);
+  }
+  if (status == cudaSuccess && params.tail != nullptr) {
+    const int channels = params.channels - params.tail_start;
+    status = device::make_tensor_map(tokens(params.tail, channels, params.tail_stride), maps.other);
   }
   if (status == cudaSuccess && T::kRank > 0) {
-    status = device::make_tensor_map(
-        matrix_box<Element>(params.down, params.rank, params.channels, params.channels, T::kRank),
-        maps.down);
+    status =
+        device::make_tensor_map(matrix_box<Element>(params.down, params.low_columns,
+                                                    params.channels, params.down_stride, T::kRank),
+                                maps.down);
   }
   if (status == cudaSuccess && T::kTransform > 0) {
     status = device::make_tensor_map(transform_box<Element>(params), maps.transform);
@@ -71,15 +77,23 @@ inline cudaLaunchAttribute cluster_of(int ctas) {
   return attribute;
 }
 
+inline cudaLaunchAttribute starts_early() {
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
+  return attribute;
+}
+
 template <typename T>
-cudaLaunchConfig_t launch_config(dim3 grid, cudaLaunchAttribute& cluster, cudaStream_t stream) {
+cudaLaunchConfig_t launch_config(dim3 grid, std::span<cudaLaunchAttribute> attributes,
+                                 cudaStream_t stream) {
   cudaLaunchConfig_t config{};
   config.gridDim = grid;
   config.blockDim = dim3(kThreads);
   config.dynamicSmemBytes = T::kSharedBytes;
   config.stream = stream;
-  config.attrs = &cluster;
-  config.numAttrs = 1;
+  config.attrs = attributes.data();
+  config.numAttrs = static_cast<unsigned>(attributes.size());
   return config;
 }
 
@@ -91,7 +105,7 @@ cudaError_t find_places(ClusterPlaces& places) {
   for (int ctas = 1; ctas <= kLargestCluster && status == cudaSuccess; ++ctas) {
     cudaLaunchAttribute cluster = cluster_of(ctas);
     const dim3 grid(static_cast<unsigned>(ctas));
-    cudaLaunchConfig_t config = launch_config<T>(grid, cluster, nullptr);
+    cudaLaunchConfig_t config = launch_config<T>(grid, {&cluster, 1}, nullptr);
     status = cudaOccupancyMaxActiveClusters(&places.at_once[ctas], pack24_kernel<T>, &config);
     if (status != cudaSuccess) break;
     config.dynamicSmemBytes = kAloneBytes;
@@ -104,17 +118,14 @@ cudaError_t find_places(ClusterPlaces& places) {
 /// The places for clusters of a kernel on the current device, found at its first launch there,
 /// which also lets the kernel have its shared memory.
 template <typename T>
-cudaError_t places_of(const ClusterPlaces*& places) {
+cudaError_t places_of(int index, const ClusterPlaces*& places) {
   struct Device {
     std::once_flag once;
     cudaError_t status = cudaSuccess;
     ClusterPlaces places;
   };
-  static Device devices[kMostDevices];
-  int index = 0;
-  const cudaError_t status = cudaGetDevice(&index);
-  if (status != cudaSuccess) return status;
-  if (index >= kMostDevices) return cudaErrorInvalidDevice;
+  static Device devices[device::kMostDevices];
+  if (index >= device::kMostDevices) return cudaErrorInvalidDevice;
   Device& device = devices[index];
   std::call_once(device.once, [&] { device.status = find_places<T>(device.places); });
   places = &device.places;
@@ -129,105 +140,90 @@ struct Extent {
   explicit Extent(const Params& params)
       : blocks(static_cast<int>(ceil_div(params.tokens, kTileTokens))),
         steps(static_cast<int>(ceil_div(params.tiles, T::kStepTiles))),
-        passes(T::kRank == 0 ? 1 : static_cast<int>(ceil_div(params.rank, T::kRank))) {}
+        passes(T::kRank == 0 ? 1 : static_cast<int>(ceil_div(params.low_columns, T::kRank))) {}
 };
 
 /// CTAs with work of their own in a launch of runs, in all its passes: what the workspace has room
 /// for.
 template <typename T>
-int most_ctas(const ClusterPlaces& places, const Params& params) {
+int most_ctas(const ClusterPlaces& places, const gpu::DeviceTraits& device) {
   static_assert(T::kPartVectors * sizeof(float4) == Workspace::part_bytes(T::kRank));
-  static_assert(T::kCtasPerSm * Workspace::part_bytes(T::kRank) <=
+  static_assert(!T::kRuns ||
+                T::kCtasPerSm * Workspace::part_bytes(T::kRank) <=
                 Workspace::kMostCtasPerSm * Workspace::part_bytes(T::kRank > 0 ? 64 : 0));
-  return std::min(places.at_once[1], T::kCtasPerSm * params.multiprocessors);
+  return std::min(places.at_once[1], T::kCtasPerSm * device.multiprocessors);
 }
 
 template <typename T>
-cudaError_t launch_kernel(const Params& params, cudaStream_t stream) {
+cudaError_t launch_kernel(const Params& params, const Launch& launch) {
   const ClusterPlaces* places = nullptr;
-  cudaError_t status = places_of<T>(places);
+  cudaError_t status = places_of<T>(launch.device.index, places);
   if (status != cudaSuccess) return status;
   TensorMaps maps{};
   status = make_tensor_maps<T>(params, maps);
   if (status != cudaSuccess) return status;
   const auto [blocks, steps, passes] = Extent<T>(params);
   const int cluster = T::kRuns ? 1 : choose_cluster(*places, blocks, steps);
-  const int most = most_ctas<T>(*places, params) / passes;
+  const int most = most_ctas<T>(*places, launch.device) / passes;
   if (T::kRuns && most == 0) return cudaErrorInvalidConfiguration;
   const int ctas = T::kRuns ? choose_ctas(most, blocks, steps) : blocks * cluster;
-  const Workspace workspace(params.workspace, params.multiprocessors);
+  const Workspace workspace(launch.workspace, launch.device.multiprocessors);
   const Sharing sharing{.runs = Runs(blocks, steps, ctas),
                         .arrivals = workspace.arrivals(),
                         .parts = static_cast<float4*>(workspace.parts())};
   const dim3 grid(static_cast<unsigned>(ctas), static_cast<unsigned>(passes));
-  cudaLaunchAttribute attribute = cluster_of(cluster);
-  const cudaLaunchConfig_t config = launch_config<T>(grid, attribute, stream);
+  cudaLaunchAttribute attributes[] = {cluster_of(cluster), starts_early()};
+  const cudaLaunchConfig_t config = launch_config<T>(grid, attributes, launch.stream);
   return cudaLaunchKernelEx(&config, pack24_kernel<T>, params, sharing, maps);
 }
 
-/// The moments of a norm are added up by a cluster. Where exponentials take the time, runs are
-/// faster. Without a producer they pay only where they fill the GPU better and end with a block:
-/// clusters add up sooner, and those that leave a fifth of the GPU idle still keep memory busy.
-template <typename Element, int kProducer, int kRank, int kTransform>
-cudaError_t launch_sharing(const Params& params, cudaStream_t stream) {
+/// Where exponentials take the time, runs are faster; GELU beside a transform has no registers for
+/// them. Plain inputs with little to add up take runs where these fill the GPU better and end with a
+/// block. All others take clusters, which add up sooner.
+template <typename Element, Producer kProducer, int kRank, int kTransform>
+cudaError_t launch_sharing(const Params& params, const Launch& launch) {
   using Clusters = Traits<Element, kProducer, kRank, kTransform, false>;
   using WithRuns = Traits<Element, kProducer, kRank, kTransform, true>;
-  if constexpr (Clusters::kMaybeNorm || (!Clusters::kProduces && kTransform > 0)) {
-    return launch_kernel<Clusters>(params, stream);
-  } else if constexpr (Clusters::kProduces) {
-    return launch_kernel<WithRuns>(params, stream);
+  constexpr bool kPlainGelu = kProducer == Producer::gelu && kTransform == 0;
+  if constexpr (kPlainGelu || kProducer == Producer::swiglu) {
+    return launch_kernel<WithRuns>(params, launch);
+  } else if constexpr (kTransform > 0 || kRank > 64 || kProducer == Producer::norm) {
+    return launch_kernel<Clusters>(params, launch);
   } else {
     const ClusterPlaces* places = nullptr;
-    const cudaError_t status = places_of<Clusters>(places);
+    const cudaError_t status = places_of<Clusters>(launch.device.index, places);
     if (status != cudaSuccess) return status;
     const auto [blocks, steps, passes] = Extent<Clusters>(params);
-    const double by_runs = filled_by_equal_runs(params.multiprocessors, blocks, steps);
+    const double by_runs = filled_by_equal_runs(launch.device.multiprocessors, blocks, steps);
     const bool runs_pay = by_runs > filled_by_clusters(*places, blocks, steps) + kWorthRuns;
-    return passes == 1 && runs_pay ? launch_kernel<WithRuns>(params, stream)
-                                   : launch_kernel<Clusters>(params, stream);
+    return passes == 1 && runs_pay ? launch_kernel<WithRuns>(params, launch)
+                                   : launch_kernel<Clusters>(params, launch);
   }
 }
 
-template <typename Element, int kProducer, int kTransform>
-cudaError_t launch_rank(const Params& params, cudaStream_t stream) {
-  if (params.rank == 0) return launch_sharing<Element, kProducer, 0, kTransform>(params, stream);
-  // Beside a transform of two tiles 128 columns find no room: further CTAs do them.
+/// Columns of H in one pass: for more than one weight, whose input is a norm's or plain, up to 256.
+/// Beside a transform of two tiles, or the exponentials, there is room for less.
+template <typename Element, Producer kProducer, int kTransform>
+cudaError_t launch_rank(const Params& params, const Launch& launch) {
+  const int columns = params.low_columns;
+  if (columns == 0) return launch_sharing<Element, kProducer, 0, kTransform>(params, launch);
+  constexpr bool kManyReaders = kProducer == Producer::none || kProducer == Producer::norm;
   if constexpr (kTransform < 2) {
-    if (params.rank > 64) {
-      return launch_sharing<Element, kProducer, 128, kTransform>(params, stream);
+    if constexpr (kManyReaders) {
+      if (columns > 192) return launch_sharing<Element, kProducer, 256, kTransform>(params, launch);
+      if (columns > 128) return launch_sharing<Element, kProducer, 192, kTransform>(params, launch);
     }
+    if (columns > 64) return launch_sharing<Element, kProducer, 128, kTransform>(params, launch);
   }
-  return launch_sharing<Element, kProducer, 64, kTransform>(params, stream);
+  return launch_sharing<Element, kProducer, 64, kTransform>(params, launch);
 }
 
-/// The norms look at run time which of them they are, and so do, with a transform, they and GELU:
-/// fewer kernels to build.
-template <typename Element, int kTransform>
-cudaError_t launch_producer(const Params& params, cudaStream_t stream) {
-  constexpr int kNone = static_cast<int>(gpu::Producer::none);
-  constexpr int kGelu = static_cast<int>(gpu::Producer::gelu);
-  constexpr int kSwiglu = static_cast<int>(gpu::Producer::swiglu);
-  switch (params.producer) {
-    case gpu::Producer::none:
-      return launch_rank<Element, kNone, kTransform>(params, stream);
-    case gpu::Producer::gelu:
-      return launch_rank < Element, kTransform == 0 ? kGelu : kAnyProducer,
-             kTransform > (params, stream);
-    case gpu::Producer::swiglu:
-      return launch_rank<Element, kSwiglu, kTransform>(params, stream);
-    case gpu::Producer::layer_norm:
-    case gpu::Producer::rms_norm:
-      return launch_rank<Element, kAnyProducer, kTransform>(params, stream);
-  }
-  return cudaErrorInvalidValue;
-}
-
-template <typename Element>
-cudaError_t launch(const Params& params, cudaStream_t stream) {
-  if (params.transform == nullptr) return launch_producer<Element, 0>(params, stream);
+template <typename Element, Producer kProducer>
+cudaError_t launch_transform(const Params& params, const Launch& launch) {
+  if (params.transform == nullptr) return launch_rank<Element, kProducer, 0>(params, launch);
   return params.transform_block == kPackedTileChannels
-             ? launch_producer<Element, 1>(params, stream)
-             : launch_producer<Element, 2>(params, stream);
+             ? launch_rank<Element, kProducer, 1>(params, launch)
+             : launch_rank<Element, kProducer, 2>(params, launch);
 }
 
 }  // namespace rtlynx::pack::sm90

@@ -117,17 +117,13 @@ class Parts {
   /// Of a token, whose pairs of columns of H are at every fourth of `low`.
   __device__ __forceinline__ void write(int token, const TokenSums& sums, const float* low) const {
     if (token >= params_.tokens) return;
-    float s = 1.0f;
-    if (params_.scale != nullptr) {
-      s = sums.scale();
-      if (threadIdx.x % 4 == 0 && blockIdx.y == 0) params_.scale[token] = s;
-    }
-    auto* const row =
-        static_cast<std::uint16_t*>(params_.low) + static_cast<std::int64_t>(token) * params_.rank;
+    const float s = params_.restores_norm ? sums.scale() : 1.0f;
+    if (threadIdx.x % 4 == 0 && blockIdx.y == 0) params_.scale[token] = s;
+    auto* const row = static_cast<std::uint16_t*>(params_.low) + token * params_.low_stride;
 #pragma unroll
     for (int i = 0; i < kEights; ++i) {
       const int column = first_column<T>() + 8 * i + static_cast<int>(threadIdx.x) % 4 * 2;
-      if (column >= params_.rank) return;
+      if (column >= params_.low_columns) return;
       *reinterpret_cast<std::uint32_t*>(row + column) =
           Element::from_float2({low[4 * i] / s, low[4 * i + 1] / s});
     }

@@ -26,10 +26,10 @@ struct Ring {
   __device__ std::uint32_t down(int tile) const {
     return stage() + T::kDownOffset + tile * T::kDownBytes;
   }
-  __device__ std::uint32_t multiplier(int tile) const {
-    return stage() + T::kModulationOffset + 2 * tile * T::kModulationBytes;
+  /// 0: the norm's weight, 1: the modulation's scale, 2: its shift.
+  __device__ std::uint32_t modulation(int tile, int which) const {
+    return stage() + T::kModulationOffset + (T::kModulations * tile + which) * T::kModulationBytes;
   }
-  __device__ std::uint32_t shift(int tile) const { return multiplier(tile) + T::kModulationBytes; }
 
   __device__ std::uint32_t full() const { return base + T::kBarrierOffset + 16 * slot; }
   __device__ std::uint32_t empty() const { return full() + 8; }
@@ -42,31 +42,23 @@ struct Ring {
   }
 };
 
-/// A CTA's run of steps (runs.h), which a norm takes twice.
+/// A CTA's run of steps (runs.h).
 template <typename T>
 struct Span {
   int begin;
   int end;
-  gpu::Producer producer;
-  unsigned image;          // norms: the row of the modulation that the first token reads
-  bool staged_modulation;  // norms: as do all others
 
-  __device__ Span(const Params& params, const Runs& runs)
-      : begin(runs.begin(blockIdx.x)), end(runs.begin(blockIdx.x + 1)) {
-    producer =
-        T::kProducer == kAnyProducer ? params.producer : static_cast<gpu::Producer>(T::kProducer);
-    if (!norm()) return;
-    const int first_token = runs.piece(begin, end).block * kTileTokens;
-    const unsigned last = min(first_token + kTileTokens, params.tokens) - 1;
-    image = first_token / params.image_tokens;
-    staged_modulation = image == last / params.image_tokens;
-  }
+  __device__ explicit Span(const Runs& runs)
+      : begin(runs.begin(blockIdx.x)), end(runs.begin(blockIdx.x + 1)) {}
 
   __device__ int steps() const { return end - begin; }
-  __device__ bool norm() const { return T::kMaybeNorm && is_norm(producer); }
-  /// Whether the tokens that a norm reads twice stay in shared memory.
-  __device__ bool stays() const { return steps() <= T::kStages; }
 };
+
+/// Norms: whether the tokens of a block read one row of the modulation, which then comes by TMA.
+__device__ __forceinline__ bool share_modulation(const Params& params, int first_token) {
+  const unsigned last = min(first_token + kTileTokens, params.tokens) - 1;
+  return first_token / params.image_tokens == last / params.image_tokens;
+}
 
 /// What is loaded next.
 template <typename T>
@@ -94,12 +86,11 @@ class Loader {
     }
     device::mbarrier_init_fence();
     const Piece piece = runs_.piece(span_.begin, span_.end);
-    const bool stays = span_.norm() && span_.stays();
     next_ = {.ring = {shared},
              .step = piece.first_step,
              .first_token = piece.block * kTileTokens,
-             .left = (span_.norm() && !stays ? 2 : 1) * span_.steps()};
-    for (int stage = stays ? 0 : kBehind; stage < T::kStages; ++stage) load_next();
+             .left = span_.steps()};
+    for (int stage = kBehind; stage < T::kStages; ++stage) load_next();
   }
 
   /// When a step is done: loads what goes to the stage of the step before it, which all warps have
@@ -109,7 +100,8 @@ class Loader {
     const Ring<T> ring = next_.ring;
     const int step = next_.step, first_token = next_.first_token;
     device::mbarrier_wait(ring.empty(), ring.phase ^ 1);
-    device::mbarrier_arrive_expect(ring.full(), T::kModulationOffset + modulation_bytes(step));
+    device::mbarrier_arrive_expect(ring.full(),
+                                   T::kModulationOffset + modulation_bytes(step, first_token));
 #pragma unroll
     for (int tile = 0; tile < T::kStepTiles; ++tile) {
       load_tile(ring, tile, step * T::kStepTiles + tile, first_token);
@@ -117,10 +109,7 @@ class Loader {
     if constexpr (T::kTransform > 0) load_transform(ring, step);
     next_.ring.advance();
     --next_.left;
-    ++next_.step;
-    if (span_.norm()) {
-      if (next_.left == span_.steps()) next_.step -= span_.steps();  // the second pass
-    } else if (next_.step == runs_.steps()) {
+    if (++next_.step == runs_.steps()) {
       next_.step = 0;
       next_.first_token += kTileTokens;
     }
@@ -129,41 +118,51 @@ class Loader {
  private:
   static constexpr int kBehind = T::kStages < 3 ? 0 : 1;
 
-  /// Floats of each modulation vector that belong to a tile.
+  /// Elements of each vector of the modulation that belong to a tile.
   __device__ int modulated_channels(int tile) const {
     return max(0, min(kPackedTileChannels, params_.channels - tile * kPackedTileChannels));
   }
-  __device__ bool stages_modulation() const { return span_.norm() && span_.staged_modulation; }
 
-  __device__ int modulation_bytes(int step) const {
-    if (!stages_modulation()) return 0;
+  __device__ int modulation_bytes(int step, int first_token) const {
+    if (!T::kNorm || !share_modulation(params_, first_token)) return 0;
     int channels = 0;
     for (int tile = 0; tile < T::kStepTiles; ++tile) {
       channels += modulated_channels(step * T::kStepTiles + tile);
     }
-    const int vectors = (params_.multiplier != nullptr) + (params_.shift != nullptr);
-    return channels * vectors * 4;
+    const int vectors = (params_.weight != nullptr) + (params_.modulation_scale != nullptr) +
+                        (params_.modulation_shift != nullptr);
+    return channels * vectors * 2;
   }
 
   __device__ void load_tile(const Ring<T>& ring, int step_tile, int tile, int first_token) const {
     const int channel = tile * kPackedTileChannels;
-    device::tensor_load(ring.x(step_tile), &maps_.x, channel, first_token, ring.full());
+    const bool in_tail = !T::kProduces && channel >= params_.tail_start;
+    device::tensor_load(ring.x(step_tile), in_tail ? &maps_.other : &maps_.x,
+                        in_tail ? channel - params_.tail_start : channel, first_token, ring.full());
     if constexpr (T::kSwiglu) {
-      device::tensor_load(ring.up(step_tile), &maps_.up, channel, first_token, ring.full());
+      device::tensor_load(ring.up(step_tile), &maps_.other, channel, first_token, ring.full());
     }
     if constexpr (T::kRank > 0) {
       device::tensor_load(ring.down(step_tile), &maps_.down, channel, first_column<T>(),
                           ring.full());
     }
-    const int bytes = modulated_channels(tile) * 4;
-    if (!stages_modulation() || bytes == 0) return;
-    const std::int64_t at = static_cast<std::int64_t>(span_.image) * params_.channels + channel;
-    if (params_.multiplier != nullptr) {
-      device::bulk_load(ring.multiplier(step_tile), params_.multiplier + at, bytes, ring.full());
-    }
-    if (params_.shift != nullptr) {
-      device::bulk_load(ring.shift(step_tile), params_.shift + at, bytes, ring.full());
-    }
+    if constexpr (T::kNorm) load_modulation(ring, step_tile, tile, first_token);
+  }
+
+  __device__ void load_modulation(const Ring<T>& ring, int step_tile, int tile,
+                                  int first_token) const {
+    const int bytes = modulated_channels(tile) * 2;
+    if (bytes == 0 || !share_modulation(params_, first_token)) return;
+    const std::int64_t image = first_token / params_.image_tokens;
+    const auto load = [&](int which, const void* vector, std::int64_t stride) {
+      if (vector == nullptr) return;
+      const auto* const row = static_cast<const std::uint16_t*>(vector) + image * stride;
+      device::bulk_load(ring.modulation(step_tile, which), row + tile * kPackedTileChannels, bytes,
+                        ring.full());
+    };
+    load(0, params_.weight, 0);
+    load(1, params_.modulation_scale, params_.scale_stride);
+    load(2, params_.modulation_shift, params_.shift_stride);
   }
 
   __device__ void load_transform(const Ring<T>& ring, int step) const {

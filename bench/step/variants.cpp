@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "step/variants.h"
+
+#include <algorithm>
+#include <map>
+
+#include "rtlynx/gpu/product24.h"
+
+namespace rtlynx::benchmark {
+namespace {
+
+constexpr double kLowRankDeviation = 0.02;
+
+bool all_in_paper(const LayerGroup& group) {
+  return std::all_of(group.layers.begin(), group.layers.end(),
+                     [](const GroupLayer& layer) { return layer.in_paper; });
+}
+
+torch::Tensor orthogonal_blocks(std::int64_t channels, std::int64_t block,
+                                const torch::TensorOptions& options) {
+  const torch::Tensor random =
+      torch::randn({channels / block, block, block}, options.dtype(torch::kFloat32));
+  return std::get<0>(torch::linalg_qr(random)).to(options);
+}
+
+}  // namespace
+
+const std::vector<StepVariant>& step_variants() {
+  static const std::vector<StepVariant> variants = {
+      {.name = "dense"},
+      {.name = "paper", .sparse = true},
+      {.name = "paper-block64", .sparse = true, .transform_block = 64},
+      {.name = "best-block64", .every_layer = true, .sparse = true, .transform_block = 64},
+  };
+  return variants;
+}
+
+std::vector<const LayerGroup*> sparse_groups(const StepVariant& variant,
+                                             const std::vector<LayerGroup>& groups,
+                                             const StepTokens& tokens,
+                                             const gpu::DeviceTraits& device) {
+  std::vector<const LayerGroup*> sparse;
+  for (const LayerGroup& group : groups) {
+    if (!variant.sparse || !(variant.every_layer || all_in_paper(group))) continue;
+    const gpu::Gemm24Config config =
+        gpu::select_gemm24({.tokens = tokens.of(group.stream),
+                            .outputs = group.outputs(),
+                            .channels = group.channels,
+                            .rank = variant.rank},
+                           device)
+            .config;
+    if (config.path != gpu::Gemm24Config::Path::dense) sparse.push_back(&group);
+  }
+  return sparse;
+}
+
+void apply(const StepVariant& variant, const std::vector<const LayerGroup*>& sparse,
+           const torch::nn::Module& model) {
+  const torch::NoGradGuard no_grad;
+  std::map<std::string, const LayerGroup*> group_of;
+  for (const LayerGroup* group : sparse) {
+    for (const GroupLayer& layer : group->layers) group_of[layer.name] = group;
+  }
+  std::map<const LayerGroup*, torch::Tensor> transforms;  // shared by the layers of a group
+  for (NamedLinear& item : named_linears(model)) {
+    const auto found = group_of.find(item.name);
+    if (found == group_of.end()) {
+      item.linear->set_mode(LinearMode::dense);
+      continue;
+    }
+    const torch::TensorOptions options = item.linear->weight.options().requires_grad(false);
+    const std::int64_t inputs = item.linear->in_features(), outputs = item.linear->out_features();
+    Compensation24 form;
+    form.down = kLowRankDeviation * torch::randn({variant.rank, inputs}, options);
+    form.up = kLowRankDeviation * torch::randn({outputs, variant.rank}, options);
+    if (variant.transform_block > 0) {
+      torch::Tensor& shared = transforms[found->second];
+      if (!shared.defined()) shared = orthogonal_blocks(inputs, variant.transform_block, options);
+      form.transform.blocks = shared;
+      form.weight = item.linear->weight;  // any weight takes as long
+    }
+    item.linear->set_compensation(form);
+    item.linear->set_mode(LinearMode::compensated);
+  }
+}
+
+}  // namespace rtlynx::benchmark

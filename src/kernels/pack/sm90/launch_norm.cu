@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/pack/sm90/launch.cuh"
+
+namespace rtlynx::pack::sm90 {
+
+template <typename Element>
+cudaError_t launch_norm(const Params& params, const Launch& launch) {
+  return launch_transform<Element, Producer::norm>(params, launch);
+}
+
+template cudaError_t launch_norm<Bf16>(const Params& params, const Launch& launch);
+template cudaError_t launch_norm<F16>(const Params& params, const Launch& launch);
+
+}  // namespace rtlynx::pack::sm90

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "rtlynx/pack24.h"
+#include "rtlynx/product24.h"
+#include "rtlynx/rows.h"
+
+/// What the descriptions in include/rtlynx have to satisfy wherever they run. Each function throws
+/// Error naming `op`, what was required and what arrived.
+namespace rtlynx {
+
+/// The row of a matrix [G, ...] that token m reads, if `image_tokens` share one.
+constexpr std::int64_t image_of(std::int64_t token, std::int64_t image_tokens) {
+  return image_tokens > 0 ? token / image_tokens : 0;
+}
+
+/// Channels of the input: those of X and of the tail.
+constexpr std::int64_t channels_of(const Pack24& input) {
+  return input.x.columns + input.tail.columns;
+}
+
+void check_pack24(std::string_view op, const Pack24& input);
+
+/// What the products of a packed input have to fit.
+struct PackedShape {
+  std::int64_t tokens = 0;
+  std::int64_t channels = 0;
+  ConstMatrixView low;  // H / s; no columns: no low rank
+  DType dtype = DType::f32;
+};
+void check_product24(std::string_view op, const PackedShape& packed, const Product24& product);
+
+void check_moments(std::string_view op, const Moments& problem);
+void check_residual_norm(std::string_view op, const ResidualNorm& problem);
+void check_head_norm(std::string_view op, const HeadNorm& problem);
+
+}  // namespace rtlynx

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "rtlynx/pack24.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "base/half.h"
+#include "kernels/spec/activation.h"
+#include "kernels/spec/arguments.h"
+#include "kernels/spec/matrix.h"
+
+namespace rtlynx {
+namespace {
+
+/// Element k of row m of a matrix that may not be there.
+template <typename T>
+float element_or(ConstMatrixView matrix, std::int64_t row, std::int64_t k, float otherwise) {
+  return matrix.rows == 0 ? otherwise : to_float(row_of<T>(matrix, row)[k]);
+}
+
+/// (x - mean) * rate * weight * (1 + scale) + shift
+template <typename T>
+float normed(const Pack24& input, std::int64_t m, std::int64_t k, float x) {
+  const float mean = input.moments[2 * m], rate = input.moments[2 * m + 1];
+  const std::int64_t image = image_of(m, input.image_tokens);
+  const float weight =
+      input.weight == nullptr ? 1.0f : to_float(static_cast<const T*>(input.weight)[k]);
+  const float scale = element_or<T>(input.modulation_scale, image, k, 0.0f);
+  const float shift = element_or<T>(input.modulation_shift, image, k, 0.0f);
+  return (x - mean) * rate * weight * (1.0f + scale) + shift;
+}
+
+/// Row m of the input behind its producer: [K].
+template <typename T>
+std::vector<T> produced(const Pack24& input, std::int64_t m) {
+  std::vector<T> z(static_cast<std::size_t>(channels_of(input)));
+  for (std::size_t i = 0; i < z.size(); ++i) {
+    const auto k = static_cast<std::int64_t>(i);
+    const T source = k < input.x.columns ? row_of<T>(input.x, m)[k]
+                                         : row_of<T>(input.tail, m)[k - input.x.columns];
+    const float x = to_float(source);
+    switch (input.producer) {
+      case Producer::none:
+        z[i] = source;
+        break;
+      case Producer::gelu:
+        z[i] = from_float<T>(gelu_tanh(x));
+        break;
+      case Producer::swiglu:
+        z[i] = from_float<T>(silu(x) * to_float(row_of<T>(input.up, m)[k]));
+        break;
+      case Producer::norm:
+        z[i] = from_float<T>(normed<T>(input, m, k, x));
+        break;
+    }
+  }
+  return z;
+}
+
+/// z A of one row.
+template <typename T>
+std::vector<T> transformed(const Pack24& input, const std::vector<T>& z) {
+  const auto* const transform = static_cast<const T*>(input.transform);
+  const auto block = static_cast<std::size_t>(input.transform_block);
+  std::vector<T> result(z.size());
+  for (std::size_t output = 0; output < z.size(); ++output) {
+    const T* const weights = transform + output * block;  // of this output
+    const T* const inputs = &z[output / block * block];
+    float sum = 0.0f;
+    for (std::size_t i = 0; i < block; ++i) sum += to_float(inputs[i]) * to_float(weights[i]);
+    result[output] = from_float<T>(sum);
+  }
+  return result;
+}
+
+template <typename T>
+std::vector<T> row_of_input(const Pack24& input, std::int64_t m) {
+  std::vector<T> z = produced<T>(input, m);
+  return input.transform == nullptr ? z : transformed(input, z);
+}
+
+template <typename T>
+void write_low(const Pack24& input, const std::vector<T>& z, float scale, T* low) {
+  for (std::int64_t r = 0; r < input.down.rows; ++r) {
+    const T* const down = row_of<T>(input.down, r);
+    float sum = 0.0f;
+    for (std::size_t k = 0; k < z.size(); ++k) sum += to_float(z[k]) * to_float(down[k]);
+    low[r] = from_float<T>(sum / scale);
+  }
+}
+
+}  // namespace
+
+void produce24(const Pack24& input, MatrixView z) {
+  check_pack24("produce24", input);
+  check_matrix("produce24", "z", z, input.x.rows, channels_of(input), input.x.dtype);
+  with_element_type(input.x.dtype, [&](auto element) {
+    using T = decltype(element);
+    for (std::int64_t m = 0; m < input.x.rows; ++m) {
+      const std::vector<T> row = row_of_input<T>(input, m);
+      std::copy(row.begin(), row.end(), row_of<T>(z, m));
+    }
+  });
+}
+
+void pack24(const Pack24& input, const Packed24& packed) {
+  constexpr const char* kOp = "pack24";
+  check_pack24(kOp, input);
+  const std::int64_t tokens = input.x.rows, channels = channels_of(input);
+  const DType dtype = input.x.dtype;
+  check_matrix(kOp, "values", packed.values, tokens, channels / 2, dtype);
+  check_data(kOp, "metadata", packed.metadata, tokens * (channels / 16));
+  check_data(kOp, "scale", packed.scale, tokens);
+  if (input.down.rows > 0) check_matrix(kOp, "low", packed.low, tokens, input.down.rows, dtype);
+  with_element_type(dtype, [&](auto element) {
+    using T = decltype(element);
+    for (std::int64_t m = 0; m < tokens; ++m) {
+      const std::vector<T> z = row_of_input<T>(input, m);
+      compress24(contiguous(z.data(), dtype, 1, channels),
+                 {.values = slice_rows(packed.values, m, 1),
+                  .metadata = packed.metadata + m * (channels / 16),
+                  .scale = packed.scale + m});
+      if (!input.restores_norm) packed.scale[m] = 1.0f;
+      if (input.down.rows > 0) write_low(input, z, packed.scale[m], row_of<T>(packed.low, m));
+    }
+  });
+}
+
+}  // namespace rtlynx

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "rtlynx/product24.h"
+
+#include <cmath>
+#include <vector>
+
+#include "base/half.h"
+#include "kernels/spec/activation.h"
+#include "kernels/spec/arguments.h"
+#include "kernels/spec/matrix.h"
+#include "kernels/spec/select24.h"
+
+namespace rtlynx {
+namespace {
+
+/// The kept elements of a token in channel order: z~ without its zeros.
+struct Kept {
+  std::vector<float> values;           // [K/2]
+  std::vector<std::int64_t> channels;  // [K/2]
+};
+
+template <typename T>
+Kept kept_of(const Packed24& packed, std::int64_t m) {
+  const T* const values = row_of<T>(packed.values, m);
+  const std::uint16_t* const metadata = packed.metadata + m * (packed.values.columns / 8);
+  Kept kept;
+  for (std::int64_t i = 0; i < packed.values.columns; ++i) {
+    const Pair24 pair = from_nibble(nibble_at(metadata, i / 2));
+    kept.values.push_back(to_float(values[i]));
+    kept.channels.push_back(i / 2 * kGroup + (i % 2 == 0 ? pair.first : pair.second));
+  }
+  return kept;
+}
+
+/// z~ W^T + (H / s) up^T of token m, output n.
+template <typename T>
+float sum_of(const Kept& kept, ConstMatrixView low, const Product24& product, std::int64_t m,
+             std::int64_t n) {
+  const T* const weight = row_of<T>(product.weight, n);
+  float sum = 0.0f;
+  for (std::size_t i = 0; i < kept.values.size(); ++i) {
+    sum += kept.values[i] * to_float(weight[kept.channels[i]]);
+  }
+  for (std::int64_t r = 0; r < product.up.columns; ++r) {
+    sum +=
+        to_float(row_of<T>(low, m)[product.low_column + r]) * to_float(row_of<T>(product.up, n)[r]);
+  }
+  return sum;
+}
+
+template <typename T>
+float bias_of(const Product24& product, std::int64_t n) {
+  if (product.bias == nullptr) return 0.0f;
+  return product.bias_dtype == DType::f32 ? static_cast<const float*>(product.bias)[n]
+                                          : to_float(static_cast<const T*>(product.bias)[n]);
+}
+
+template <typename T>
+T finish(const Product24& product, std::int64_t m, std::int64_t n, float scale, float sum) {
+  float value = std::fma(scale, sum, bias_of<T>(product, n));
+  if (product.activation == Activation::gelu) value = gelu_tanh(value);
+  if (product.gate.rows > 0) {
+    value *= to_float(row_of<T>(product.gate, image_of(m, product.image_tokens))[n]);
+  }
+  if (product.residual.rows > 0) value += to_float(row_of<T>(product.residual, m)[n]);
+  return from_float<T>(value);
+}
+
+}  // namespace
+
+void product24(const Packed24& packed, std::span<const Product24> products) {
+  constexpr const char* kOp = "product24";
+  const PackedShape shape{.tokens = packed.values.rows,
+                          .channels = 2 * packed.values.columns,
+                          .low = packed.low,
+                          .dtype = packed.values.dtype};
+  check_matrix(kOp, "values", packed.values);
+  check_metadata24(kOp, packed.metadata, shape.tokens, shape.channels);
+  check_data(kOp, "scale", packed.scale, shape.tokens);
+  for (const Product24& product : products) check_product24(kOp, shape, product);
+  with_element_type(shape.dtype, [&](auto element) {
+    using T = decltype(element);
+    for (std::int64_t m = 0; m < shape.tokens; ++m) {
+      const Kept kept = kept_of<T>(packed, m);
+      for (const Product24& product : products) {
+        for (std::int64_t n = 0; n < product.weight.rows; ++n) {
+          const float sum = sum_of<T>(kept, packed.low, product, m, n);
+          row_of<T>(product.y, m)[n] = finish<T>(product, m, n, packed.scale[m], sum);
+        }
+      }
+    }
+  });
+}
+
+}  // namespace rtlynx

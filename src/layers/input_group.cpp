@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "layers/input_group.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "base/error.h"
+#include "rtlynx/limits.h"
+
+namespace rtlynx {
+namespace {
+
+constexpr const char* kOp = "InputGroup";
+
+/// Rows [r, ...] or columns [..., r] of zeros added up to a rank that the kernels take.
+torch::Tensor padded_rank(const torch::Tensor& matrix, int dim) {
+  const std::int64_t missing = -matrix.size(dim) & (kRankMultiple - 1);
+  if (missing == 0) return matrix;
+  std::vector<std::int64_t> sizes = matrix.sizes().vec();
+  sizes[static_cast<std::size_t>(dim)] = missing;
+  return torch::cat({matrix, torch::zeros(sizes, matrix.options())}, dim);
+}
+
+bool same_or_neither(const torch::Tensor& a, const torch::Tensor& b) {
+  if (!a.defined() || !b.defined()) return a.defined() == b.defined();
+  return a.is_same(b) || torch::equal(a, b);
+}
+
+bool same_transform(const InputTransform& a, const InputTransform& b) {
+  return same_or_neither(a.blocks, b.blocks) && same_or_neither(a.scale, b.scale) &&
+         same_or_neither(a.permutation, b.permutation);
+}
+
+/// One dense product, with the bias and GELU in its epilogue where torch has one; into `out` if it
+/// is defined.
+torch::Tensor dense_product(const torch::Tensor& x, const torch::Tensor& weight,
+                            const torch::Tensor& bias, ops::Activation activation,
+                            const torch::Tensor& out) {
+  const bool gelu = activation == ops::Activation::gelu;
+  if (x.is_cuda() && bias.defined() && (gelu || out.defined())) {
+    const torch::Tensor rows = x.reshape({-1, x.size(-1)});
+    torch::Tensor y = out.defined() ? out.view({-1, weight.size(0)})
+                                    : torch::empty({rows.size(0), weight.size(0)}, x.options());
+    if (gelu) {
+      torch::_addmm_activation_out(y, bias, rows, weight.t(), 1, 1, /*use_gelu=*/true);
+    } else {
+      torch::addmm_out(y, bias, rows, weight.t());
+    }
+    return out.defined() ? out : y.view({x.size(0), x.size(1), weight.size(0)});
+  }
+  torch::Tensor y = torch::linear(x, weight, bias);
+  if (gelu) y = torch::gelu(y, "tanh");
+  if (!out.defined()) return y;
+  torch::Tensor target = out;
+  return target.copy_(y);
+}
+
+}  // namespace
+
+torch::Tensor GroupInput::dense() const {
+  if (normed.defined()) return normed;
+  if (moments.defined()) {
+    return ops::residual_norm(x, {.scale = scale, .shift = shift, .want_normed = true}).normed;
+  }
+  return tail.defined() ? torch::cat({x, tail}, /*dim=*/-1) : x;
+}
+
+InputGroup::InputGroup(std::vector<SparseLinear> layers, std::vector<ops::Activation> activations)
+    : layers_(std::move(layers)), activations_(std::move(activations)) {
+  const torch::NoGradGuard no_grad;
+  require(!layers_.empty(), kOp, "at least one layer", "none");
+  activations_.resize(layers_.size(), ops::Activation::none);
+  for (std::size_t i = 0; i < layers_.size(); ++i) {
+    const LinearForm form = layers_[i]->form();
+    const bool plain = layers_[i]->mode() == LinearMode::dense;
+    if (form.side == SparseSide::activation) {
+      add_sparse(i, form);
+    } else if (plain) {
+      add_dense(i);
+    } else {
+      others_.push_back(i);
+    }
+  }
+  join_stacks();
+}
+
+void InputGroup::add_sparse(std::size_t member, const LinearForm& form) {
+  const InputTransform& transform = form.transform;
+  if (!packs_.empty()) {
+    const Pack& first = packs_.front();
+    const LinearForm leader = layers_[first.members.front()]->form();
+    require(same_transform(leader.transform, transform) && leader.norm == form.norm, kOp,
+            "one transform and one norm for all layers that read an input", "several");
+  }
+  ops::ProductLayer layer{
+      .weight = form.weight, .bias = form.bias, .activation = activations_[member]};
+  torch::Tensor down;
+  if (form.down.defined()) {
+    down = padded_rank(form.down, 0);
+    layer.up = padded_rank(form.up, 1).contiguous();
+  }
+  const std::int64_t rank = down.defined() ? down.size(0) : 0;
+  const auto fits = [&](const Pack& pack) {
+    const std::int64_t used = pack.options.down ? pack.options.down->size(0) : 0;
+    const std::int64_t own = pack.layers.front().up.defined() ? pack.layers.front().up.size(1) : 0;
+    return pack.layers.size() < kMaxProducts && own == rank && used + rank <= kMaxLowColumns;
+  };
+  const auto at = std::find_if(packs_.begin(), packs_.end(), fits);
+  Pack& pack = at != packs_.end() ? *at : packs_.emplace_back();
+  if (pack.members.empty()) {
+    if (transform.blocks.defined()) {
+      pack.options.transform = transform.blocks.transpose(1, 2).contiguous();
+    }
+    pack.options.norm = form.norm;
+  }
+  if (down.defined()) {
+    const bool shared = pack.options.down && !pack.members.empty() &&
+                        same_or_neither(layers_[pack.members.front()]->form().down, form.down);
+    if (!shared) {
+      layer.low_start = pack.options.down ? pack.options.down->size(0) : 0;
+      pack.options.down = pack.options.down ? torch::cat({*pack.options.down, down}) : down;
+    }
+  }
+  pack.layers.push_back(std::move(layer));
+  pack.members.push_back(member);
+}
+
+void InputGroup::add_dense(std::size_t member) {
+  const SparseLinear& layer = layers_[member];
+  const auto fits = [&](const Stack& stack) {
+    return stack.activation == activations_[member] &&
+           stack.bias.defined() == layer->bias.defined();
+  };
+  const auto at = std::find_if(stacks_.begin(), stacks_.end(), fits);
+  Stack& stack = at != stacks_.end() ? *at : stacks_.emplace_back();
+  stack.activation = activations_[member];
+  stack.bias = layer->bias;
+  stack.outputs.push_back(layer->out_features());
+  stack.members.push_back(member);
+}
+
+void InputGroup::join_stacks() {
+  for (Stack& stack : stacks_) {
+    std::vector<torch::Tensor> weights, biases;
+    for (const std::size_t member : stack.members) {
+      weights.push_back(layers_[member]->weight.detach());
+      if (stack.bias.defined()) biases.push_back(layers_[member]->bias.detach());
+    }
+    stack.weight = weights.size() > 1 ? torch::cat(weights) : weights.front();
+    if (stack.bias.defined()) stack.bias = biases.size() > 1 ? torch::cat(biases) : biases.front();
+    std::int64_t first = 0;
+    for (std::size_t i = 0; i < stack.members.size() && weights.size() > 1; ++i) {
+      SparseLinear& layer = layers_[stack.members[i]];
+      layer->weight.set_data(stack.weight.narrow(0, first, stack.outputs[i]));
+      first += stack.outputs[i];
+    }
+  }
+}
+
+void InputGroup::run_pack(const Pack& pack, const GroupInput& input,
+                          std::vector<torch::Tensor>& results) const {
+  ops::PackOptions options = pack.options;
+  torch::Tensor x = input.x;
+  const InputTransform& transform = layers_[pack.members.front()]->form().transform;
+  if (transform.scale.defined() || transform.permutation.defined()) {
+    x = transform.apply(input.dense());
+  } else if (input.moments.defined()) {
+    options.producer = "layer_norm";
+    options.moments = input.moments;
+    options.scale = input.scale;
+    options.shift = input.shift;
+  } else if (input.tail.defined()) {
+    options.tail = input.tail;
+  }
+  const ops::Packed packed = ops::pack(x, options);
+  const bool any_place = std::any_of(pack.members.begin(), pack.members.end(), [&](std::size_t i) {
+    return results[i].defined();
+  });
+  if (!any_place) {
+    std::vector<torch::Tensor> ys = ops::product(packed, pack.layers);
+    for (std::size_t i = 0; i < ys.size(); ++i) results[pack.members[i]] = std::move(ys[i]);
+    return;
+  }
+  std::vector<torch::Tensor> places;
+  for (std::size_t i = 0; i < pack.members.size(); ++i) {
+    torch::Tensor& place = results[pack.members[i]];
+    const std::int64_t outputs = pack.layers[i].weight.size(0);
+    if (!place.defined()) place = torch::empty({x.size(0), x.size(1), outputs}, x.options());
+    places.push_back(place);
+  }
+  ops::product_out(packed, pack.layers, places);
+}
+
+void InputGroup::run_stack(const Stack& stack, const torch::Tensor& z,
+                           std::vector<torch::Tensor>& results) const {
+  if (stack.members.size() == 1) {
+    torch::Tensor& place = results[stack.members.front()];
+    place = dense_product(z, stack.weight, stack.bias, stack.activation, place);
+    return;
+  }
+  const torch::Tensor y = dense_product(z, stack.weight, stack.bias, stack.activation, {});
+  const std::vector<torch::Tensor> parts = y.split_with_sizes(stack.outputs, -1);
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    torch::Tensor& place = results[stack.members[i]];
+    if (place.defined()) {
+      place.copy_(parts[i]);
+    } else {
+      place = parts[i];
+    }
+  }
+}
+
+std::vector<torch::Tensor> InputGroup::forward(const GroupInput& input,
+                                               const std::vector<torch::Tensor>& out) const {
+  std::vector<torch::Tensor> results = out;
+  results.resize(layers_.size());
+  for (const Pack& pack : packs_) run_pack(pack, input, results);
+  if (!reads_dense()) return results;
+  const torch::Tensor z = input.dense();
+  for (const Stack& stack : stacks_) run_stack(stack, z, results);
+  for (const std::size_t member : others_) {
+    torch::Tensor y = SparseLinear(layers_[member])(z);
+    if (activations_[member] == ops::Activation::gelu) y = torch::gelu(y, "tanh");
+    torch::Tensor& place = results[member];
+    if (place.defined()) {
+      place.copy_(y);
+    } else {
+      place = y;
+    }
+  }
+  return results;
+}
+
+}  // namespace rtlynx

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "layers/linear_form.h"
+#include "layers/sparse_linear.h"
+#include "ops/ops.h"
+
+namespace rtlynx {
+
+/// An input of Linears on its way there: x, [x, tail], or the norm of x, modulated.
+struct GroupInput {
+  torch::Tensor x;             // [B, S, K], or its first channels
+  torch::Tensor tail;          // [B, S, K2]: its last channels, if they lie elsewhere
+  torch::Tensor moments;       // [B, S, 2]: the input is the LayerNorm of x ...
+  torch::Tensor scale, shift;  // [B, K]: ... times 1 + scale, plus shift
+  torch::Tensor normed;        // [B, S, K]: that input, where it is there already
+
+  /// The input itself [B, S, K].
+  torch::Tensor dense() const;
+};
+
+/// The Linears that read one input, prepared to run on it together: those with a sparse activation
+/// share one pack and one product, plain ones with one activation function one dense product.
+///
+/// What runs how is read from the layers when the group is made: a layer that changes afterwards
+/// needs a new group. Dense layers' weights move into one tensor, of which each keeps its rows.
+class InputGroup {
+ public:
+  InputGroup() = default;
+
+  /// `activations`: of each layer's result; none if there are none. Throws Error if layers with a
+  /// sparse activation differ in transform or norm: one input has one pack.
+  explicit InputGroup(std::vector<SparseLinear> layers,
+                      std::vector<ops::Activation> activations = {});
+
+  /// Whether a layer reads the input itself: then it is best made beside its moments.
+  bool reads_dense() const { return !stacks_.empty() || !others_.empty(); }
+  bool reads_packed() const { return !packs_.empty(); }
+
+  /// The layers' results [B, S, N_i], in their order. Rows may lie apart. `out`: where to write
+  /// them, none at all or an entry for each layer, which may be undefined.
+  std::vector<torch::Tensor> forward(const GroupInput& input,
+                                     const std::vector<torch::Tensor>& out = {}) const;
+
+ private:
+  /// Layers that read one packed input, at most as many and as much low rank as go into one.
+  struct Pack {
+    ops::PackOptions options;  // transform, down, norm
+    std::vector<ops::ProductLayer> layers;
+    std::vector<std::size_t> members;
+  };
+  /// Dense layers with their weights one below the other.
+  struct Stack {
+    torch::Tensor weight;  // [sum of N, K]
+    torch::Tensor bias;    // [sum of N], or undefined
+    ops::Activation activation = ops::Activation::none;
+    std::vector<std::int64_t> outputs;
+    std::vector<std::size_t> members;
+  };
+
+  void run_pack(const Pack& pack, const GroupInput& input, std::vector<torch::Tensor>& results) const;
+  void run_stack(const Stack& stack, const torch::Tensor& z,
+                 std::vector<torch::Tensor>& results) const;
+
+  void add_sparse(std::size_t member, const LinearForm& form);
+  void add_dense(std::size_t member);
+  void join_stacks();
+
+  std::vector<SparseLinear> layers_;
+  std::vector<ops::Activation> activations_;
+  std::vector<Pack> packs_;
+  std::vector<Stack> stacks_;
+  std::vector<std::size_t> others_;  // what replaces a weight by something else runs by itself
+};
+
+}  // namespace rtlynx

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "ops/arguments.h"
+
+/// Registers the functions of a namespace `Implementation` for a dispatch key; schema.cpp has their
+/// schemas.
+#define RTLYNX_REGISTER_OPERATORS(KEY, Implementation)                  \
+  STABLE_TORCH_LIBRARY_IMPL(rtlynx, KEY, m) {                           \
+    m.impl("sparsify24", TORCH_BOX(&Implementation::sparsify24));       \
+    m.impl("pack", TORCH_BOX(&Implementation::pack));                   \
+    m.impl("product", TORCH_BOX(&Implementation::product));             \
+    m.impl("product_out", TORCH_BOX(&Implementation::product_out));     \
+    m.impl("linear24", TORCH_BOX(&Implementation::linear24));           \
+    m.impl("residual_norm", TORCH_BOX(&Implementation::residual_norm)); \
+    m.impl("head_norm", TORCH_BOX(&Implementation::head_norm));         \
+  }
+
+namespace rtlynx::ops {
+
+/// linear24 as the arguments of pack and of product.
+inline PackTensors pack_tensors(const Tensor& x, const std::optional<Tensor>& lora_down,
+                                bool norm) {
+  return {.x = x, .down = lora_down, .norm = norm, .op = "linear24"};
+}
+
+inline ProductTensors product_tensors(const Packed& packed, const Tensor& weight,
+                                      const std::optional<Tensor>& bias,
+                                      const std::optional<Tensor>& lora_up) {
+  ProductTensors tensors{.operand = std::get<0>(packed),
+                         .scale = std::get<1>(packed),
+                         .low = std::get<2>(packed),
+                         .weights = {weight},
+                         .op = "linear24"};
+  if (lora_up) tensors.ups = {*lora_up};
+  if (bias) tensors.biases = {*bias};
+  return tensors;
+}
+
+/// Throws Error unless both parts of a low rank are there, or none.
+void check_low_rank(const std::optional<Tensor>& lora_down, const std::optional<Tensor>& lora_up);
+
+}  // namespace rtlynx::ops

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+// The fused path against the plain one, its reference, in fp32. How far a type may take it is what
+// the same type does to the plain path.
+#include "models/flux/fused.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <string>
+#include <utility>
+
+#include "base/error.h"
+#include "models/recipe.h"
+
+namespace rtlynx {
+namespace {
+
+FluxConfig config() {
+  return {.in_channels = 16,
+          .out_channels = 16,
+          .num_layers = 2,
+          .num_single_layers = 2,
+          .attention_head_dim = 64,
+          .num_attention_heads = 2,
+          .joint_attention_dim = 48,
+          .pooled_projection_dim = 32,
+          .axes_dims_rope = {16, 24, 24}};
+}
+
+/// How the layers of the paper's recipe run.
+enum class Form { dense, norm, low_rank, transformed };
+
+std::string name_of(Form form) {
+  switch (form) {
+    case Form::dense:
+      return "dense";
+    case Form::norm:
+      return "norm";
+    case Form::low_rank:
+      return "low rank";
+    case Form::transformed:
+      return "transformed";
+  }
+  return "";
+}
+
+/// Orthogonal blocks, one transform for all that read an input of so many channels.
+torch::Tensor blocks_of(std::int64_t channels, std::int64_t block) {
+  torch::manual_seed(channels);
+  return std::get<0>(torch::linalg_qr(torch::randn({channels / block, block, block})));
+}
+
+void set_form(SparseLinear& linear, Form form) {
+  if (form == Form::norm) {
+    linear->set_mode(LinearMode::norm);
+    return;
+  }
+  const std::int64_t inputs = linear->in_features(), outputs = linear->out_features();
+  constexpr std::int64_t kRank = 24;  // not a multiple of 16: it is padded
+  Compensation24 compensation;
+  compensation.down = 0.05 * torch::randn({kRank, inputs});
+  compensation.up = 0.05 * torch::randn({outputs, kRank});
+  if (form == Form::transformed) {
+    compensation.transform.blocks = blocks_of(inputs, 64);
+    compensation.weight = compensation.transform.weight_for_z(linear->weight).to(torch::kFloat32);
+  }
+  linear->set_compensation(compensation);
+  linear->set_mode(LinearMode::compensated);
+}
+
+/// The same weights whatever the type and device.
+FluxTransformer model(Form form, const torch::TensorOptions& options) {
+  const torch::NoGradGuard no_grad;
+  torch::manual_seed(11);
+  FluxTransformer model(config());
+  for (auto& item : model->named_parameters()) {
+    torch::Tensor& value = item.value();
+    if (value.dim() == 2) {
+      torch::nn::init::normal_(value, 0.0, 1.0 / std::sqrt(static_cast<double>(value.size(1))));
+    } else {
+      const bool norm = item.key().find("norm_") != std::string::npos;
+      torch::nn::init::normal_(value, norm ? 1.0 : 0.0, 0.1);
+    }
+  }
+  torch::manual_seed(12);
+  for (NamedLinear& item : named_linears(*model)) {
+    if (form != Form::dense && in_paper_flux_recipe(item.name)) set_form(item.linear, form);
+  }
+  model->to(options.dtype().toScalarType());
+  model->to(options.device());
+  model->eval();
+  return model;
+}
+
+FluxInputs inputs(std::int64_t batch, std::int64_t text_tokens,
+                  const torch::TensorOptions& options) {
+  torch::manual_seed(13);
+  constexpr std::int64_t kHeight = 7, kWidth = 11;
+  const torch::Tensor rows = torch::arange(kHeight).view({-1, 1}).expand({kHeight, kWidth});
+  const torch::Tensor columns = torch::arange(kWidth).view({1, -1}).expand({kHeight, kWidth});
+  const torch::Tensor ids = torch::stack({torch::zeros({kHeight, kWidth}), rows.to(torch::kFloat32),
+                                          columns.to(torch::kFloat32)},
+                                         -1)
+                                .view({-1, 3});
+  return {.hidden_states = torch::randn({batch, kHeight * kWidth, 16}).to(options),
+          .encoder_hidden_states = torch::randn({batch, text_tokens, 48}).to(options),
+          .pooled_projections = torch::randn({batch, 32}).to(options),
+          .timestep = torch::rand({batch}).to(options),
+          .guidance = {},
+          .img_ids = ids.to(options.device()),
+          .txt_ids = torch::zeros({text_tokens, 3}).to(options.device())};
+}
+
+torch::Tensor run_plain(Form form, std::int64_t batch, std::int64_t text_tokens,
+                        const torch::TensorOptions& options) {
+  const torch::NoGradGuard no_grad;
+  return model(form, options)->forward(inputs(batch, text_tokens, options));
+}
+
+torch::Tensor run_fused(FluxFused& fused, const FluxInputs& given) {
+  return fused.forward(given, fused.rotation(given.txt_ids, given.img_ids));
+}
+
+torch::Tensor run_fused(Form form, std::int64_t batch, std::int64_t text_tokens,
+                        const torch::TensorOptions& options) {
+  FluxFused fused(model(form, options));
+  return run_fused(fused, inputs(batch, text_tokens, options));
+}
+
+double distance(const torch::Tensor& a, const torch::Tensor& b) {
+  const torch::Tensor exact = b.to(torch::kCPU, torch::kFloat64);
+  return ((a.to(torch::kCPU, torch::kFloat64) - exact).norm() / exact.norm()).item<double>();
+}
+
+const torch::TensorOptions kFp32 = torch::TensorOptions().dtype(torch::kFloat32);
+
+TEST(FluxFused, IsThePlainPathInFp32) {
+  for (const Form form : {Form::dense, Form::norm, Form::low_rank, Form::transformed}) {
+    SCOPED_TRACE(name_of(form));
+    for (const std::int64_t batch : {1, 2}) {
+      EXPECT_LE(distance(run_fused(form, batch, 13, kFp32), run_plain(form, batch, 13, kFp32)),
+                1e-5);
+    }
+  }
+}
+
+/// Not further from fp32 than twice what the type does to the plain path.
+void expect_as_close_as_plain(const torch::TensorOptions& options) {
+  for (const Form form : {Form::dense, Form::norm, Form::low_rank, Form::transformed}) {
+    SCOPED_TRACE(name_of(form));
+    for (const auto& [batch, text_tokens] : {std::pair<int, int>{1, 13}, {2, 1}, {4, 65}}) {
+      const torch::Tensor exact = run_plain(form, batch, text_tokens, kFp32);
+      const double plain = distance(
+          run_plain(form, batch, text_tokens, torch::TensorOptions().dtype(options.dtype())),
+          exact);
+      EXPECT_LE(distance(run_fused(form, batch, text_tokens, options), exact), 2 * plain);
+    }
+  }
+}
+
+TEST(FluxFused, RoundsNoWorseThanThePlainPath) {
+  expect_as_close_as_plain(torch::TensorOptions().dtype(torch::kBFloat16));
+}
+
+// A wrong scale, gate or weight would not be seen in a model whose blocks do nothing.
+TEST(FluxFused, EveryLayerMatters) {
+  FluxTransformer changed = model(Form::low_rank, kFp32);
+  const torch::Tensor before = run_plain(Form::low_rank, 1, 13, kFp32);
+  for (const NamedLinear& item : named_linears(*changed)) {
+    const torch::NoGradGuard no_grad;
+    FluxTransformer one = model(Form::low_rank, kFp32);
+    for (NamedLinear& other : named_linears(*one)) {
+      if (other.name != item.name) continue;
+      other.linear->weight.mul_(1.5);
+    }
+    FluxFused fused(one);
+    EXPECT_GT(distance(run_fused(fused, inputs(1, 13, kFp32)), before), 1e-4) << item.name;
+  }
+}
+
+TEST(FluxFused, LayersOfOneInputShareATransform) {
+  FluxTransformer torn = model(Form::transformed, kFp32);
+  for (NamedLinear& item : named_linears(*torn)) {
+    if (item.name == "transformer_blocks.1.attn.to_k") item.linear->set_mode(LinearMode::norm);
+  }
+  EXPECT_THROW(FluxFused{torn}, Error);
+}
+
+TEST(FluxFused, SparseAndDenseLayersMayReadOneInput) {
+  FluxTransformer mixed = model(Form::low_rank, kFp32);
+  for (NamedLinear& item : named_linears(*mixed)) {
+    if (item.name.ends_with("attn.to_k")) item.linear->set_mode(LinearMode::dense);
+  }
+  const FluxInputs given = inputs(2, 13, kFp32);
+  const torch::NoGradGuard no_grad;
+  const torch::Tensor plain = mixed->forward(given);
+  FluxFused fused(mixed);
+  EXPECT_LE(distance(run_fused(fused, given), plain), 1e-5);
+}
+
+class FluxFusedOnGpu : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!torch::cuda::is_available()) GTEST_SKIP() << "no CUDA device";
+  }
+};
+
+TEST_F(FluxFusedOnGpu, RoundsNoWorseThanThePlainPathOnTheCpu) {
+  for (const auto type : {torch::kBFloat16, torch::kFloat16}) {
+    expect_as_close_as_plain(torch::TensorOptions().dtype(type).device(torch::kCUDA));
+  }
+}
+
+TEST_F(FluxFusedOnGpu, GivesTheSameBitsEveryTime) {
+  const auto options = torch::TensorOptions().dtype(torch::kBFloat16).device(torch::kCUDA);
+  for (const Form form : {Form::dense, Form::norm, Form::transformed}) {
+    FluxFused fused(model(form, options));
+    const FluxInputs given = inputs(2, 77, options);
+    const torch::Tensor first = run_fused(fused, given);
+    for (int i = 0; i < 3; ++i) EXPECT_TRUE(run_fused(fused, given).equal(first));
+  }
+}
+
+}  // namespace
+}  // namespace rtlynx
