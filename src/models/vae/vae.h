@@ -76,6 +76,15 @@ class Vae : public torch::nn::Module {
   bool channels_last_ = false;
 };
 
+/// What a `vae/` folder holds.
+struct VaeShape {
+  std::int64_t latent_channels = 0;
+  std::int64_t factor = 0;  ///< pixels along a side for each one of latents
+};
+
+/// Reads config.json and the heads of the files with weights; throws Error as load_vae does.
+VaeShape read_vae_shape(const std::filesystem::path& folder);
+
 /// Reads a `vae/` folder: config.json, whose class is AutoencoderKL or AutoencoderKLQwenImage, and
 /// diffusion_pytorch_model*.safetensors. Throws Error naming file and tensor for whatever does not
 /// fit. Channels come last in memory where that is faster.
