@@ -93,8 +93,9 @@ std::vector<PromptFeatures> on_device(std::vector<PromptFeatures> features,
 
 TextToImagePipeline::TextToImagePipeline(const std::filesystem::path& folder,
                                          const torch::TensorOptions& options)
-    : TextToImagePipeline(open_text_to_image_model(folder), read_scheduler(folder / "scheduler"),
-                          options) {}
+    : model_(open_text_to_image_model(folder)),
+      scheduler_(read_scheduler(folder / "scheduler")),
+      options_(options) {}
 
 TextToImagePipeline::TextToImagePipeline(std::unique_ptr<TextToImageModel> model,
                                          const SchedulerConfig& scheduler,
