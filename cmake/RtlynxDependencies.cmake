@@ -30,18 +30,22 @@ endif()
 
 # The tokenizers'. Their packages describe themselves to pkg-config, not to CMake.
 find_package(PkgConfig QUIET)
-# rtlynx_from_pkg_config(<target> <module>) makes <target> where pkg-config knows the module.
-function(rtlynx_from_pkg_config target module)
+# rtlynx_from_pkg_config(<target> <module> <package>) makes <target> where pkg-config knows the
+# module, which Debian and Ubuntu have in <package>.
+function(rtlynx_from_pkg_config target module package)
   if(PkgConfig_FOUND)
     pkg_check_modules(${target}_module QUIET IMPORTED_TARGET GLOBAL "${module}")
   endif()
   if(TARGET PkgConfig::${target}_module)
     add_library(${target} INTERFACE IMPORTED GLOBAL)
     target_link_libraries(${target} INTERFACE PkgConfig::${target}_module)
+  else()
+    message(WARNING "rtlynx needs ${module}; pkg-config does not find it (${package} on Debian and "
+                    "Ubuntu), so that its sources are fetched and built")
   endif()
 endfunction()
 
-rtlynx_from_pkg_config(rtlynx_pcre2 "libpcre2-8>=10.40")
+rtlynx_from_pkg_config(rtlynx_pcre2 "libpcre2-8>=10.40" libpcre2-dev)
 if(NOT TARGET rtlynx_pcre2)
   set(PCRE2_BUILD_TESTS OFF)
   set(PCRE2_BUILD_PCRE2GREP OFF)
@@ -52,7 +56,7 @@ if(NOT TARGET rtlynx_pcre2)
   target_link_libraries(rtlynx_pcre2 INTERFACE pcre2-8-static)
 endif()
 
-rtlynx_from_pkg_config(rtlynx_utf8proc libutf8proc)
+rtlynx_from_pkg_config(rtlynx_utf8proc libutf8proc libutf8proc-dev)
 if(NOT TARGET rtlynx_utf8proc)
   set(UTF8PROC_INSTALL OFF)
   FetchContent_Declare(utf8proc
@@ -62,7 +66,7 @@ if(NOT TARGET rtlynx_utf8proc)
   target_link_libraries(rtlynx_utf8proc INTERFACE utf8proc)
 endif()
 
-rtlynx_from_pkg_config(rtlynx_sentencepiece "sentencepiece>=0.1.97")
+rtlynx_from_pkg_config(rtlynx_sentencepiece "sentencepiece>=0.1.97" libsentencepiece-dev)
 if(NOT TARGET rtlynx_sentencepiece)
   set(SPM_ENABLE_SHARED OFF)
   set(SPM_ENABLE_TCMALLOC OFF)
