@@ -6,10 +6,12 @@
 #include <cmath>
 #include <functional>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <sstream>
 
 #include "base/error.h"
 #include "cli/commands.h"
+#include "cli/draw_pictures.h"
 #include "cli/model_options.h"
 #include "cli/output.h"
 #include "cli/progress.h"
@@ -32,10 +34,12 @@ struct GenerateOptions {
   std::string prompts_file;
   std::uint64_t seed = 0;
   int images = 1;
-  int steps = 28;
-  double guidance = 4.0;
+  std::optional<int> steps;
+  std::optional<double> guidance;
+  std::optional<std::string> negative;
+  double true_cfg = 1;
   std::string size;
-  int batch = 8;
+  std::optional<int> batch;
   int scale = 0;
   std::string mode = "norm";
   std::string compensation;
@@ -45,23 +49,24 @@ struct GenerateOptions {
   std::string output = "rtlynx.png";
 };
 
-/// One picture to make.
-struct Job {
-  std::string prompt;
-  std::uint64_t seed;
-  std::filesystem::path path;
-};
+// What lynx-mini is drawn with unless options say otherwise.
+constexpr int kMiniSteps = 28;
+constexpr double kMiniGuidance = 4.0;
+
+int mini_batch(const GenerateOptions& options) { return options.batch.value_or(8); }
+
+using Job = PictureJob;
 
 /// What is drawn beside dense: a mode of the recipe's layers, or a compensation file.
 struct Treatment {
   std::string name;
-  std::function<void(Pipeline&)> apply;
+  LayerSetter set_layers;
+
+  void apply(Pipeline& pipeline) const { set_layers(*pipeline.transformer, "paper-flux"); }
 };
 
 Treatment of_mode(LinearMode mode) {
-  return {.name = std::string(to_string(mode)), .apply = [mode](Pipeline& pipeline) {
-            apply_paper_flux_recipe(*pipeline.transformer, mode);
-          }};
+  return {.name = std::string(to_string(mode)), .set_layers = set_recipe_to(mode)};
 }
 
 Treatment choose_treatment(const GenerateOptions& options) {
@@ -75,9 +80,11 @@ Treatment choose_treatment(const GenerateOptions& options) {
   const ModelCompensation compensation = read_compensation(options.compensation);
   const std::string name = fmt::format("{} (transform {}, rank {})", compensation.method,
                                        compensation.transform, compensation.rank);
-  return {.name = name, .apply = [compensation, file = options.compensation](Pipeline& pipeline) {
-            apply_compensation(*pipeline.transformer, compensation, file);
-            fold_transforms(*pipeline.transformer);
+  return {.name = name,
+          .set_layers = [compensation, file = options.compensation](torch::nn::Module& transformer,
+                                                                    std::string_view) {
+            apply_compensation(transformer, compensation, file);
+            fold_transforms(transformer);
           }};
 }
 
@@ -113,27 +120,38 @@ std::vector<Job> plan_jobs(const GenerateOptions& options) {
   return jobs;
 }
 
-void parse_size(const std::string& text, GenerateRequest& request) {
+struct PictureSize {
+  int width = 0;
+  int height = 0;
+};
+
+PictureSize parse_size(const std::string& text) {
+  PictureSize size;
   int used = 0;
-  const int fields = std::sscanf(text.c_str(), "%5dx%5d%n", &request.width, &request.height, &used);
+  const int fields = std::sscanf(text.c_str(), "%5dx%5d%n", &size.width, &size.height, &used);
   if (fields != 2 || static_cast<std::size_t>(used) != text.size()) {
     throw UsageError("--size: required WIDTHxHEIGHT such as 64x64, got " + text);
   }
+  return size;
 }
 
 GenerateRequest make_request(const GenerateOptions& options, const std::vector<Job>& jobs,
                              const Pipeline& pipeline) {
   GenerateRequest request{.prompts = {},
                           .seeds = {},
-                          .steps = options.steps,
-                          .guidance = options.guidance,
+                          .steps = options.steps.value_or(kMiniSteps),
+                          .guidance = options.guidance.value_or(kMiniGuidance),
                           .width = pipeline.trained_size,
                           .height = pipeline.trained_size};
   for (const Job& job : jobs) {
     request.prompts.push_back(job.prompt);
     request.seeds.push_back(job.seed);
   }
-  if (!options.size.empty()) parse_size(options.size, request);
+  if (!options.size.empty()) {
+    const PictureSize size = parse_size(options.size);
+    request.width = size.width;
+    request.height = size.height;
+  }
   if (request.width != pipeline.trained_size || request.height != pipeline.trained_size) {
     fmt::print(stderr, "rtlynx: {} was trained at {}x{}; other sizes may look wrong\n",
                pipeline.name, pipeline.trained_size, pipeline.trained_size);
@@ -148,7 +166,7 @@ std::vector<PngText> png_texts(const GenerateOptions& options, const GenerateReq
       "model {}, mode {}{}{}, steps {}, guidance {}, size {}x{}, batch {}, device {}, dtype {}",
       pipeline.name, options.compare ? "dense and " : "", treatment.name,
       options.fast ? " (fast)" : "", request.steps, request.guidance, request.width, request.height,
-      options.batch, pipeline.device_name(), pipeline.dtype_name());
+      mini_batch(options), pipeline.device_name(), pipeline.dtype_name());
   return {{"prompt", job.prompt},
           {"seed", std::to_string(job.seed)},
           {"settings", settings},
@@ -212,7 +230,40 @@ double draw(Pipeline& pipeline, const GenerateRequest& request, int batch,
   return elapsed.count() / (batches * request.steps);
 }
 
+/// The same with a model of diffusers.
+void generate_with_model(const GenerateOptions& options, const std::filesystem::path& folder) {
+  if (options.fast) throw UsageError("--fast: required lynx-mini, got another model");
+  Treatment treatment = choose_treatment(options);
+  PictureRun run{.jobs = plan_jobs(options),
+                 .request = {.prompts = {},
+                             .seeds = {},
+                             .negative = options.negative,
+                             .true_cfg = options.true_cfg,
+                             .guidance = options.guidance,
+                             .steps = options.steps,
+                             .width = {},
+                             .height = {},
+                             .batch = options.batch.value_or(1)},
+                 .mode = std::move(treatment.name),
+                 .set_layers = std::move(treatment.set_layers),
+                 .compare = options.compare,
+                 .scale = std::max(options.scale, 1),
+                 .json = options.json};
+  if (!options.size.empty()) {
+    const PictureSize size = parse_size(options.size);
+    run.request.width = size.width;
+    run.request.height = size.height;
+  }
+  options.model.set_threads();
+  draw_pictures(folder, options.model.tensor_options(), run);
+}
+
 void generate(const GenerateOptions& options) {
+  const std::filesystem::path folder = options.model.model_folder();
+  if (holds_text_to_image_model(folder)) return generate_with_model(options, folder);
+  if (options.negative || options.true_cfg != 1) {
+    throw UsageError("--negative, --true-cfg: required a model of diffusers, got lynx-mini");
+  }
   const Treatment treatment = choose_treatment(options);
   const std::vector<Job> jobs = plan_jobs(options);
   Pipeline pipeline = options.model.load();
@@ -232,14 +283,14 @@ void generate(const GenerateOptions& options) {
       {"guidance", request.guidance}, {"images", nlohmann::ordered_json::array()}};
   if (options.compare) {
     report["seconds_per_step_dense"] =
-        draw(pipeline, request, options.batch, of_mode(LinearMode::dense),
+        draw(pipeline, request, mini_batch(options), of_mode(LinearMode::dense),
              [&](std::size_t, std::vector<Image> images) {
                std::move(images.begin(), images.end(), std::back_inserter(dense));
              });
   }
   // Written as soon as they are drawn: an interrupted run keeps what it has.
   report["seconds_per_step"] =
-      draw(pipeline, request, options.batch, treatment,
+      draw(pipeline, request, mini_batch(options), treatment,
            [&](std::size_t first, std::vector<Image> images) {
              for (std::size_t i = 0; i < images.size(); ++i) {
                const Job& job = jobs[first + i];
@@ -267,16 +318,26 @@ void add_generate(CLI::App& app) {
   command->add_option("-n,--images", options->images, "Images per prompt")
       ->check(CLI::Range(1, 100000))
       ->capture_default_str();
-  command->add_option("--steps", options->steps, "Denoising steps")
-      ->check(CLI::Range(1, 1000))
-      ->capture_default_str();
-  command->add_option("--guidance", options->guidance, "Classifier-free guidance; 1 is off")
-      ->check(CLI::Range(0.0, 100.0))
+  command->add_option("--steps", options->steps, "Denoising steps [default: the model's]")
+      ->check(CLI::Range(1, 1000));
+  command
+      ->add_option(
+          "--guidance", options->guidance,
+          "lynx-mini: classifier-free guidance, 1 is off; FLUX.1-dev: the strength that it "
+          "reads [default: the model's]")
+      ->check(CLI::Range(0.0, 100.0));
+  command->add_option("--negative", options->negative,
+                      "What not to draw, with --true-cfg; twice the work");
+  command
+      ->add_option("--true-cfg", options->true_cfg,
+                   "Classifier-free guidance away from --negative; 1 is off")
+      ->check(CLI::Range(1.0, 100.0))
       ->capture_default_str();
   command->add_option("--size", options->size, "WIDTHxHEIGHT in pixels [default: as trained]");
-  command->add_option("--batch", options->batch, "Images drawn at once")
-      ->check(CLI::Range(1, 4096))
-      ->capture_default_str();
+  command
+      ->add_option("--batch", options->batch,
+                   "Images drawn at once [default: 8 with lynx-mini, else 1]")
+      ->check(CLI::Range(1, 4096));
   CLI::Option* mode =
       command->add_option("--mode", options->mode, "What the recipe's Linear layers do")
           ->check(CLI::IsMember({"dense", "naive", "norm"}))
@@ -290,7 +351,7 @@ void add_generate(CLI::App& app) {
                     "Draw dense and sparse: one picture with dense, sparse, |difference| x 4");
   command
       ->add_option("--scale", options->scale,
-                   "Enlarge each pixel to N x N [default: 1, with --compare 4]")
+                   "Enlarge each pixel to N x N [default: 1, lynx-mini with --compare: 4]")
       ->check(CLI::Range(1, 32));
   command
       ->add_option("-o,--output", options->output,
@@ -302,6 +363,7 @@ void add_generate(CLI::App& app) {
       "Examples:\n"
       "  rtlynx generate -p \"a large red circle top left\" -o circle.png\n"
       "  rtlynx generate --compare -p \"two small blue rings bottom right\" -n 4 --json\n"
+      "  rtlynx generate --model FLUX.1-schnell -p \"a red fox in the snow\" -o fox.png\n"
       "  rtlynx generate --compensation best.safetensors -p \"the word cat in white top right\"\n"
       "The same command on the same device with the same threads writes the same pictures.");
   command->callback([options] { generate(*options); });
