@@ -17,6 +17,7 @@
 #include "cli/progress.h"
 #include "io/json.h"
 #include "io/png.h"
+#include "io/safetensors.h"
 #include "io/text.h"
 #include "metrics/psnr.h"
 #include "metrics/ssim.h"
@@ -48,6 +49,10 @@ class Drawing {
       request_.seeds.push_back(job.seed);
     }
     settings_ = pipeline_.settings_for(request_);
+    for (const LoraFile& lora : run.loras) {
+      SafetensorsFile::open(lora.path);  // what cannot be read is refused before the work
+      kind_ += fmt::format(", LoRA {} at {}", lora.path.filename().string(), lora.strength);
+    }
     check_picture_size();
   }
 
@@ -56,6 +61,8 @@ class Drawing {
     torch::nn::Module& transformer = pipeline_.prepare(request_, [](std::string_view part) {
       if (::isatty(STDERR_FILENO) != 0) fmt::print(stderr, "loading {}\n", part);
     });
+    apply_updates(transformer,
+                  read_loras(transformer, pipeline_.model().foreign_modules(), run_.loras));
     const std::string_view recipe = pipeline_.model().facts().recipe;
     run_.set_layers(transformer, recipe);  // what does not fit is refused before dense is drawn
     Report report = head();

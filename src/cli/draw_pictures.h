@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "layers/sparse_linear.h"
+#include "models/checkpoint/apply_lora.h"
 #include "pipeline/text_to_image.h"
 
 namespace rtlynx::cli {
@@ -29,8 +30,9 @@ LayerSetter set_recipe_to(LinearMode mode);
 /// What is drawn with a model in a folder of diffusers, and how it is written.
 struct PictureRun {
   std::vector<PictureJob> jobs;
-  PictureRequest request;  ///< without prompts and seeds, which are the jobs'
-  std::string mode;        ///< as reports name it
+  PictureRequest request;       ///< without prompts and seeds, which are the jobs'
+  std::string mode;             ///< as reports name it
+  std::vector<LoraFile> loras;  ///< merged into the weights before `set_layers`
   LayerSetter set_layers;
   bool compare = false;  ///< dense as well: one picture with dense, sparse, their difference
   int scale = 1;         ///< each pixel becomes scale x scale

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstdlib>
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -43,6 +44,7 @@ struct GenerateOptions {
   int scale = 0;
   std::string mode = "norm";
   std::string compensation;
+  std::vector<std::string> loras;
   bool fast = false;
   bool compare = false;
   bool json = false;
@@ -230,9 +232,26 @@ double draw(Pipeline& pipeline, const GenerateRequest& request, int batch,
   return elapsed.count() / (batches * request.steps);
 }
 
+/// "FILE" or "FILE:STRENGTH".
+LoraFile parse_lora(const std::string& text) {
+  const std::size_t colon = text.rfind(':');
+  if (colon == std::string::npos) return {.path = text};
+  const std::string number = text.substr(colon + 1);
+  char* end = nullptr;
+  const double strength = std::strtod(number.c_str(), &end);
+  if (number.empty() || *end != '\0' || !std::isfinite(strength)) {
+    throw UsageError("--lora: required FILE or FILE:STRENGTH, got " + text);
+  }
+  return {.path = text.substr(0, colon), .strength = strength};
+}
+
 /// The same with a model of diffusers.
 void generate_with_model(const GenerateOptions& options, const std::filesystem::path& folder) {
   if (options.fast) throw UsageError("--fast: required lynx-mini, got another model");
+  if (!options.loras.empty() && !options.compensation.empty()) {
+    throw UsageError(
+        "--lora: required no --compensation, which was made for other weights, got both");
+  }
   Treatment treatment = choose_treatment(options);
   PictureRun run{.jobs = plan_jobs(options),
                  .request = {.prompts = {},
@@ -245,6 +264,7 @@ void generate_with_model(const GenerateOptions& options, const std::filesystem::
                              .height = {},
                              .batch = options.batch.value_or(1)},
                  .mode = std::move(treatment.name),
+                 .loras = {},
                  .set_layers = std::move(treatment.set_layers),
                  .compare = options.compare,
                  .scale = std::max(options.scale, 1),
@@ -254,6 +274,7 @@ void generate_with_model(const GenerateOptions& options, const std::filesystem::
     run.request.width = size.width;
     run.request.height = size.height;
   }
+  for (const std::string& lora : options.loras) run.loras.push_back(parse_lora(lora));
   options.model.set_threads();
   draw_pictures(folder, options.model.tensor_options(), run);
 }
@@ -261,8 +282,9 @@ void generate_with_model(const GenerateOptions& options, const std::filesystem::
 void generate(const GenerateOptions& options) {
   const std::filesystem::path folder = options.model.model_folder();
   if (holds_text_to_image_model(folder)) return generate_with_model(options, folder);
-  if (options.negative || options.true_cfg != 1) {
-    throw UsageError("--negative, --true-cfg: required a model of diffusers, got lynx-mini");
+  if (options.negative || options.true_cfg != 1 || !options.loras.empty()) {
+    throw UsageError(
+        "--negative, --true-cfg, --lora: required a model of diffusers, got lynx-mini");
   }
   const Treatment treatment = choose_treatment(options);
   const std::vector<Job> jobs = plan_jobs(options);
@@ -346,6 +368,10 @@ void add_generate(CLI::App& app) {
       ->add_option("--compensation", options->compensation,
                    "A file that rtlynx calibrate made for this model: its layers, and what they do")
       ->excludes(mode);
+  command
+      ->add_option("--lora", options->loras,
+                   "A LoRA for the model, as FILE or FILE:STRENGTH; may be given several times")
+      ->allow_extra_args(false);
   command->add_flag("--fast", options->fast, "Where a dense GEMM is faster on this GPU, run it");
   command->add_flag("--compare", options->compare,
                     "Draw dense and sparse: one picture with dense, sparse, |difference| x 4");

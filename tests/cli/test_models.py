@@ -4,9 +4,10 @@
 import json
 import pathlib
 import shutil
+import struct
 import unittest
 
-from test_cli import CliTest, png_size, png_texts, run
+from test_cli import CliTest, png_chunks, png_size, png_texts, run
 
 GOLDENS = pathlib.Path(__file__).resolve().parent.parent / "goldens"
 FLUX_PARTS = {"tokenizer": "text_flux/tokenizer", "tokenizer_2": "text_flux/tokenizer_2",
@@ -55,6 +56,37 @@ class FluxTest(CliTest):
         self.assertLess(report["images"][0]["ssim"], 1)
         self.assertGreater(report["images"][0]["ssim"], 0)
         self.assertEqual(png_size(self.folder / "rtlynx.png"), (3 * 40 + 4, 24))
+
+    def write_lora(self, layer):
+        values = struct.pack("<64f", *[0.5] * 64)
+        tensors = {"lora_A": {"dtype": "F32", "shape": [2, 32], "data_offsets": [0, 256]},
+                   "lora_B": {"dtype": "F32", "shape": [32, 2], "data_offsets": [256, 512]}}
+        head = json.dumps({f"{layer}.{name}.weight": entry
+                           for name, entry in tensors.items()}).encode()
+        (self.folder / "a.safetensors").write_bytes(
+            struct.pack("<Q", len(head)) + head + values + values)
+
+    def test_a_lora_changes_the_picture_by_its_strength(self):
+        self.write_lora("transformer.transformer_blocks.0.attn.to_v")
+        pixels = {}
+        for name, lora in (("none", []), ("zero", ["--lora", "a.safetensors:0"]),
+                           ("one", ["--lora", "a.safetensors"])):
+            result = self.generate(*lora, "-o", f"{name}.png")
+            self.assertEqual(result.returncode, 0, result.stderr)
+            pixels[name] = [body for kind, body in
+                            png_chunks((self.folder / f"{name}.png").read_bytes())
+                            if kind == b"IDAT"]
+        self.assertEqual(pixels["none"], pixels["zero"])
+        self.assertNotEqual(pixels["none"], pixels["one"])
+        self.assertIn("LoRA a.safetensors at 1", png_texts(self.folder / "one.png")["settings"])
+
+    def test_a_lora_for_another_model_is_refused(self):
+        self.write_lora("lora_te1_text_model_encoder_layers_0_mlp_fc1")
+        self.assert_refused(self.generate("--lora", "a.safetensors"), 1, "a.safetensors",
+                            "lora_te1_text_model_encoder_layers_0_mlp_fc1")
+        self.assert_refused(self.generate("--lora", "a.safetensors:much"), 2, "FILE:STRENGTH")
+        self.assert_refused(self.generate("--lora", "none.safetensors"), 1, "none.safetensors")
+        self.assertEqual(self.pictures(), [])
 
     def test_a_negative_prompt_needs_true_cfg(self):
         self.assert_refused(self.generate("--negative", "a dog"), 2, "together")

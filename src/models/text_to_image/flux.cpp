@@ -95,6 +95,10 @@ class FluxModel : public TextToImageModel {
             .recipe = "paper-flux"};
   }
 
+  std::vector<ForeignModule> foreign_modules() const override {
+    return flux_foreign_modules(transformer_.num_layers, transformer_.num_single_layers);
+  }
+
   std::vector<std::string> warnings(std::string_view prompt) const override {
     std::vector<std::string> sentences;
     const auto add = [&](const char* encoder, std::int64_t limit, std::int64_t cut) {

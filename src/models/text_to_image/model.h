@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "models/checkpoint/layer_names.h"
 #include "models/vae/vae.h"
 
 namespace rtlynx {
@@ -63,6 +64,9 @@ class TextToImageModel {
   virtual ~TextToImageModel() = default;
 
   virtual ModelFacts facts() const = 0;
+
+  /// How other programs name the transformer's layers.
+  virtual std::vector<ForeignModule> foreign_modules() const = 0;
 
   /// What does not fit into the text encoders, as sentences for the user. Throws UsageError for
   /// invalid UTF-8.

@@ -86,6 +86,7 @@ class FakeModel : public TextToImageModel {
             .steps = 3,
             .distilled_guidance = true};
   }
+  std::vector<ForeignModule> foreign_modules() const override { return {}; }
   std::vector<std::string> warnings(std::string_view) const override { return {}; }
   std::vector<PromptFeatures> encode(const std::vector<std::string>& prompts,
                                      const torch::TensorOptions&,
