@@ -9,7 +9,7 @@ SOURCES = git ls-files -co --exclude-standard -- '*.cpp' '*.h' '*.cu' '*.cuh'
 CLANG_FORMAT := .venv/bin/clang-format
 FUZZ_SECONDS ?= 60
 PROMPTS ?= 32
-FUZZ_TARGETS := safetensors json png_texts compensation
+FUZZ_TARGETS := safetensors json png_texts token_files byte_pair t5_model compensation
 
 .PHONY: help setup configure build demo test bench quality sanitize fuzz wheel format format-check
 

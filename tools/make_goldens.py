@@ -228,21 +228,26 @@ def compare_json(path, committed, fresh):
     return [] if same else [f"{path}: {committed!r} committed, {fresh!r} now"]
 
 
-def check():
+def compare_file(name, committed, fresh):
+    if fresh.suffix == ".safetensors":
+        return compare_tensors(name, load_file(committed), load_file(fresh))
+    if fresh.suffix == ".json":
+        return compare_json(name, json.loads(committed.read_text(encoding="utf-8")),
+                            json.loads(fresh.read_text(encoding="utf-8")))
+    return [] if committed.read_bytes() == fresh.read_bytes() else [f"{name}: differs"]
+
+
+def check_against(make):
+    """Compares what make(folder) writes with the committed goldens; the exit status."""
     problems = []
     with tempfile.TemporaryDirectory() as scratch:
         fresh = pathlib.Path(scratch)
-        make_all(fresh)
+        make(fresh)
         for file in sorted(path for path in fresh.rglob("*") if path.is_file()):
             name = file.relative_to(fresh)
             committed = GOLDENS / name
-            if not committed.exists():
-                problems.append(f"{name}: missing from {GOLDENS}")
-            elif file.suffix == ".safetensors":
-                problems += compare_tensors(name, load_file(committed), load_file(file))
-            else:
-                problems += compare_json(name, json.loads(committed.read_text()),
-                                         json.loads(file.read_text()))
+            problems += (compare_file(name, committed, file) if committed.exists()
+                         else [f"{name}: missing from {GOLDENS}"])
     for problem in problems:
         print(problem, file=sys.stderr)
     print("goldens differ" if problems else "goldens agree")
@@ -261,7 +266,7 @@ def main():
     diffusers.logging.set_verbosity_error()
     with torch.no_grad():
         if arguments.check:
-            return check()
+            return check_against(make_all)
         make_all(GOLDENS)
     return 0
 

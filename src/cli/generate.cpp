@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstdlib>
 #include <functional>
 #include <iterator>
 #include <limits>
@@ -13,8 +14,10 @@
 #include "base/error.h"
 #include "base/number.h"
 #include "cli/commands.h"
+#include "cli/draw_pictures.h"
 #include "cli/model_options.h"
 #include "cli/output.h"
+#include "cli/picture_texts.h"
 #include "cli/progress.h"
 #include "cli/prompts.h"
 #include "compensate/compensation_file.h"
@@ -39,35 +42,41 @@ struct GenerateOptions {
   std::string prompts_file;
   std::uint64_t seed = 0;
   int images = 1;
-  int steps = 28;
-  double guidance = 4.0;
+  std::optional<int> steps;
+  std::optional<double> guidance;
+  std::optional<std::string> negative;
+  double true_cfg = 1;
   std::string size;
-  int batch = 8;
+  std::optional<int> batch;
   int scale = 0;
   std::string mode = "norm";
   std::string compensation;
+  std::vector<std::string> loras;
   bool compare = false;
   bool json = false;
   std::string output = "rtlynx.png";
 };
 
-/// One picture to make.
-struct Job {
-  std::string prompt;
-  std::uint64_t seed;
-  std::filesystem::path path;
-};
+// What lynx-mini is drawn with unless options say otherwise.
+constexpr int kMiniSteps = 28;
+constexpr double kMiniGuidance = 4.0;
+
+int mini_batch(const GenerateOptions& options) { return options.batch.value_or(8); }
+
+using Job = PictureJob;
 
 /// What is drawn beside dense: a mode of the recipe's layers, or a compensation file.
 struct Treatment {
   std::string name;
-  std::function<void(Pipeline&)> apply;
+  LayerSetter set_layers;
+
+  void apply(Pipeline& pipeline) const {
+    set_layers(*pipeline.transformer, pipeline.transformer->groups());
+  }
 };
 
 Treatment of_mode(LinearMode mode) {
-  return {.name = std::string(to_string(mode)), .apply = [mode](Pipeline& pipeline) {
-            apply_recipe(*pipeline.transformer, paper_layers(pipeline.transformer->groups()), mode);
-          }};
+  return {.name = std::string(to_string(mode)), .set_layers = set_recipe_to(mode)};
 }
 
 Treatment choose_treatment(const GenerateOptions& options) {
@@ -81,9 +90,11 @@ Treatment choose_treatment(const GenerateOptions& options) {
   const ModelCompensation compensation = read_compensation(options.compensation);
   const std::string name = fmt::format("{} (transform {}, rank {})", compensation.method,
                                        compensation.transform, compensation.rank);
-  return {.name = name, .apply = [compensation, file = options.compensation](Pipeline& pipeline) {
-            apply_compensation(*pipeline.transformer, compensation, file);
-            fold_transforms(*pipeline.transformer, pipeline.transformer->groups());
+  return {.name = name,
+          .set_layers = [compensation, file = options.compensation](
+                            torch::nn::Module& transformer, const std::vector<LayerGroup>& groups) {
+            apply_compensation(transformer, compensation, file);
+            fold_transforms(transformer, groups);
           }};
 }
 
@@ -132,7 +143,12 @@ void check_files(const GenerateOptions& options, const std::vector<Job>& jobs) {
   files.check();
 }
 
-void parse_size(const std::string& text, GenerateRequest& request) {
+struct PictureSize {
+  int width = 0;
+  int height = 0;
+};
+
+PictureSize parse_size(const std::string& text) {
   const std::size_t cross = std::min(text.find('x'), text.size());
   const auto width = parse_whole_number<int>(std::string_view(text).substr(0, cross));
   const auto height =
@@ -140,23 +156,26 @@ void parse_size(const std::string& text, GenerateRequest& request) {
   if (!width || !height) {
     throw UsageError("--size: required WIDTHxHEIGHT such as 64x64, got " + in_quotes(text));
   }
-  request.width = *width;
-  request.height = *height;
+  return {*width, *height};
 }
 
 GenerateRequest make_request(const GenerateOptions& options, const std::vector<Job>& jobs,
                              const Pipeline& pipeline) {
   GenerateRequest request{.prompts = {},
                           .seeds = {},
-                          .steps = options.steps,
-                          .guidance = options.guidance,
+                          .steps = options.steps.value_or(kMiniSteps),
+                          .guidance = options.guidance.value_or(kMiniGuidance),
                           .width = pipeline.trained_size,
                           .height = pipeline.trained_size};
   for (const Job& job : jobs) {
     request.prompts.push_back(job.prompt);
     request.seeds.push_back(job.seed);
   }
-  if (!options.size.empty()) parse_size(options.size, request);
+  if (!options.size.empty()) {
+    const PictureSize size = parse_size(options.size);
+    request.width = size.width;
+    request.height = size.height;
+  }
   if (request.width != pipeline.trained_size || request.height != pipeline.trained_size) {
     terminal::say(fmt::format("{} was trained at {}x{}; other sizes may look wrong", pipeline.name,
                               pipeline.trained_size, pipeline.trained_size));
@@ -164,33 +183,20 @@ GenerateRequest make_request(const GenerateOptions& options, const std::vector<J
   return request;
 }
 
-/// How the picture was made: for A1111 and ComfyUI under `parameters`, for programs as JSON under
-/// `rtlynx`. No chunk is named `prompt` or `workflow`: ComfyUI reads those as JSON of its own.
-std::vector<PngText> png_texts(const GenerateOptions& options, const GenerateRequest& request,
-                               const Pipeline& pipeline, const Treatment& treatment,
-                               const Job& job) {
-  const std::string parameters = fmt::format(
-      "{}\nSteps: {}, Sampler: Euler, CFG scale: {}, Seed: {}, Size: {}x{}, Model: {}, Version: "
-      "rtlynx "
-      "{}",
-      job.prompt, request.steps, request.guidance, job.seed, request.width, request.height,
-      pipeline.name, version());
-  const nlohmann::ordered_json own = {
-      {"prompt", job.prompt},
-      {"seed", job.seed},
-      {"model", pipeline.name},
-      {"mode", std::string(options.compare ? "dense and " : "") + treatment.name},
-      {"steps", request.steps},
-      {"guidance", request.guidance},
-      {"width", request.width},
-      {"height", request.height},
-      {"batch", pipeline.pictures_at_once(options.batch)},
-      {"device", pipeline.device_name()},
-      {"dtype", pipeline.dtype_name()},
-      {"version", version()}};
-  return {{"parameters", parameters},
-          {"rtlynx", own.dump(-1, ' ', true)},
-          {"Software", std::string("rtlynx ") + version()}};
+std::vector<PngText> texts_of(const GenerateOptions& options, const GenerateRequest& request,
+                              const Pipeline& pipeline, const Treatment& treatment,
+                              const Job& job) {
+  return picture_texts({{"prompt", job.prompt},
+                        {"seed", job.seed},
+                        {"model", pipeline.name},
+                        {"mode", std::string(options.compare ? "dense and " : "") + treatment.name},
+                        {"steps", request.steps},
+                        {"guidance", request.guidance},
+                        {"width", request.width},
+                        {"height", request.height},
+                        {"batch", pipeline.pictures_at_once(mini_batch(options))},
+                        {"device", pipeline.device_name()},
+                        {"dtype", pipeline.dtype_name()}});
 }
 
 // Said before anything is drawn: the PNG writer would refuse a larger picture afterwards.
@@ -261,16 +267,68 @@ void say_duration_of(Pipeline& pipeline, const GenerateRequest& request,
       static_cast<double>(request.prompts.size()) * request.steps * (options.compare ? 2 : 1);
   constexpr double kWorthMeasuring = 100;
   if (steps < kWorthMeasuring) return;
-  say_duration("generate", steps * seconds_per_step(pipeline, options.batch, request.guidance),
+  say_duration("generate",
+               steps * seconds_per_step(pipeline, mini_batch(options), request.guidance),
                fmt::format("{} pictures of {} steps{}", request.prompts.size(), request.steps,
                            options.compare ? ", each dense and sparse" : ""));
 }
 
+/// "FILE" or "FILE:STRENGTH".
+LoraFile parse_lora(const std::string& text) {
+  const std::size_t colon = text.rfind(':');
+  if (colon == std::string::npos) return {.path = text};
+  const std::optional<double> strength = parse_number(std::string_view(text).substr(colon + 1));
+  if (!strength) throw UsageError("--lora: required FILE or FILE:STRENGTH, got " + in_quotes(text));
+  return {.path = text.substr(0, colon), .strength = *strength};
+}
+
+/// The same with a model of diffusers.
+void generate_with_model(const GenerateOptions& options, const std::filesystem::path& folder,
+                         std::vector<Job> jobs) {
+  if (!options.loras.empty() && !options.compensation.empty()) {
+    throw UsageError(
+        "--lora: required no --compensation, which was made for other weights, got both");
+  }
+  Treatment treatment = choose_treatment(options);
+  PictureRun run{.jobs = std::move(jobs),
+                 .request = {.prompts = {},
+                             .seeds = {},
+                             .negative = options.negative,
+                             .true_cfg = options.true_cfg,
+                             .guidance = options.guidance,
+                             .steps = options.steps,
+                             .width = {},
+                             .height = {},
+                             .batch = options.batch.value_or(1)},
+                 .mode = std::move(treatment.name),
+                 .loras = {},
+                 .set_layers = std::move(treatment.set_layers),
+                 .compare = options.compare,
+                 .scale = std::max(options.scale, 1),
+                 .json = options.json};
+  if (!options.size.empty()) {
+    const PictureSize size = parse_size(options.size);
+    run.request.width = size.width;
+    run.request.height = size.height;
+  }
+  for (const std::string& lora : options.loras) run.loras.push_back(parse_lora(lora));
+  options.model.set_threads();
+  draw_pictures(folder, options.model.tensor_options(), run);
+}
+
 void generate(const GenerateOptions& options) {
-  const Treatment treatment = choose_treatment(options);
   const std::vector<Prompt> prompts = all_prompts(options);
-  const std::vector<Job> jobs = plan_jobs(options, prompts);
+  std::vector<Job> jobs = plan_jobs(options, prompts);
   check_files(options, jobs);
+  const std::filesystem::path folder = options.model.model_folder();
+  if (holds_text_to_image_model(folder)) {
+    return generate_with_model(options, folder, std::move(jobs));
+  }
+  if (options.negative || options.true_cfg != 1 || !options.loras.empty()) {
+    throw UsageError(
+        "--negative, --true-cfg, --lora: required a model of diffusers, got lynx-mini");
+  }
+  const Treatment treatment = choose_treatment(options);
   Pipeline pipeline = options.model.load();
   check_prompts(prompts, pipeline.text_encoder);
   const GenerateRequest request = make_request(options, jobs, pipeline);
@@ -288,25 +346,24 @@ void generate(const GenerateOptions& options) {
                                    {"images", nlohmann::ordered_json::array()}};
   if (options.compare) {
     report["seconds_per_step_dense"] =
-        draw(pipeline, request, options.batch, of_mode(LinearMode::dense),
+        draw(pipeline, request, mini_batch(options), of_mode(LinearMode::dense),
              [&](std::size_t, std::vector<Image> images) {
                std::move(images.begin(), images.end(), std::back_inserter(dense));
              });
   }
   // Written as soon as they are drawn: an interrupted run keeps what it has.
-  report["seconds_per_step"] =
-      draw(pipeline, request, options.batch, treatment,
-           [&](std::size_t first, std::vector<Image> images) {
-             for (std::size_t i = 0; i < images.size(); ++i) {
-               const Job& job = jobs[first + i];
-               Result result =
-                   finish(job, images[i], options.compare ? &dense[first + i] : nullptr, scale);
-               write_png(job.path, result.picture,
-                         png_texts(options, request, pipeline, treatment, job));
-               if (!options.json) print_line(result.entry, treatment.name);
-               report["images"].push_back(std::move(result.entry));
-             }
-           });
+  report["seconds_per_step"] = draw(
+      pipeline, request, mini_batch(options), treatment,
+      [&](std::size_t first, std::vector<Image> images) {
+        for (std::size_t i = 0; i < images.size(); ++i) {
+          const Job& job = jobs[first + i];
+          Result result =
+              finish(job, images[i], options.compare ? &dense[first + i] : nullptr, scale);
+          write_png(job.path, result.picture, texts_of(options, request, pipeline, treatment, job));
+          if (!options.json) print_line(result.entry, treatment.name);
+          report["images"].push_back(std::move(result.entry));
+        }
+      });
   if (options.json) print_report(report, "generate");
 }
 
@@ -327,20 +384,24 @@ void add_generate(CLI::App& app) {
   command->add_option("-n,--images", options->images, "Images per prompt")
       ->transform(options::whole_number(1, 100000))
       ->capture_default_str();
-  command->add_option("--steps", options->steps, "Denoising steps")
-      ->transform(options::whole_number(1, 1000))
-      ->capture_default_str();
+  command->add_option("--steps", options->steps, "Denoising steps [default: the model's]")
+      ->transform(options::whole_number(1, 1000));
   command->add_option("--guidance", options->guidance, kGuidanceHelp)
-      ->transform(options::number(0, 100))
+      ->transform(options::number(0, 100));
+  command->add_option("--negative", options->negative,
+                      "What not to draw, with --true-cfg; twice the work");
+  command
+      ->add_option("--true-cfg", options->true_cfg,
+                   "Classifier-free guidance away from --negative; 1 is off")
+      ->transform(options::number(1, 100))
       ->capture_default_str();
   command->add_option("--size", options->size, "WIDTHxHEIGHT in pixels [default: as trained]");
   command
       ->add_option(
           "--batch", options->batch,
-          "Images drawn at once on a GPU, where an image depends on it; on the CPU they are "
-          "drawn one after the other")
-      ->transform(options::whole_number(1, 4096))
-      ->capture_default_str();
+          "Images drawn at once on a GPU, where an image depends on it; on the CPU lynx-mini's are "
+          "drawn one after the other [default: 8 with lynx-mini, else 1]")
+      ->transform(options::whole_number(1, 4096));
   CLI::Option* mode =
       command->add_option("--mode", options->mode, "What the recipe's Linear layers do")
           ->check(CLI::IsMember({"dense", "naive", "norm"}))
@@ -349,11 +410,15 @@ void add_generate(CLI::App& app) {
       ->add_option("--compensation", options->compensation,
                    "A file that rtlynx calibrate made for this model: its layers, and what they do")
       ->excludes(mode);
+  command
+      ->add_option("--lora", options->loras,
+                   "A LoRA for the model, as FILE or FILE:STRENGTH; may be given several times")
+      ->allow_extra_args(false);
   command->add_flag("--compare", options->compare,
                     "Draw dense and sparse: one picture with dense, sparse, |difference| x 4");
   command
       ->add_option("--scale", options->scale,
-                   "Enlarge each pixel to N x N [default: 1, with --compare 4]")
+                   "Enlarge each pixel to N x N [default: 1, lynx-mini with --compare: 4]")
       ->transform(options::whole_number(1, 32));
   command
       ->add_option("-o,--output", options->output,
@@ -365,6 +430,7 @@ void add_generate(CLI::App& app) {
       "Examples:\n"
       "  rtlynx generate -p \"a large red circle top left\" -o circle.png\n"
       "  rtlynx generate --compare -p \"two small blue rings bottom right\" -n 4 --json\n"
+      "  rtlynx generate --model FLUX.1-schnell -p \"a red fox in the snow\" -o fox.png\n"
       "  rtlynx generate --compensation best.safetensors -p \"the word cat in white top right\"\n"
       "The same command on the same device with the same threads writes the same pictures; on the\n"
       "CPU a prompt and a seed give one picture whatever else is drawn with it. On a GPU another\n"

@@ -63,8 +63,12 @@ torch::TensorOptions ModelOptions::tensor_options() const {
   return torch::TensorOptions().device(place).dtype(half ? torch::kBFloat16 : torch::kFloat32);
 }
 
-Pipeline ModelOptions::load() const {
+void ModelOptions::set_threads() const {
   if (threads > 0) torch::set_num_threads(threads);
+}
+
+Pipeline ModelOptions::load() const {
+  set_threads();
   return load_pipeline(model_folder(), tensor_options());
 }
 

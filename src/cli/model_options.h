@@ -35,7 +35,10 @@ struct ModelOptions {
   /// Device and dtype; the dtype "auto" is bf16 on a GPU and fp32 on the CPU.
   torch::TensorOptions tensor_options() const;
 
-  /// Sets the number of CPU threads, then reads the model.
+  /// Sets the number of CPU threads, if --threads was given.
+  void set_threads() const;
+
+  /// Sets the number of CPU threads, then reads lynx-mini.
   Pipeline load() const;
 };
 

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "models/parameters.h"
 
+#include <algorithm>
 #include <set>
 #include <sstream>
+#include <string_view>
 
 #include "base/error.h"
 #include "io/file_kind.h"
@@ -35,33 +37,67 @@ void refuse_foreign_form(const SafetensorsModel& file) {
   }
 }
 
+/// The prefix with which one of the parameters is in the file, or the first.
+std::string prefix_in(const SafetensorsModel& file, const std::vector<std::string>& prefixes,
+                      const torch::nn::Module& module) {
+  const auto parameters = module.named_parameters();
+  for (const std::string& prefix : prefixes) {
+    for (const auto& item : parameters) {
+      if (file.contains(prefix + item.key())) return prefix;
+    }
+  }
+  return prefixes.front();
+}
+
+bool is_ignored(const std::string& name, const std::string& prefix,
+                const std::vector<std::string>& ignored) {
+  const auto matches = [&](std::string_view known, std::string_view pattern) {
+    return pattern.ends_with('.') ? known.starts_with(pattern) : known == pattern;
+  };
+  const std::string_view whole = name;
+  const std::string_view bare = whole.starts_with(prefix) ? whole.substr(prefix.size()) : whole;
+  return std::any_of(ignored.begin(), ignored.end(), [&](const std::string& pattern) {
+    return matches(whole, pattern) || matches(bare, pattern);
+  });
+}
+
+/// Copies the tensor `name` of the file into `parameter`.
+void fill(torch::Tensor parameter, const SafetensorsModel& file, const std::string& name,
+          const StoredTensors& stored) {
+  const std::string where = file.file_with(name).path().string() + ", tensor " + name;
+  const TensorEntry& entry = file.entry(name);
+  if (!is_floating(entry.dtype)) {
+    fail(where, "a floating-point type", std::string(dtype_name(entry.dtype)));
+  }
+  torch::Tensor value = copy_to_tensor(entry, where);
+  if (stored.convert) value = stored.convert(name, value);
+  if (parameter.sizes() != value.sizes()) {
+    fail(where, "shape " + shape_text(parameter.sizes()), shape_text(entry.shape));
+  }
+  parameter.copy_(value);
+  require_finite(parameter, where);  // as it will be used: a conversion may overflow
+}
+
 }  // namespace
 
 void load_parameters(torch::nn::Module& module, const std::filesystem::path& folder,
-                     const std::string& stem) {
+                     const std::string& stem, const StoredTensors& stored) {
   const torch::NoGradGuard no_grad;
   const SafetensorsModel file = SafetensorsModel::open(folder, stem);
+  const std::string prefix = prefix_in(file, stored.prefixes, module);
   std::set<std::string> unused(file.names().begin(), file.names().end());
   refuse_foreign_form(file);
   for (auto& item : module.named_parameters()) {
-    const std::string& name = item.key();
-    torch::Tensor parameter = item.value();
+    const std::string name = prefix + item.key();
     if (!file.contains(name)) {
-      fail(folder.string() + ", tensor " + name, "shape " + shape_text(parameter.sizes()),
+      fail(folder.string() + ", tensor " + name, "shape " + shape_text(item.value().sizes()),
            "no such tensor in any of its files");
     }
-    const std::string where = file.file_with(name).path().string() + ", tensor " + name;
-    const TensorEntry& entry = file.entry(name);
-    if (!is_floating(entry.dtype)) {
-      fail(where, "a floating-point type", std::string(dtype_name(entry.dtype)));
-    }
-    if (parameter.sizes() != torch::IntArrayRef(entry.shape)) {
-      fail(where, "shape " + shape_text(parameter.sizes()), shape_text(entry.shape));
-    }
-    parameter.copy_(copy_to_tensor(entry, where));
-    require_finite(parameter, where);  // as it will be used: a conversion may overflow
+    fill(item.value(), file, name, stored);
     unused.erase(name);
   }
+  std::erase_if(unused,
+                [&](const std::string& name) { return is_ignored(name, prefix, stored.ignored); });
   if (!unused.empty()) {
     const std::string& name = *unused.begin();
     fail(file.file_with(name).path().string() + ", tensor " + printable(name),

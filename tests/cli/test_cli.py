@@ -259,8 +259,9 @@ class GenerateTest(CliTest):
     def test_unreadable_models(self):
         result = run("generate", *PROMPT, "--model", self.folder / "none")
         self.assert_refused(result, 1, "model_index.json")
-        (self.folder / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
-        self.assert_refused(run("generate", *PROMPT, "--model", self.folder), 1, "FluxPipeline")
+        (self.folder / "model_index.json").write_text('{"_class_name": "OtherPipeline"}')
+        self.assert_refused(run("generate", *PROMPT, "--model", self.folder), 1, "FluxPipeline",
+                            "OtherPipeline")
 
     def test_full_disk_leaves_nothing_behind(self):
         def fill():

@@ -145,7 +145,55 @@ def png_seeds():
     put("png_texts", "huge-chunk", png()[:33] + b"\xff\xff\xff\xfftEXt")
 
 
+def token(text, **options):
+    return {"content": text, "normalized": False, **options}
+
+
+def token_files(vocabulary, merges, added):
+    config = {"tokenizer_class": "Qwen2Tokenizer", "added_tokens_decoder": added}
+    return "\0".join([json.dumps(vocabulary), merges, json.dumps(config)])
+
+
+def token_file_seeds():
+    printing = [*range(0x21, 0x7f), *range(0xa1, 0xad), *range(0xae, 0x100)]
+    symbols = [chr(byte) for byte in printing] + [chr(0x100 + place) for place in range(68)]
+    whole = {symbol: number for number, symbol in enumerate(symbols + ["ab", "\u0120ab"])}
+    put("token_files", "empty", b"")
+    put("token_files", "whole", token_files(
+        whole, "#version: 0.2\na b\n\u0120 ab\n",
+        {"258": token("<|endoftext|>"), "259": token("<x>", normalized=True, special=False)}))
+    put("token_files", "no-merges", token_files({"a": 0}, "#version: 0.2\n", {}))
+    put("token_files", "missing-bytes", token_files({"a": 0, "b": 1, "ab": 2}, "a b\r\n", {}))
+    put("token_files", "same-id", token_files({"a": 0, "b": 0}, "a b", {}))
+    put("token_files", "negative-id", token_files({"a": -1}, "a b", {"-1": token("x")}))
+    put("token_files", "three-symbols", token_files({"a": 0}, "a b c", {"1": token("")}))
+    put("token_files", "strips", token_files({"a": 0}, "a a", {"1": token("x", lstrip=True)}))
+    put("token_files", "added-twice", token_files(
+        {"a": 0}, "a a\na a", {"1": token("x"), "2": token("x")}))
+
+
+def byte_pair_seeds():
+    put("byte_pair", "empty", b"")
+    put("byte_pair", "words", "c a\nca t\n\u0120 cat\n\0cat cat  CAT's 12 \u732b e\u0301\n \n")
+    put("byte_pair", "same-letter", "a a\naa aa\n\0" + "a" * 70)
+    put("byte_pair", "suffix", "a b</w>\na b\0abab ab")
+    put("byte_pair", "twice", "a b\na b\0ab")
+    put("byte_pair", "bad-utf8", b"a b\0ab\xff")
+    put("byte_pair", "spaces", "a b\0" + " " * 40 + "\u3000\u0085\t\r\n x")
+
+
+def t5_model_seeds():
+    model = (pathlib.Path(__file__).parents[1] / "goldens" / "text_flux" / "tokenizer_2" /
+             "spiece.model").read_bytes()
+    put("t5_model", "empty", b"")
+    put("t5_model", "small", model)
+    put("t5_model", "cut", model[:len(model) // 2])
+
+
 if __name__ == "__main__":
+    token_file_seeds()
+    byte_pair_seeds()
+    t5_model_seeds()
     safetensors_seeds()
     json_seeds()
     png_seeds()

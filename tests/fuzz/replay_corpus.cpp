@@ -18,12 +18,14 @@ struct Target {
   void (*run)(std::span<const std::byte>);
 };
 
-constexpr Target kTargets[] = {{"safetensors", rtlynx::fuzz::safetensors},
-                               {"json", rtlynx::fuzz::json},
+constexpr Target kTargets[] = {
+    {"safetensors", rtlynx::fuzz::safetensors},   {"json", rtlynx::fuzz::json},
+    {"token_files", rtlynx::fuzz::token_files},   {"byte_pair", rtlynx::fuzz::byte_pair},
+    {"t5_model", rtlynx::fuzz::t5_model},
 #if RTLYNX_FUZZ_WITH_TORCH
-                               {"compensation", rtlynx::fuzz::compensation},
+    {"compensation", rtlynx::fuzz::compensation},
 #endif
-                               {"png_texts", rtlynx::fuzz::png_texts}};
+    {"png_texts", rtlynx::fuzz::png_texts}};
 constexpr std::size_t kMaxInputBytes = 1 << 20;
 
 int replay(const Target& target, const std::filesystem::path& corpus) {

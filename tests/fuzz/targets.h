@@ -11,6 +11,9 @@ namespace rtlynx::fuzz {
 void safetensors(std::span<const std::byte> input);
 void json(std::span<const std::byte> input);
 void png_texts(std::span<const std::byte> input);
+void token_files(std::span<const std::byte> input);  // vocabulary, merges, config; NUL between
+void byte_pair(std::span<const std::byte> input);    // merges, prompt; NUL between
+void t5_model(std::span<const std::byte> input);
 void compensation(std::span<const std::byte> input);  // in builds with torch
 
 }  // namespace rtlynx::fuzz

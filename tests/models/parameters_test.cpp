@@ -20,12 +20,13 @@ using Tensors = std::vector<std::pair<std::string, torch::Tensor>>;
 class Parameters : public testing::Test {
  protected:
   // A Linear of 8 inputs and 4 outputs, loaded from `tensors`; the error, or "loaded".
-  std::string load(const Tensors& tensors, torch::ScalarType type = torch::kFloat32) {
+  std::string load(const Tensors& tensors, torch::ScalarType type = torch::kFloat32,
+                   const StoredTensors& stored = {}) {
     const TensorBytes bytes(tensors);
     write_safetensors(folder_ / "model.safetensors", bytes.entries());
     linear_ = SparseLinear(8, 4, torch::TensorOptions().dtype(type));
     try {
-      load_parameters(*linear_, folder_, "model");
+      load_parameters(*linear_, folder_, "model", stored);
     } catch (const Error& error) {
       return error.what();
     }
@@ -100,6 +101,49 @@ TEST_F(Parameters, WhatIsNotFiniteIsNotSaved) {
   EXPECT_THROW(save_parameters(*saved, folder_, "model", torch::kBFloat16, /*max_shard_bytes=*/64),
                Error);
   EXPECT_TRUE(std::filesystem::is_empty(folder_));
+}
+
+TEST_F(Parameters, MayStandBehindOneOfSeveralPrefixes) {
+  const torch::Tensor weight = torch::randn({4, 8});
+  const torch::Tensor bias = torch::randn({4});
+  const StoredTensors stored{.prefixes = {"model.language.", "model.", ""}};
+  for (const std::string& prefix : stored.prefixes) {
+    ASSERT_EQ(load({{prefix + "weight", weight}, {prefix + "bias", bias}}, torch::kFloat32, stored),
+              "loaded");
+    EXPECT_TRUE(linear_->weight.equal(weight));
+  }
+  const std::string message =
+      load({{"model.weight", weight}, {"bias", bias}}, torch::kFloat32, stored);
+  EXPECT_NE(message.find("tensor model.bias: required shape [4], got no such tensor"),
+            std::string::npos)
+      << message;
+}
+
+TEST_F(Parameters, IgnoredTensorsAreKnownByNameOrByTheBeginningOfIt) {
+  const Tensors needed = {{"model.weight", torch::zeros({4, 8})},
+                          {"model.bias", torch::zeros({4})}};
+  const StoredTensors stored{.prefixes = {"model."}, .ignored = {"head.weight", "layers.3."}};
+  const auto load_with = [&](const std::string& name) {
+    Tensors tensors = needed;
+    tensors.emplace_back(name, torch::zeros({2}, torch::kInt64));
+    return load(tensors, torch::kFloat32, stored);
+  };
+  EXPECT_EQ(load_with("head.weight"), "loaded");
+  EXPECT_EQ(load_with("model.head.weight"), "loaded");
+  EXPECT_EQ(load_with("model.layers.3.norm.weight"), "loaded");
+  for (const char* name : {"head.weight_scale", "model.layers.30.weight", "my.layers.3.weight"}) {
+    EXPECT_NE(load_with(name).find(name), std::string::npos) << name;
+  }
+}
+
+TEST_F(Parameters, MayBeMadeOfWhatIsStored) {
+  const torch::Tensor stored_weight = torch::randn({4, 8, 3});
+  const StoredTensors last{.convert = [](const std::string& name, const torch::Tensor& value) {
+    return name == "weight" ? value.select(2, -1) : value;
+  }};
+  ASSERT_EQ(load({{"weight", stored_weight}, {"bias", torch::zeros({4})}}, torch::kFloat32, last),
+            "loaded");
+  EXPECT_TRUE(linear_->weight.equal(stored_weight.select(2, 2)));
 }
 
 TEST_F(Parameters, SavedInShardsTheyComeBack) {

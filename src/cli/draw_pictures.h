@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "layers/sparse_linear.h"
+#include "models/checkpoint/apply_lora.h"
+#include "models/layer_group.h"
+#include "pipeline/text_to_image.h"
+
+namespace rtlynx::cli {
+
+/// A picture to make.
+struct PictureJob {
+  std::string prompt;
+  std::uint64_t seed = 0;
+  std::filesystem::path path;
+};
+
+/// Sets the layers of a transformer, whose groups these are.
+using LayerSetter =
+    std::function<void(torch::nn::Module& transformer, const std::vector<LayerGroup>& groups)>;
+
+/// The layers that the paper sparsifies in this mode, all others dense.
+LayerSetter set_recipe_to(LinearMode mode);
+
+/// What is drawn with a model in a folder of diffusers, and how it is written.
+struct PictureRun {
+  std::vector<PictureJob> jobs;
+  PictureRequest request;       ///< without prompts and seeds, which are the jobs'
+  std::string mode;             ///< as reports name it
+  std::vector<LoraFile> loras;  ///< merged into the weights before `set_layers`
+  LayerSetter set_layers;
+  bool compare = false;  ///< dense as well: one picture with dense, sparse, their difference
+  int scale = 1;         ///< each pixel becomes scale x scale
+  bool json = false;     ///< a report on standard output instead of a line for each picture
+};
+
+/// Whether `folder` holds such a model, rather than lynx-mini. Throws Error if it has no
+/// model_index.json.
+bool holds_text_to_image_model(const std::filesystem::path& folder);
+
+/// Draws all jobs and writes each batch's pictures as soon as they are drawn. What can be refused
+/// is refused before anything is computed.
+void draw_pictures(const std::filesystem::path& folder, const torch::TensorOptions& options,
+                   const PictureRun& run);
+
+}  // namespace rtlynx::cli

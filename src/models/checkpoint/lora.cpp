@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "models/checkpoint/lora.h"
+
+#include <array>
+#include <sstream>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+#include "io/json.h"
+#include "io/safetensors.h"
+#include "io/text.h"
+#include "models/tensor_bytes.h"
+
+namespace rtlynx {
+namespace {
+
+// "default" is the name that PEFT gives an adapter.
+constexpr std::array<std::pair<std::string_view, LoraRole>, 11> kEndings = {{
+    {".lora_A.default.weight", LoraRole::down},
+    {".lora_B.default.weight", LoraRole::up},
+    {".lora_A.weight", LoraRole::down},
+    {".lora_B.weight", LoraRole::up},
+    {".lora_down.weight", LoraRole::down},
+    {".lora_up.weight", LoraRole::up},
+    {".lora.down.weight", LoraRole::down},
+    {".lora.up.weight", LoraRole::up},
+    {".down.weight", LoraRole::down},
+    {".up.weight", LoraRole::up},
+    {".alpha", LoraRole::alpha},
+}};
+
+// Where diffusers keeps PEFT's settings in a file's metadata.
+constexpr const char* kAdapterSettings = "lora_adapter_metadata";
+
+std::string shape_text(torch::IntArrayRef shape) {
+  std::ostringstream text;
+  text << shape;
+  return text.str();
+}
+
+/// The tensors of one module of a LoRA.
+struct LoraModule {
+  const LoraTarget* target = nullptr;
+  torch::Tensor down, up, alpha;
+  std::string where;  ///< file and a tensor of it
+};
+
+torch::Tensor& slot(LoraModule& module, LoraRole role) {
+  if (role == LoraRole::alpha) return module.alpha;
+  return role == LoraRole::down ? module.down : module.up;
+}
+
+/// alpha by module name, or fails for settings under which a LoRA is more than a product.
+std::optional<double> alpha_from_settings(const SafetensorsFile& file, const std::string& where) {
+  const auto found = file.metadata().find(kAdapterSettings);
+  if (found == file.metadata().end()) return std::nullopt;
+  const nlohmann::json settings = parse_json(found->second, where + ", " + kAdapterSettings);
+  for (const char* option : {"transformer.use_dora", "transformer.use_rslora"}) {
+    require(!json_bool(settings, option, where, false), where, std::string(option) + " = false",
+            "true, which is not supported");
+  }
+  const auto pattern = settings.find("transformer.alpha_pattern");
+  require(pattern == settings.end() || pattern->empty(), where, "one alpha for all layers",
+          "an alpha_pattern, which is not supported");
+  if (!settings.contains("transformer.lora_alpha")) return std::nullopt;
+  return json_number(settings, "transformer.lora_alpha", where);
+}
+
+/// The modules of a file by name. Throws Error for a name that is no layer's.
+std::map<std::string, LoraModule> group_by_module(const SafetensorsFile& file,
+                                                  const LayerNames& names) {
+  std::map<std::string, LoraModule> modules;
+  std::vector<std::string> unmatched;
+  for (const std::string& name : file.names()) {
+    const auto parsed = parse_lora_name(name);
+    const LoraTarget* target = parsed ? names.find(parsed->module) : nullptr;
+    if (target == nullptr) {
+      unmatched.push_back(name);
+      continue;
+    }
+    LoraModule& module = modules[std::string(parsed->module)];
+    module.target = target;
+    module.where = file.path().string() + ", tensor " + printable(name);
+    slot(module, parsed->role) = copy_to_tensor(file.entry(name), module.where);
+  }
+  if (!unmatched.empty()) {
+    fail(printable(file.path().string()), "only tensors of the transformer's linear layers",
+         in_quotes(unmatched.front()) + " (" + std::to_string(unmatched.size()) +
+             " such tensors of " + std::to_string(file.names().size()) + ")");
+  }
+  return modules;
+}
+
+void check(const LoraModule& module) {
+  if (!module.down.defined() || !module.up.defined()) {
+    fail(module.where, "down and up (lora_A and lora_B) together",
+         module.down.defined() ? "down alone"
+         : module.up.defined() ? "up alone"
+                               : "neither");
+  }
+  const auto& parts = module.target->parts;
+  const std::int64_t rows = parts.back().first_row + parts.back().layer.out;
+  const std::int64_t inputs = parts.front().layer.in;
+  const std::int64_t rank = module.down.dim() == 2 ? module.down.size(0) : 0;
+  const bool fits = rank > 0 && module.down.size(1) == inputs &&
+                    module.up.sizes() == torch::IntArrayRef({rows, rank});
+  if (!fits) {
+    fail(module.where,
+         "down [r, " + std::to_string(inputs) + "] and up [" + std::to_string(rows) + ", r]",
+         shape_text(module.down.sizes()) + " and " + shape_text(module.up.sizes()));
+  }
+  require(!module.alpha.defined() || module.alpha.numel() == 1, module.where, "one number as alpha",
+          "several");
+}
+
+}  // namespace
+
+std::optional<LoraName> parse_lora_name(std::string_view name) {
+  for (const auto& [ending, role] : kEndings) {
+    if (!name.ends_with(ending)) continue;
+    return LoraName{.module = name.substr(0, name.size() - ending.size()), .role = role};
+  }
+  return std::nullopt;
+}
+
+LowRankUpdates read_lora(const std::filesystem::path& path, const LayerNames& names,
+                         double strength) {
+  const torch::NoGradGuard no_grad;
+  const SafetensorsFile file = SafetensorsFile::open(path);
+  const auto common_alpha = alpha_from_settings(file, printable(path.string()));
+  LowRankUpdates updates;
+  for (auto& [name, module] : group_by_module(file, names)) {
+    check(module);
+    const auto rank = static_cast<double>(module.down.size(0));
+    const double alpha =
+        module.alpha.defined() ? module.alpha.item<double>() : common_alpha.value_or(rank);
+    torch::Tensor up = module.up.to(torch::kFloat32) * (strength * alpha / rank);
+    if (module.target->halves_swapped) {
+      const auto halves = up.chunk(2, 0);
+      up = torch::cat({halves[1], halves[0]});
+    }
+    for (const LayerRows& part : module.target->parts) {
+      const LowRankUpdate update{.down = module.down.to(torch::kFloat32),
+                                 .up = up.narrow(0, part.first_row, part.layer.out).clone()};
+      if (!updates.emplace(part.layer.name, update).second) {
+        fail(module.where, "each layer once", part.layer.name + " under another name as well");
+      }
+    }
+  }
+  return updates;
+}
+
+void add_updates(LowRankUpdates& sum, const LowRankUpdates& more) {
+  for (const auto& [layer, update] : more) {
+    const auto [place, added] = sum.emplace(layer, update);
+    if (added) continue;
+    place->second = {.down = torch::cat({place->second.down, update.down}, 0),
+                     .up = torch::cat({place->second.up, update.up}, 1)};
+  }
+}
+
+torch::Tensor merged_weight(const torch::Tensor& weight, const LowRankUpdate& update) {
+  const torch::NoGradGuard no_grad;
+  const auto options = weight.options().dtype(torch::kFloat32);
+  return torch::addmm(weight.to(torch::kFloat32), update.up.to(options), update.down.to(options))
+      .to(weight.scalar_type());
+}
+
+}  // namespace rtlynx

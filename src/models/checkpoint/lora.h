@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <torch/torch.h>
+
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "models/checkpoint/layer_names.h"
+
+namespace rtlynx {
+
+/// What is added to a weight [N, K]: up times down, in fp32.
+struct LowRankUpdate {
+  torch::Tensor down;  // [r, K]
+  torch::Tensor up;    // [N, r], with alpha / r and the strength in it
+};
+
+/// By layer.
+using LowRankUpdates = std::map<std::string, LowRankUpdate>;
+
+enum class LoraRole { down, up, alpha };
+
+/// A tensor's name in two parts.
+struct LoraName {
+  std::string_view module;  ///< with whatever prefix it has
+  LoraRole role = LoraRole::down;
+};
+
+/// Splits names of PEFT (lora_A, lora_B), kohya (lora_down, lora_up, alpha) and XLabs (down, up);
+/// nothing for any other.
+std::optional<LoraName> parse_lora_name(std::string_view name);
+
+/// Reads a LoRA and multiplies it by `strength`. Throws Error naming the tensor that belongs to no
+/// layer (a text encoder's among them), does not fit its layer, or lacks its counterpart.
+LowRankUpdates read_lora(const std::filesystem::path& path, const LayerNames& names,
+                         double strength);
+
+/// Adds `more` to `sum`: where both have a layer their ranks add up.
+void add_updates(LowRankUpdates& sum, const LowRankUpdates& more);
+
+/// weight + up down, computed in fp32, of weight's type and device.
+torch::Tensor merged_weight(const torch::Tensor& weight, const LowRankUpdate& update);
+
+}  // namespace rtlynx

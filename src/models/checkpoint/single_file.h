@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <torch/torch.h>
+
+#include <filesystem>
+#include <vector>
+
+#include "models/checkpoint/layer_names.h"
+
+namespace rtlynx {
+
+/// Fills every parameter of a transformer from one .safetensors file (or its shards' index) with
+/// foreign or with our own names, with or without "model.diffusion_model." before all of them. FP8
+/// weights are multiplied by the scale beside them (scale_weight or weight_scale), if there is one.
+/// Throws Error naming file and tensor for a missing, unexpected or misshapen tensor; other models
+/// in the same file (text encoders, VAE) are left alone.
+void load_single_file(torch::nn::Module& model, const std::filesystem::path& path,
+                      const std::vector<ForeignModule>& foreign);
+
+}  // namespace rtlynx

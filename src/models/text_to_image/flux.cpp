@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "models/text_to_image/flux.h"
+
+#include <string>
+#include <utility>
+
+#include "base/error.h"
+#include "io/json.h"
+#include "io/safetensors.h"
+#include "io/text.h"
+#include "models/flux/groups.h"
+#include "models/flux/transformer.h"
+#include "models/patches.h"
+#include "models/text/text_features.h"
+
+namespace rtlynx {
+namespace {
+
+constexpr std::int64_t kPatch = 2;
+constexpr const char* kPooled = "pooled";  // [d], of CLIP
+constexpr const char* kTokens = "tokens";  // [L, d], of T5
+
+class FluxDenoiser : public Denoiser {
+ public:
+  explicit FluxDenoiser(FluxTransformer transformer) : transformer_(std::move(transformer)) {}
+
+  torch::nn::Module& transformer() override { return *transformer_; }
+
+  torch::Tensor velocity(const DenoiserInput& input) override {
+    const torch::Tensor& latents = input.latents;
+    const std::int64_t batch = latents.size(0), height = latents.size(2), width = latents.size(3);
+    const torch::Tensor text = stack(input.features, kTokens);  // [B, L, d]
+    const auto fp32 = latents.options().dtype(torch::kFloat32);
+    const torch::Tensor img_ids = image_position_ids(height / kPatch, width / kPatch).to(fp32);
+    // diffusers rounds 1000 sigma to the weights' type before the transformer does it again.
+    const torch::Tensor timestep =
+        torch::full({batch}, 1000 * static_cast<float>(input.sigma), fp32)
+            .to(latents.scalar_type()) /
+        1000;
+    const torch::Tensor velocity =
+        transformer_(FluxInputs{.hidden_states = tokens_from_pixels(latents, kPatch),
+                                .encoder_hidden_states = text,
+                                .pooled_projections = stack(input.features, kPooled),
+                                .timestep = timestep,
+                                .guidance = transformer_->config().guidance_embeds
+                                                ? torch::full({batch}, input.guidance, fp32)
+                                                : torch::Tensor(),
+                                .img_ids = img_ids,
+                                .txt_ids = torch::zeros({text.size(1), img_ids.size(1)}, fp32)});
+    return pixels_from_tokens(velocity, kPatch, height, width);
+  }
+
+ private:
+  static torch::Tensor stack(const std::vector<PromptFeatures>& features, const char* name) {
+    std::vector<torch::Tensor> rows;
+    for (const PromptFeatures& prompt : features) rows.push_back(prompt.at(name));
+    return torch::stack(rows);
+  }
+
+  FluxTransformer transformer_;
+};
+
+/// The configuration in `folder`, once the files with its weights are seen to be whole.
+template <typename Config>
+Config read_part(const std::filesystem::path& folder, std::string_view stem,
+                 Config (*read)(const nlohmann::json&, const std::string&)) {
+  const std::filesystem::path path = folder / "config.json";
+  const Config config = read(read_json_file(path), printable(path.string()));
+  SafetensorsModel::open(folder, stem);
+  return config;
+}
+
+class FluxModel : public TextToImageModel {
+ public:
+  explicit FluxModel(const std::filesystem::path& folder)
+      : folder_(folder),
+        clip_tokenizer_(folder / "tokenizer", clip_tokenizer_options()),
+        t5_tokenizer_(folder / "tokenizer_2"),
+        clip_(read_part(folder / "text_encoder", "model", clip_text_config_from_json)),
+        t5_(read_part(folder / "text_encoder_2", "model", t5_config_from_json)),
+        transformer_(
+            read_part(folder / "transformer", "diffusion_pytorch_model", flux_config_from_json)),
+        vae_(read_vae_shape(folder / "vae")) {
+    check_that_parts_fit();
+  }
+
+  ModelFacts facts() const override {
+    const bool distilled = transformer_.guidance_embeds;
+    return {.latent_channels = vae_.latent_channels,
+            .latent_factor = vae_.factor,
+            .patch = kPatch,
+            .size = 128 * vae_.factor,
+            .steps = distilled ? 28 : 4,
+            .distilled_guidance = distilled,
+            .guidance = distilled ? 3.5 : 0};
+  }
+
+  std::vector<LayerGroup> groups() const override { return flux_groups(transformer_); }
+
+  std::vector<ForeignModule> foreign_modules() const override {
+    return flux_foreign_modules(transformer_.num_layers, transformer_.num_single_layers);
+  }
+
+  std::vector<std::string> warnings(std::string_view prompt) const override {
+    std::vector<std::string> sentences;
+    const auto add = [&](const char* encoder, std::int64_t limit, std::int64_t cut) {
+      if (cut == 0) return;
+      sentences.push_back(std::string(encoder) + " reads " + std::to_string(limit) +
+                          " tokens; the last " + std::to_string(cut) + " of the prompt were cut");
+    };
+    add("CLIP", kClipTokens - 2, clip_prompt_ids(clip_tokenizer_, prompt).cut);
+    add("T5", t5_length() - 1, t5_prompt_ids(t5_tokenizer_, prompt, t5_length()).cut);
+    return sentences;
+  }
+
+  std::vector<PromptFeatures> encode(const std::vector<std::string>& prompts,
+                                     const torch::TensorOptions& options,
+                                     const PartCallback& on_load) const override {
+    std::vector<PromptFeatures> features(prompts.size());
+    const auto keep = [&](std::size_t prompt, const char* name, const torch::Tensor& rows) {
+      features[prompt][name] = rows.squeeze(0).to(torch::kCPU);
+    };
+    // One prompt at a time: many of them at once would need memory beyond the weights.
+    on_load("text encoder CLIP");
+    {
+      ClipTextModel clip = load_clip_text(folder_ / "text_encoder", options);
+      for (std::size_t i = 0; i < prompts.size(); ++i) {
+        const PromptIds ids = clip_prompt_ids(clip_tokenizer_, prompts[i]);
+        keep(i, kPooled, clip_pooled(clip, {{ids}}));
+      }
+    }
+    on_load("text encoder T5");
+    T5Encoder t5 = load_t5_encoder(folder_ / "text_encoder_2", options);
+    for (std::size_t i = 0; i < prompts.size(); ++i) {
+      const PromptIds ids = t5_prompt_ids(t5_tokenizer_, prompts[i], t5_length());
+      keep(i, kTokens, t5_tokens(t5, {{ids}}));
+    }
+    return features;
+  }
+
+  std::unique_ptr<Denoiser> load_denoiser(const torch::TensorOptions& options) const override {
+    FluxTransformer transformer = load_flux(folder_ / "transformer", options);
+    transformer->eval();
+    return std::make_unique<FluxDenoiser>(std::move(transformer));
+  }
+
+  std::shared_ptr<Vae> load_autoencoder(const torch::TensorOptions& options) const override {
+    return load_vae(folder_ / "vae", options);
+  }
+
+ private:
+  /// schnell, the model without guidance, was trained on half of dev's length.
+  std::int64_t t5_length() const { return transformer_.guidance_embeds ? 512 : 256; }
+
+  void check_that_parts_fit() const {
+    const auto equal = [this](const char* what, std::int64_t required, std::int64_t arrived) {
+      if (required == arrived) return;
+      fail(printable(folder_.string()), std::string(what) + " " + std::to_string(required),
+           std::to_string(arrived));
+    };
+    equal("transformer's in_channels, 4 for each channel of the VAE's latents,",
+          kPatch * kPatch * vae_.latent_channels, transformer_.in_channels);
+    equal("transformer's out_channels as its in_channels,", transformer_.in_channels,
+          transformer_.out_channels);
+    equal("transformer's patch_size", 1, transformer_.patch_size);
+    equal("transformer's pooled_projection_dim, text_encoder's hidden_size,", clip_.hidden_size,
+          transformer_.pooled_projection_dim);
+    equal("transformer's joint_attention_dim, text_encoder_2's d_model,", t5_.d_model,
+          transformer_.joint_attention_dim);
+    const auto covers = [this](const char* what, std::int64_t rows, std::int64_t ids) {
+      if (ids <= rows) return;
+      fail(printable(folder_.string()),
+           std::string(what) + "'s vocab_size to be at least " + std::to_string(ids) +
+               ", the tokenizer's ids",
+           std::to_string(rows));
+    };
+    covers("text_encoder", clip_.vocab_size, clip_tokenizer_.id_limit());
+    covers("text_encoder_2", t5_.vocab_size, t5_tokenizer_.id_limit());
+  }
+
+  std::filesystem::path folder_;
+  BytePairTokenizer clip_tokenizer_;
+  T5Tokenizer t5_tokenizer_;
+  ClipTextConfig clip_;
+  T5Config t5_;
+  FluxConfig transformer_;
+  VaeShape vae_;
+};
+
+}  // namespace
+
+std::unique_ptr<TextToImageModel> open_flux_model(const std::filesystem::path& folder) {
+  return std::make_unique<FluxModel>(folder);
+}
+
+}  // namespace rtlynx

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <torch/torch.h>
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "models/checkpoint/layer_names.h"
+#include "models/layer_group.h"
+#include "models/vae/vae.h"
+
+namespace rtlynx {
+
+/// What a transformer reads of one prompt: tensors by name, without a dimension for the batch.
+using PromptFeatures = std::map<std::string, torch::Tensor>;
+
+/// One step's input for B pictures.
+struct DenoiserInput {
+  torch::Tensor latents;                 // [B, C, h, w]
+  double sigma = 1;                      ///< noise level, from 1 (noise) to 0 (picture)
+  std::vector<PromptFeatures> features;  ///< B, on the transformer's device
+  double guidance = 0;                   ///< for a transformer that was distilled with guidance
+};
+
+/// A family's transformer at work.
+class Denoiser {
+ public:
+  virtual ~Denoiser() = default;
+
+  /// d latents / d sigma, [B, C, h, w].
+  virtual torch::Tensor velocity(const DenoiserInput& input) = 0;
+
+  /// For what changes the layers: modes, compensations, low-rank updates.
+  virtual torch::nn::Module& transformer() = 0;
+};
+
+/// What a model draws, and how when nothing else is asked for.
+struct ModelFacts {
+  std::int64_t latent_channels = 16;
+  std::int64_t latent_factor = 8;  ///< pixels along a side for each one of latents
+  std::int64_t patch = 2;          ///< latents along a side of a token
+  std::int64_t size = 1024;        ///< pixels
+  int steps = 28;
+  bool distilled_guidance = false;  ///< whether the transformer reads the strength of guidance
+  double guidance = 0;
+
+  /// Sides of pictures are multiples of it.
+  std::int64_t size_step() const { return latent_factor * patch; }
+};
+
+/// Called with the name of a part before it is loaded.
+using PartCallback = std::function<void(std::string_view part)>;
+
+/// A text-to-image model in a folder in diffusers' layout. It knows the tokenizers and what all
+/// parts are, and holds no weights: every load reads them anew.
+class TextToImageModel {
+ public:
+  virtual ~TextToImageModel() = default;
+
+  virtual ModelFacts facts() const = 0;
+
+  /// Which of the transformer's Linears read one input.
+  virtual std::vector<LayerGroup> groups() const = 0;
+
+  /// How other programs name the transformer's layers.
+  virtual std::vector<ForeignModule> foreign_modules() const = 0;
+
+  /// What does not fit into the text encoders, as sentences for the user. Throws UsageError for
+  /// invalid UTF-8.
+  virtual std::vector<std::string> warnings(std::string_view prompt) const = 0;
+
+  /// Each prompt's features, on the CPU. The text encoders are loaded, used and freed in turn.
+  virtual std::vector<PromptFeatures> encode(const std::vector<std::string>& prompts,
+                                             const torch::TensorOptions& options,
+                                             const PartCallback& on_load) const = 0;
+
+  virtual std::unique_ptr<Denoiser> load_denoiser(const torch::TensorOptions& options) const = 0;
+  virtual std::shared_ptr<Vae> load_autoencoder(const torch::TensorOptions& options) const = 0;
+};
+
+}  // namespace rtlynx

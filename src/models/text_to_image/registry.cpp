@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "models/text_to_image/registry.h"
+
+#include <array>
+#include <string>
+#include <string_view>
+
+#include "base/error.h"
+#include "io/json.h"
+#include "io/text.h"
+#include "models/text_to_image/flux.h"
+
+namespace rtlynx {
+namespace {
+
+struct Family {
+  std::string_view pipeline_class;
+  std::unique_ptr<TextToImageModel> (*open)(const std::filesystem::path& folder);
+};
+
+constexpr std::array<Family, 1> kFamilies = {{
+    {"FluxPipeline", open_flux_model},
+}};
+
+}  // namespace
+
+std::unique_ptr<TextToImageModel> open_text_to_image_model(const std::filesystem::path& folder) {
+  const std::filesystem::path path = folder / "model_index.json";
+  const std::string where = printable(path.string());
+  const std::string name = json_string(read_json_file(path), "_class_name", where);
+  std::string known;
+  for (const Family& family : kFamilies) {
+    if (name == family.pipeline_class) return family.open(folder);
+    known += (known.empty() ? "" : ", ") + std::string(family.pipeline_class);
+  }
+  fail(where, "_class_name to be one of: " + known, printable(name));
+}
+
+}  // namespace rtlynx

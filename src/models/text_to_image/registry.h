@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <filesystem>
+#include <memory>
+
+#include "models/text_to_image/model.h"
+
+namespace rtlynx {
+
+/// Opens the model in `folder` by the pipeline class that its model_index.json names. Reads
+/// configurations, tokenizers and the heads of the files with weights. Throws Error, naming file
+/// and what it lacks, for a class that is not supported and for parts that are missing, cut off or
+/// do not fit together.
+std::unique_ptr<TextToImageModel> open_text_to_image_model(const std::filesystem::path& folder);
+
+}  // namespace rtlynx

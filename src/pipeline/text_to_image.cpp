@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "pipeline/text_to_image.h"
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <c10/core/CachingDeviceAllocator.h>
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+#include <sstream>
+#include <utility>
+
+#include "base/error.h"
+#include "io/json.h"
+#include "io/text.h"
+#include "models/plain_layers.h"
+#include "models/text_to_image/registry.h"
+#include "pipeline/pixels.h"
+
+namespace rtlynx {
+namespace {
+
+constexpr std::int64_t kMaxSide = 8192;
+constexpr int kMaxSteps = 1000;
+
+SchedulerConfig read_scheduler(const std::filesystem::path& folder) {
+  const std::filesystem::path path = folder / "scheduler_config.json";
+  return scheduler_config_from_json(read_json_file(path), printable(path.string()));
+}
+
+[[noreturn]] void refuse(const std::string& message) { throw UsageError("generate: " + message); }
+
+/// Without the zeros behind the point.
+std::string in_short(double value) {
+  std::ostringstream text;
+  text << value;
+  return text.str();
+}
+
+void check_prompts(const PictureRequest& request) {
+  if (request.prompts.empty()) refuse("required at least one prompt, got none");
+  if (request.prompts.size() != request.seeds.size()) {
+    refuse("required one seed per prompt, got " + std::to_string(request.seeds.size()) + " for " +
+           std::to_string(request.prompts.size()));
+  }
+  if (request.batch < 1) {
+    refuse("required a batch of at least 1, got " + std::to_string(request.batch));
+  }
+}
+
+void check_size(const PictureSettings& settings, std::int64_t step) {
+  const auto fits = [step](std::int64_t side) {
+    return side >= step && side <= kMaxSide && side % step == 0;
+  };
+  if (fits(settings.width) && fits(settings.height)) return;
+  refuse("required width and height from " + std::to_string(step) + " to " +
+         std::to_string(kMaxSide) + " pixels in steps of " + std::to_string(step) + ", got " +
+         std::to_string(settings.width) + "x" + std::to_string(settings.height));
+}
+
+void check_guidance(const PictureRequest& request, const PictureSettings& settings,
+                    const ModelFacts& facts) {
+  if (request.guidance && !facts.distilled_guidance) {
+    refuse("required no guidance, which this model does not read, got " +
+           in_short(*request.guidance));
+  }
+  for (const double strength : {settings.guidance, settings.true_cfg}) {
+    if (!(strength >= 0 && std::isfinite(strength))) {
+      refuse("required guidance of at least 0, got " + in_short(strength));
+    }
+  }
+  if (settings.guided() != request.negative.has_value()) {
+    refuse("required a negative prompt and true CFG above 1 together, got " +
+           (settings.guided() ? "true CFG " + in_short(settings.true_cfg) + " alone"
+                              : "a negative prompt and true CFG " + in_short(settings.true_cfg)));
+  }
+}
+
+/// Gives what freed tensors took back to the device, for parts of other sizes.
+void release_freed_memory(const torch::Device& device) {
+  if (!device.is_cpu()) c10::getDeviceAllocator(device.type())->emptyCache();
+}
+
+std::vector<PromptFeatures> on_device(std::vector<PromptFeatures> features,
+                                      const torch::TensorOptions& options) {
+  for (PromptFeatures& prompt : features) {
+    for (auto& [name, value] : prompt) value = value.to(options);
+  }
+  return features;
+}
+
+}  // namespace
+
+TextToImagePipeline::TextToImagePipeline(const std::filesystem::path& folder,
+                                         const torch::TensorOptions& options)
+    : model_(open_text_to_image_model(folder)),
+      scheduler_(read_scheduler(folder / "scheduler")),
+      options_(options) {}
+
+TextToImagePipeline::TextToImagePipeline(std::unique_ptr<TextToImageModel> model,
+                                         const SchedulerConfig& scheduler,
+                                         const torch::TensorOptions& options)
+    : model_(std::move(model)), scheduler_(scheduler), options_(options) {}
+
+PictureSettings TextToImagePipeline::settings_for(const PictureRequest& request) const {
+  const ModelFacts facts = model_->facts();
+  const PictureSettings settings{.steps = request.steps.value_or(facts.steps),
+                                 .guidance = request.guidance.value_or(facts.guidance),
+                                 .true_cfg = request.true_cfg,
+                                 .width = request.width.value_or(facts.size),
+                                 .height = request.height.value_or(facts.size)};
+  check_prompts(request);
+  check_size(settings, facts.size_step());
+  check_guidance(request, settings, facts);
+  if (settings.steps < 1 || settings.steps > kMaxSteps) {
+    refuse("required from 1 to " + std::to_string(kMaxSteps) + " steps, got " +
+           std::to_string(settings.steps));
+  }
+  return settings;
+}
+
+torch::nn::Module& TextToImagePipeline::prepare(const PictureRequest& request,
+                                                const PartCallback& on_load) {
+  // Not InferenceMode: compensations change the weights later.
+  const torch::NoGradGuard no_grad;
+  std::set<std::string> wanted(request.prompts.begin(), request.prompts.end());
+  if (request.negative) wanted.insert(*request.negative);
+  std::erase_if(wanted, [&](const std::string& prompt) { return features_.contains(prompt); });
+  if (!wanted.empty()) {
+    denoiser_.reset();
+    autoencoder_.reset();
+    release_freed_memory(options_.device());
+    const std::vector<std::string> prompts(wanted.begin(), wanted.end());
+    const std::vector<PromptFeatures> encoded = model_->encode(prompts, options_, on_load);
+    for (std::size_t i = 0; i < prompts.size(); ++i) features_[prompts[i]] = encoded[i];
+    release_freed_memory(options_.device());
+  }
+  if (!denoiser_) {
+    on_load("transformer");
+    denoiser_ = model_->load_denoiser(options_);
+    on_load("autoencoder");
+    autoencoder_ = model_->load_autoencoder(options_);
+  }
+  return denoiser_->transformer();
+}
+
+void TextToImagePipeline::draw(const PictureRequest& request, const PictureCallbacks& callbacks) {
+  const PictureSettings settings = settings_for(request);
+  prepare(request, callbacks.on_load);
+  const torch::InferenceMode inference;
+  const std::size_t count = request.prompts.size();
+  const auto batch = static_cast<std::size_t>(request.batch);
+  const int all = static_cast<int>((count + batch - 1) / batch) * settings.steps;
+  int before = 0;
+  for (std::size_t first = 0; first < count; first += batch) {
+    const auto part = [&](const auto& all_of_them) {
+      return std::vector(all_of_them.begin() + first,
+                         all_of_them.begin() + std::min(count, first + batch));
+    };
+    const torch::Tensor latents =
+        denoise(part(request.prompts), request.negative.value_or(""), settings,
+                draw_noise(part(request.seeds), settings),
+                [&](int finished) { callbacks.on_step(before + finished, all); });
+    before += settings.steps;
+    callbacks.on_images(first, images_from_pixels(autoencoder_->decode(latents)));
+  }
+}
+
+torch::Tensor TextToImagePipeline::draw_noise(const std::vector<std::uint64_t>& seeds,
+                                              const PictureSettings& settings) const {
+  const ModelFacts facts = model_->facts();
+  const std::vector<std::int64_t> shape = {1, facts.latent_channels,
+                                           settings.height / facts.latent_factor,
+                                           settings.width / facts.latent_factor};
+  std::vector<torch::Tensor> noise;
+  for (const std::uint64_t seed : seeds) {
+    auto generator = at::detail::createCPUGenerator(seed);
+    noise.push_back(torch::randn(shape, generator, options_.device(torch::kCPU)));
+  }
+  return torch::cat(noise).to(options_.device());
+}
+
+torch::Tensor TextToImagePipeline::denoise(const std::vector<std::string>& prompts,
+                                           const std::string& negative,
+                                           const PictureSettings& settings,
+                                           const torch::Tensor& noise,
+                                           const std::function<void(int finished)>& on_step) {
+  const torch::InferenceMode inference;
+  const std::int64_t patch = model_->facts().patch;
+  const Schedule schedule =
+      make_schedule(scheduler_, settings.steps, (noise.size(2) / patch) * (noise.size(3) / patch));
+  DenoiserInput wanted{.latents = noise.to(options_),
+                       .features = on_device(features_of(prompts), options_),
+                       .guidance = settings.guidance};
+  DenoiserInput unwanted = wanted;
+  if (settings.guided()) {
+    unwanted.features = on_device(features_of(std::vector(prompts.size(), negative)), options_);
+  }
+  on_step(0);
+  for (int step = 0; step < schedule.steps(); ++step) {
+    wanted.sigma = unwanted.sigma = schedule.sigmas[static_cast<std::size_t>(step)];
+    unwanted.latents = wanted.latents;
+    torch::Tensor velocity = denoiser_->velocity(wanted);
+    if (settings.guided()) {
+      const torch::Tensor away = denoiser_->velocity(unwanted);
+      velocity = away + settings.true_cfg * (velocity - away);
+    }
+    const std::string stage =
+        "transformer, step " + std::to_string(step + 1) + " of " + std::to_string(settings.steps);
+    require_finite(velocity, stage.c_str());
+    wanted.latents = euler_step(schedule, step, wanted.latents, velocity).to(options_);
+    on_step(step + 1);
+  }
+  return wanted.latents;
+}
+
+std::vector<PromptFeatures> TextToImagePipeline::features_of(
+    const std::vector<std::string>& prompts) const {
+  std::vector<PromptFeatures> features;
+  for (const std::string& prompt : prompts) features.push_back(features_.at(prompt));
+  return features;
+}
+
+}  // namespace rtlynx

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <torch/torch.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/image.h"
+#include "models/text_to_image/model.h"
+#include "pipeline/scheduler.h"
+
+namespace rtlynx {
+
+/// What to draw. prompts[i] is drawn from seeds[i]; what is not given is the model's own.
+struct PictureRequest {
+  std::vector<std::string> prompts;
+  std::vector<std::uint64_t> seeds;
+  std::optional<std::string> negative;  ///< what not to draw; needs true_cfg
+  double true_cfg = 1;  ///< classifier-free guidance; above 1 it needs `negative`, twice the work
+  std::optional<double> guidance;  ///< for a transformer distilled with guidance
+  std::optional<int> steps;
+  std::optional<std::int64_t> width, height;  ///< pixels
+  int batch = 1;                              ///< pictures drawn at once
+};
+
+/// A request with nothing left open.
+struct PictureSettings {
+  int steps = 0;
+  double guidance = 0;
+  double true_cfg = 1;
+  std::int64_t width = 0, height = 0;
+
+  bool guided() const { return true_cfg > 1; }
+};
+
+struct PictureCallbacks {
+  PartCallback on_load = [](std::string_view) {};
+  /// Finished steps of all batches, from 0 on.
+  std::function<void(int finished, int all)> on_step = [](int, int) {};
+  /// Each batch's pictures as soon as they are drawn; `first` is the index of the first one.
+  std::function<void(std::size_t first, std::vector<Image> images)> on_images;
+};
+
+/// Draws with a model in a folder in diffusers' layout. Text encoders are loaded, used and freed
+/// before transformer and autoencoder are loaded, which stay for the next request.
+class TextToImagePipeline {
+ public:
+  /// Opens the model and reads `scheduler/`, no weights yet. Throws Error for what does not fit.
+  TextToImagePipeline(const std::filesystem::path& folder, const torch::TensorOptions& options);
+
+  /// The same with a model that is open.
+  TextToImagePipeline(std::unique_ptr<TextToImageModel> model, const SchedulerConfig& scheduler,
+                      const torch::TensorOptions& options);
+
+  const TextToImageModel& model() const { return *model_; }
+
+  /// Fills in what a request leaves open. Throws UsageError for what cannot be drawn.
+  PictureSettings settings_for(const PictureRequest& request) const;
+
+  /// Encodes the prompts that were not encoded before, then loads the transformer, if it is not
+  /// there, and returns it, so that its layers can be changed. It is freed first where encoders
+  /// have to be loaded once more.
+  torch::nn::Module& prepare(const PictureRequest& request, const PartCallback& on_load);
+
+  /// Draws all pictures, preparing what was not prepared. Same request, device, batch and threads:
+  /// same bits.
+  void draw(const PictureRequest& request, const PictureCallbacks& callbacks);
+
+  /// Standard normal noise [B, C, h, w] of the weights' type. Each picture has a generator of its
+  /// own, on the CPU, so that it does not depend on its batch or device; diffusers draws the same
+  /// for one torch.Generator() per picture.
+  torch::Tensor draw_noise(const std::vector<std::uint64_t>& seeds,
+                           const PictureSettings& settings) const;
+
+  /// From noise [B, C, h, w] for one batch of prepared prompts to the latents of pictures.
+  torch::Tensor denoise(const std::vector<std::string>& prompts, const std::string& negative,
+                        const PictureSettings& settings, const torch::Tensor& noise,
+                        const std::function<void(int finished)>& on_step);
+
+ private:
+  std::vector<PromptFeatures> features_of(const std::vector<std::string>& prompts) const;
+
+  std::unique_ptr<TextToImageModel> model_;
+  SchedulerConfig scheduler_;
+  torch::TensorOptions options_;
+  std::map<std::string, PromptFeatures> features_;  // by prompt, on the CPU
+  std::unique_ptr<Denoiser> denoiser_;
+  std::shared_ptr<Vae> autoencoder_;
+};
+
+}  // namespace rtlynx

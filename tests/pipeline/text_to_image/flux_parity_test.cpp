@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+// Against diffusers' FluxPipeline from the same folder (tools/make_pipeline_goldens.py).
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "io/json.h"
+#include "io/safetensors.h"
+#include "models/tensor_bytes.h"
+#include "pipeline/pixels.h"
+#include "pipeline/text_to_image.h"
+#include "pipeline/text_to_image/small_flux_folder.h"
+#include "temp_dir.h"
+
+namespace rtlynx {
+namespace {
+
+double relative_error(const torch::Tensor& value, const torch::Tensor& reference) {
+  const torch::Tensor exact = reference.to(torch::kFloat64);
+  return ((value.to(torch::kFloat64) - exact).norm() / exact.norm()).item<double>();
+}
+
+class FluxPipelineParity : public testing::TestWithParam<const char*> {
+ protected:
+  FluxPipelineParity() {
+    test::make_small_flux(folder_, GetParam());
+    const nlohmann::json json = read_json_file(test::goldens() / "pipeline_request.json");
+    request_.prompts = json["prompts"].get<std::vector<std::string>>();
+    request_.seeds = json["seeds"].get<std::vector<std::uint64_t>>();
+    request_.steps = json["steps"].get<int>();
+    request_.width = json["width"].get<int>();
+    request_.height = json["height"].get<int>();
+    negative_ = json["negative"].get<std::string>();
+    true_cfg_ = json["true_cfg"].get<double>();
+  }
+
+  torch::Tensor golden(const std::string& name) const {
+    return copy_to_tensor(io_.entry(name), name);
+  }
+
+  torch::Tensor latents(TextToImagePipeline& pipeline, const torch::Tensor& noise) {
+    pipeline.prepare(request_, [](std::string_view) {});
+    return pipeline.denoise(request_.prompts, request_.negative.value_or(""),
+                            pipeline.settings_for(request_), noise, [](int) {});
+  }
+
+  /// All pictures [B, H, W, 3], drawn with `batch` at a time.
+  torch::Tensor pictures(TextToImagePipeline& pipeline, int batch) {
+    request_.batch = batch;
+    std::vector<Image> images;
+    pipeline.draw(request_, {.on_images = [&](std::size_t first, std::vector<Image> drawn) {
+                    EXPECT_EQ(first, images.size());
+                    std::move(drawn.begin(), drawn.end(), std::back_inserter(images));
+                  }});
+    return pixels_from_images(images).permute({0, 2, 3, 1}).add(1).mul(127.5).round();
+  }
+
+  void expect_within_one(const torch::Tensor& bytes, const std::string& name) {
+    const torch::Tensor exact = golden(name).to(torch::kFloat32);
+    ASSERT_EQ(bytes.sizes(), exact.sizes());
+    EXPECT_LE((bytes - exact).abs().max().item<float>(), 1) << name;
+    EXPECT_GT(exact.std().item<float>(), 10) << "the golden shows nothing";
+  }
+
+  test::TempDir temporary_;
+  std::filesystem::path folder_ = temporary_ / "model";
+  SafetensorsFile io_ = SafetensorsFile::open(test::goldens() / GetParam() / "io.safetensors");
+  PictureRequest request_;
+  std::string negative_;
+  double true_cfg_ = 1;
+};
+
+TEST_P(FluxPipelineParity, TheSameNoiseBecomesTheSameLatents) {
+  TextToImagePipeline pipeline(folder_, torch::kFloat32);
+  const torch::Tensor exact = golden("latents");
+  const torch::Tensor drawn = latents(pipeline, golden("noise"));
+  ASSERT_EQ(drawn.sizes(), exact.sizes());
+  EXPECT_LE((drawn - exact).abs().max().item<float>(), 1e-4);
+}
+
+TEST_P(FluxPipelineParity, TheSameSeedsBecomeTheSamePictures) {
+  TextToImagePipeline pipeline(folder_, torch::kFloat32);
+  EXPECT_TRUE(torch::equal(pipeline.draw_noise(request_.seeds, pipeline.settings_for(request_)),
+                           golden("noise")));
+  expect_within_one(pictures(pipeline, 2), "pixels");
+  expect_within_one(pictures(pipeline, 1), "pixels");
+}
+
+// Not element by element: bf16 has 8 bits.
+TEST_P(FluxPipelineParity, Bf16IsAsFarFromFp32AsDiffusers) {
+  TextToImagePipeline pipeline(folder_, torch::kBFloat16);
+  const torch::Tensor noise = pipeline.draw_noise(request_.seeds, pipeline.settings_for(request_));
+  EXPECT_TRUE(torch::equal(noise, golden("noise.bf16")));
+  const torch::Tensor drawn = latents(pipeline, noise);
+  EXPECT_EQ(drawn.scalar_type(), torch::kBFloat16);
+  const double theirs = relative_error(golden("latents.bf16"), golden("latents"));
+  EXPECT_GT(theirs, 1e-3) << "the golden is not of bf16";
+  EXPECT_LE(relative_error(drawn, golden("latents")), 2 * theirs);
+}
+
+INSTANTIATE_TEST_SUITE_P(Goldens, FluxPipelineParity,
+                         testing::Values("pipeline_flux_dev", "pipeline_flux_schnell"),
+                         [](const auto& test) { return std::string(test.param); });
+
+class FluxTrueCfg : public FluxPipelineParity {};
+
+TEST_P(FluxTrueCfg, ANegativePromptGuidesAsInDiffusers) {
+  request_.negative = negative_;
+  request_.true_cfg = true_cfg_;
+  TextToImagePipeline pipeline(folder_, torch::kFloat32);
+  const torch::Tensor exact = golden("true_cfg.latents");
+  EXPECT_LE((latents(pipeline, golden("noise")) - exact).abs().max().item<float>(), 1e-4);
+  EXPECT_GT((exact - golden("latents")).abs().max().item<float>(), 1e-2);
+  expect_within_one(pictures(pipeline, 2), "true_cfg.pixels");
+}
+
+INSTANTIATE_TEST_SUITE_P(Goldens, FluxTrueCfg, testing::Values("pipeline_flux_dev"),
+                         [](const auto& test) { return std::string(test.param); });
+
+}  // namespace
+}  // namespace rtlynx

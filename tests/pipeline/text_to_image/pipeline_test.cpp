@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the pipeline does with any model: order of the parts, requests, batches, guidance.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "base/error.h"
+#include "pipeline/text_to_image.h"
+#include "refusal.h"
+
+namespace rtlynx {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+using Log = std::vector<std::string>;
+
+/// Writes down when it comes and goes.
+class Logged {
+ public:
+  Logged(Log& log, std::string name) : log_(log), name_(std::move(name)) {
+    log_.push_back("load " + name_);
+  }
+  ~Logged() { log_.push_back("free " + name_); }
+  Logged(const Logged&) = delete;
+  Logged& operator=(const Logged&) = delete;
+
+ private:
+  Log& log_;
+  std::string name_;
+};
+
+class FakeDenoiser : public Denoiser {
+ public:
+  explicit FakeDenoiser(Log& log) : life_(log, "transformer") {}
+
+  /// Flows from the noise to pictures of one value, the prompt's.
+  torch::Tensor velocity(const DenoiserInput& input) override {
+    torch::Tensor velocity = torch::empty_like(input.latents);
+    for (std::size_t i = 0; i < input.features.size(); ++i) {
+      const auto at = static_cast<std::int64_t>(i);
+      velocity[at] = (input.latents[at] - input.features[i].at("value")) / input.sigma;
+    }
+    return velocity + input.guidance;
+  }
+  torch::nn::Module& transformer() override { return module_; }
+
+ private:
+  Logged life_;
+  torch::nn::Module module_;
+};
+
+/// Pixels are latents.
+class FakeVae : public Vae {
+ public:
+  explicit FakeVae(Log& log) : life_(log, "autoencoder") {
+    register_parameter("weight", torch::zeros({1}));
+  }
+  torch::Tensor scaled(const torch::Tensor& latents) const override { return latents; }
+  std::int64_t latent_channels() const override { return 3; }
+  std::int64_t factor() const override { return 1; }
+
+ protected:
+  torch::Tensor unscaled(const torch::Tensor& latents) const override { return latents; }
+  torch::Tensor decode_tile(const torch::Tensor& latents) override { return latents; }
+  torch::Tensor encode_tile(const torch::Tensor& pixels) override { return pixels; }
+  std::int64_t widest_channels() const override { return 3; }
+
+ private:
+  Logged life_;
+};
+
+/// A prompt is a number: the value of its picture.
+class FakeModel : public TextToImageModel {
+ public:
+  explicit FakeModel(Log& log) : log_(log) {}
+
+  ModelFacts facts() const override {
+    return {.latent_channels = 3,
+            .latent_factor = 1,
+            .patch = 2,
+            .size = 4,
+            .steps = 3,
+            .distilled_guidance = true};
+  }
+  std::vector<LayerGroup> groups() const override { return {}; }
+  std::vector<ForeignModule> foreign_modules() const override { return {}; }
+  std::vector<std::string> warnings(std::string_view) const override { return {}; }
+  std::vector<PromptFeatures> encode(const std::vector<std::string>& prompts,
+                                     const torch::TensorOptions&,
+                                     const PartCallback&) const override {
+    const Logged life(log_, "encoder");
+    std::vector<PromptFeatures> features;
+    for (const std::string& prompt : prompts) {
+      log_.push_back("encode " + prompt);
+      features.push_back({{"value", torch::tensor(std::stof(prompt))}});
+    }
+    return features;
+  }
+  std::unique_ptr<Denoiser> load_denoiser(const torch::TensorOptions&) const override {
+    return std::make_unique<FakeDenoiser>(log_);
+  }
+  std::shared_ptr<Vae> load_autoencoder(const torch::TensorOptions&) const override {
+    return std::make_shared<FakeVae>(log_);
+  }
+
+ private:
+  Log& log_;
+};
+
+class TextToImage : public testing::Test {
+ protected:
+  /// The values of the pictures, one each.
+  std::vector<int> draw(const PictureRequest& request) {
+    std::vector<int> values;
+    pipeline_.draw(request, {.on_images = [&](std::size_t first, std::vector<Image> images) {
+                     EXPECT_EQ(first, values.size());
+                     for (const Image& image : images) values.push_back(image.rgb.front());
+                   }});
+    return values;
+  }
+  std::string refused(const PictureRequest& request) {
+    const std::string message = refusal([&] { draw(request); });
+    EXPECT_THAT(log_, IsEmpty()) << "something was loaded first";
+    return message;
+  }
+
+  Log log_;
+  TextToImagePipeline pipeline_{std::make_unique<FakeModel>(log_), SchedulerConfig{},
+                                torch::kFloat32};
+};
+
+int level(double value) { return static_cast<int>(std::lround(127.5 * (value + 1))); }
+
+TEST_F(TextToImage, EncodersAreFreedBeforeTheTransformerIsLoaded) {
+  draw({.prompts = {"0", "0.5", "0"}, .seeds = {1, 2, 3}});
+  EXPECT_THAT(log_, ElementsAre("load encoder", "encode 0", "encode 0.5", "free encoder",
+                                "load transformer", "load autoencoder"));
+  log_.clear();
+  draw({.prompts = {"0.5"}, .seeds = {4}});
+  EXPECT_THAT(log_, IsEmpty()) << "nothing new had to be loaded";
+  draw({.prompts = {"0.25"}, .seeds = {4}});
+  EXPECT_THAT(log_,
+              ElementsAre("free transformer", "free autoencoder", "load encoder", "encode 0.25",
+                          "free encoder", "load transformer", "load autoencoder"));
+}
+
+TEST_F(TextToImage, EachPictureIsOfItsPromptInEveryBatch) {
+  for (const int batch : {1, 2, 5}) {
+    EXPECT_THAT(draw({.prompts = {"0.5", "-0.5", "0.25"}, .seeds = {1, 2, 3}, .batch = batch}),
+                ElementsAre(level(0.5), level(-0.5), level(0.25)));
+  }
+}
+
+TEST_F(TextToImage, TrueCfgGoesAwayFromTheNegativePrompt) {
+  EXPECT_THAT(draw({.prompts = {"0.25"}, .seeds = {1}, .negative = "0", .true_cfg = 2}),
+              ElementsAre(level(0.5)));
+}
+
+TEST_F(TextToImage, NoiseDependsOnItsSeedAlone) {
+  const PictureSettings settings = pipeline_.settings_for({.prompts = {"0"}, .seeds = {1}});
+  const torch::Tensor both = pipeline_.draw_noise({5, 6}, settings);
+  EXPECT_TRUE(torch::equal(both.narrow(0, 1, 1), pipeline_.draw_noise({6}, settings)));
+  EXPECT_FALSE(torch::equal(both[0], both[1]));
+}
+
+TEST_F(TextToImage, StepsOfAllBatchesAreCounted) {
+  Log steps;
+  pipeline_.draw({.prompts = {"0", "0"}, .seeds = {1, 2}, .steps = 2},
+                 {.on_step =
+                      [&](int finished, int all) {
+                        steps.push_back(std::to_string(finished) + "/" + std::to_string(all));
+                      },
+                  .on_images = [](std::size_t, std::vector<Image>) {}});
+  EXPECT_THAT(steps, ElementsAre("0/4", "1/4", "2/4", "2/4", "3/4", "4/4"));
+}
+
+TEST_F(TextToImage, WhatCannotBeDrawnIsRefusedBeforeAnythingIsLoaded) {
+  const PictureRequest good{.prompts = {"0"}, .seeds = {1}};
+  PictureRequest bad = good;
+  bad.prompts.clear();
+  EXPECT_THAT(refused(bad), HasSubstr("at least one prompt"));
+  bad = good;
+  bad.seeds = {1, 2};
+  EXPECT_THAT(refused(bad), HasSubstr("one seed per prompt, got 2 for 1"));
+  bad = good;
+  bad.width = 5;
+  EXPECT_THAT(refused(bad), HasSubstr("in steps of 2, got 5x4"));
+  bad = good;
+  bad.height = 0;
+  EXPECT_THAT(refused(bad), HasSubstr("got 4x0"));
+  bad = good;
+  bad.steps = 0;
+  EXPECT_THAT(refused(bad), HasSubstr("from 1 to 1000 steps, got 0"));
+  bad = good;
+  bad.batch = 0;
+  EXPECT_THAT(refused(bad), HasSubstr("batch of at least 1"));
+  bad = good;
+  bad.true_cfg = 4;
+  EXPECT_THAT(refused(bad), HasSubstr("together, got true CFG 4 alone"));
+  bad = good;
+  bad.negative = "0";
+  EXPECT_THAT(refused(bad), HasSubstr("got a negative prompt and true CFG 1"));
+  bad = good;
+  bad.guidance = std::nan("");
+  EXPECT_THAT(refused(bad), HasSubstr("guidance of at least 0, got nan"));
+}
+
+TEST_F(TextToImage, AStepThatIsNotFiniteIsNamed) {
+  PictureRequest request{.prompts = {"inf"}, .seeds = {1}};
+  EXPECT_THAT(refusal([&] { draw(request); }), HasSubstr("transformer, step 1 of 3"));
+}
+
+}  // namespace
+}  // namespace rtlynx
