@@ -49,8 +49,9 @@ struct GenerateOptions {
   std::string size;
   std::optional<int> batch;
   int scale = 0;
-  std::string mode = "norm";
+  std::optional<std::string> mode;
   std::string compensation;
+  std::string beside;
   std::vector<std::string> loras;
   bool compare = false;
   bool json = false;
@@ -79,23 +80,33 @@ Treatment of_mode(LinearMode mode) {
   return {.name = std::string(to_string(mode)), .set_layers = set_recipe_to(mode)};
 }
 
-Treatment choose_treatment(const GenerateOptions& options) {
-  if (options.compensation.empty()) {
-    const LinearMode mode = linear_mode_from_string(options.mode);
-    if (options.compare && mode == LinearMode::dense) {
-      throw UsageError("--compare: required a sparse --mode to set beside dense, got dense");
-    }
-    return of_mode(mode);
-  }
-  const ModelCompensation compensation = read_compensation(options.compensation);
+Treatment of_file(const std::string& file) {
+  const ModelCompensation compensation = read_compensation(file);
   const std::string name = fmt::format("{} (transform {}, rank {})", compensation.method,
                                        compensation.transform, compensation.rank);
   return {.name = name,
-          .set_layers = [compensation, file = options.compensation](
-                            torch::nn::Module& transformer, const std::vector<LayerGroup>& groups) {
+          .set_layers = [compensation, file](torch::nn::Module& transformer,
+                                             const std::vector<LayerGroup>& groups) {
             apply_compensation(transformer, compensation, file);
             fold_transforms(transformer, groups);
           }};
+}
+
+/// The file that is named, or the one that the model brings along where no mode is named.
+std::string compensation_of(const GenerateOptions& options) {
+  if (!options.compensation.empty() || options.mode) return options.compensation;
+  const std::filesystem::path own = options.model.model_folder() / "compensation.safetensors";
+  return std::filesystem::exists(own) ? own.string() : std::string();
+}
+
+Treatment choose_treatment(const GenerateOptions& options) {
+  const std::string file = compensation_of(options);
+  if (!file.empty()) return of_file(file);
+  const LinearMode mode = linear_mode_from_string(options.mode.value_or("norm"));
+  if (options.compare && mode == LinearMode::dense) {
+    throw UsageError("--compare: required a sparse --mode to set beside dense, got dense");
+  }
+  return of_mode(mode);
 }
 
 std::vector<Prompt> all_prompts(const GenerateOptions& options) {
@@ -137,7 +148,8 @@ std::vector<Job> plan_jobs(const GenerateOptions& options, const std::vector<Pro
 void check_files(const GenerateOptions& options, const std::vector<Job>& jobs) {
   FilePlan files;
   files.read_model(options.model.model_folder());
-  files.read("--compensation", options.compensation);
+  files.read("--compensation", compensation_of(options));
+  files.read("--beside", options.beside);
   if (options.prompts_file != "-") files.read("--prompts-file", options.prompts_file);
   for (const Job& job : jobs) files.write("--output", job.path);
   files.check();
@@ -200,9 +212,11 @@ std::vector<PngText> texts_of(const GenerateOptions& options, const GenerateRequ
 }
 
 // Said before anything is drawn: the PNG writer would refuse a larger picture afterwards.
-void check_picture_size(const GenerateRequest& request, bool compare, int scale) {
+void check_picture_size(const GenerateRequest& request, const GenerateOptions& options, int scale) {
   constexpr int kMaxSide = 8192;
-  const int width = scale * (compare ? side_by_side_width(request.width) : request.width);
+  const int width =
+      scale * (options.compare ? side_by_side_width(request.width, !options.beside.empty())
+                               : request.width);
   if (std::max(width, scale * request.height) > kMaxSide) {
     throw UsageError(
         fmt::format("--scale: required pictures of at most {} pixels a side, got {}x{}", kMaxSide,
@@ -216,9 +230,10 @@ struct Result {
   nlohmann::ordered_json entry;
 };
 
-Result finish(const Job& job, const Image& sparse, const Image* dense, int scale) {
+Result finish(const Job& job, const Image& sparse, const Image* dense, const Image* other,
+              int scale) {
   Result result{
-      .picture = enlarge(dense ? side_by_side(*dense, sparse) : sparse, scale),
+      .picture = enlarge(dense ? side_by_side(*dense, sparse, other) : sparse, scale),
       .entry = {{"path", path_text(job.path)}, {"prompt", job.prompt}, {"seed", job.seed}}};
   if (dense) {
     const double decibels = psnr(*dense, sparse);
@@ -285,6 +300,7 @@ LoraFile parse_lora(const std::string& text) {
 /// The same with a model of diffusers.
 void generate_with_model(const GenerateOptions& options, const std::filesystem::path& folder,
                          std::vector<Job> jobs) {
+  if (!options.beside.empty()) throw UsageError("--beside: required lynx-mini, got another model");
   if (!options.loras.empty() && !options.compensation.empty()) {
     throw UsageError(
         "--lora: required no --compensation, which was made for other weights, got both");
@@ -329,16 +345,23 @@ void generate(const GenerateOptions& options) {
         "--negative, --true-cfg, --lora: required a model of diffusers, got lynx-mini");
   }
   const Treatment treatment = choose_treatment(options);
+  std::optional<Treatment> beside;
+  if (!options.beside.empty()) beside = of_file(options.beside);
   Pipeline pipeline = options.model.load();
   check_prompts(prompts, pipeline.text_encoder);
   const GenerateRequest request = make_request(options, jobs, pipeline);
   const int scale = options.scale > 0 ? options.scale : (options.compare ? 4 : 1);
 
-  check_picture_size(request, options.compare, scale);
+  check_picture_size(request, options, scale);
   treatment.apply(pipeline);  // what does not fit is refused before dense is drawn
   say_duration_of(pipeline, request, options);
 
-  std::vector<Image> dense;
+  std::vector<Image> dense, other;
+  const auto keep_in = [](std::vector<Image>& kept) {
+    return [&kept](std::size_t, std::vector<Image> images) {
+      std::move(images.begin(), images.end(), std::back_inserter(kept));
+    };
+  };
   nlohmann::ordered_json report = {{"model", pipeline.name},
                                    {"mode", treatment.name},
                                    {"steps", request.steps},
@@ -346,19 +369,17 @@ void generate(const GenerateOptions& options) {
                                    {"images", nlohmann::ordered_json::array()}};
   if (options.compare) {
     report["seconds_per_step_dense"] =
-        draw(pipeline, request, mini_batch(options), of_mode(LinearMode::dense),
-             [&](std::size_t, std::vector<Image> images) {
-               std::move(images.begin(), images.end(), std::back_inserter(dense));
-             });
+        draw(pipeline, request, mini_batch(options), of_mode(LinearMode::dense), keep_in(dense));
   }
+  if (beside) draw(pipeline, request, mini_batch(options), *beside, keep_in(other));
   // Written as soon as they are drawn: an interrupted run keeps what it has.
   report["seconds_per_step"] = draw(
       pipeline, request, mini_batch(options), treatment,
       [&](std::size_t first, std::vector<Image> images) {
         for (std::size_t i = 0; i < images.size(); ++i) {
           const Job& job = jobs[first + i];
-          Result result =
-              finish(job, images[i], options.compare ? &dense[first + i] : nullptr, scale);
+          Result result = finish(job, images[i], options.compare ? &dense[first + i] : nullptr,
+                                 beside ? &other[first + i] : nullptr, scale);
           write_png(job.path, result.picture, texts_of(options, request, pipeline, treatment, job));
           if (!options.json) print_line(result.entry, treatment.name);
           report["images"].push_back(std::move(result.entry));
@@ -403,9 +424,11 @@ void add_generate(CLI::App& app) {
           "drawn one after the other [default: 8 with lynx-mini, else 1]")
       ->transform(options::whole_number(1, 4096));
   CLI::Option* mode =
-      command->add_option("--mode", options->mode, "What the recipe's Linear layers do")
-          ->check(CLI::IsMember({"dense", "naive", "norm"}))
-          ->capture_default_str();
+      command
+          ->add_option("--mode", options->mode,
+                       "What the recipe's Linear layers do [default: what the model's own "
+                       "compensation.safetensors says, else norm]")
+          ->check(CLI::IsMember({"dense", "naive", "norm"}));
   command
       ->add_option("--compensation", options->compensation,
                    "A file that rtlynx calibrate made for this model: its layers, and what they do")
@@ -414,8 +437,14 @@ void add_generate(CLI::App& app) {
       ->add_option("--lora", options->loras,
                    "A LoRA for the model, as FILE or FILE:STRENGTH; may be given several times")
       ->allow_extra_args(false);
-  command->add_flag("--compare", options->compare,
-                    "Draw dense and sparse: one picture with dense, sparse, |difference| x 4");
+  CLI::Option* compare =
+      command->add_flag("--compare", options->compare,
+                        "Draw dense and sparse: one picture with dense, sparse, |difference| x 4");
+  command
+      ->add_option("--beside", options->beside,
+                   "With --compare: another file of rtlynx calibrate, as a column before the "
+                   "difference; lynx-mini")
+      ->needs(compare);
   command
       ->add_option("--scale", options->scale,
                    "Enlarge each pixel to N x N [default: 1, lynx-mini with --compare: 4]")

@@ -15,8 +15,8 @@ class CapturedStep {
   /// Whether this build and machine can capture: a torch with CUDA and a GPU.
   static bool is_available();
 
-  /// Runs `step` a few times, then captures it. The function must not wait for the GPU. Throws Error
-  /// where capturing is not available.
+  /// Runs `step` a few times, then captures it. The function must not wait for the GPU. Throws
+  /// Error where capturing is not available.
   explicit CapturedStep(const std::function<torch::Tensor()>& step);
   ~CapturedStep();
   CapturedStep(CapturedStep&&) noexcept;

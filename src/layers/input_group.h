@@ -61,7 +61,8 @@ class InputGroup {
     std::vector<std::size_t> members;
   };
 
-  void run_pack(const Pack& pack, const GroupInput& input, std::vector<torch::Tensor>& results) const;
+  void run_pack(const Pack& pack, const GroupInput& input,
+                std::vector<torch::Tensor>& results) const;
   void run_stack(const Stack& stack, const torch::Tensor& z,
                  std::vector<torch::Tensor>& results) const;
 

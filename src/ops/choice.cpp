@@ -16,10 +16,8 @@ namespace {
 std::tuple<bool, double, double, std::string> choose_product(
     std::int64_t tokens, std::int64_t outputs, std::int64_t channels, std::int64_t rank,
     std::int64_t compute_capability, std::int64_t multiprocessors, std::int64_t shared_bytes) {
-  const gpu::Gemm24Shape shape{.tokens = tokens,
-                               .outputs = outputs,
-                               .channels = channels,
-                               .rank = static_cast<int>(rank)};
+  const gpu::Gemm24Shape shape{
+      .tokens = tokens, .outputs = outputs, .channels = channels, .rank = static_cast<int>(rank)};
   const gpu::DeviceTraits device{.compute_capability = static_cast<int>(compute_capability),
                                  .multiprocessors = static_cast<int>(multiprocessors),
                                  .shared_bytes = static_cast<int>(shared_bytes)};

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <string>
+#include <vector>
 
 #include "base/error.h"
 
@@ -20,21 +21,31 @@ std::string size_of(const Image& image) {
 
 }  // namespace
 
-int side_by_side_width(int width) { return 3 * width + 2 * kGap; }
+int side_by_side_width(int width, bool with_other) {
+  const int panels = with_other ? 4 : 3;
+  return panels * width + (panels - 1) * kGap;
+}
 
-Image side_by_side(const Image& dense, const Image& sparse) {
-  require(dense.width == sparse.width && dense.height == sparse.height, "side_by_side",
-          "two pictures of one size", size_of(dense) + " and " + size_of(sparse));
+Image side_by_side(const Image& dense, const Image& sparse, const Image* other) {
+  std::vector<const Image*> shown = {&dense, &sparse};
+  if (other != nullptr) shown.push_back(other);
+  for (const Image* image : shown) {
+    require(dense.width == image->width && dense.height == image->height, "side_by_side",
+            "pictures of one size", size_of(dense) + " and " + size_of(*image));
+  }
   const int step = dense.width + kGap;
-  Image sheet(side_by_side_width(dense.width), dense.height);
+  Image sheet(side_by_side_width(dense.width, other != nullptr), dense.height);
   std::fill(sheet.rgb.begin(), sheet.rgb.end(), std::uint8_t{255});
+  const int last = static_cast<int>(shown.size()) * step;
   for (int y = 0; y < dense.height; ++y) {
     for (int x = 0; x < dense.width; ++x) {
+      for (std::size_t i = 0; i < shown.size(); ++i) {
+        std::copy_n(shown[i]->pixel(x, y), kChannels,
+                    sheet.pixel(x + static_cast<int>(i) * step, y));
+      }
       const std::uint8_t* a = dense.pixel(x, y);
       const std::uint8_t* b = sparse.pixel(x, y);
-      std::copy_n(a, kChannels, sheet.pixel(x, y));
-      std::copy_n(b, kChannels, sheet.pixel(x + step, y));
-      std::uint8_t* difference = sheet.pixel(x + 2 * step, y);
+      std::uint8_t* difference = sheet.pixel(x + last, y);
       for (int c = 0; c < kChannels; ++c) {
         difference[c] =
             static_cast<std::uint8_t>(std::min(255, kDifferenceGain * std::abs(a[c] - b[c])));

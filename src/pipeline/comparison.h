@@ -5,12 +5,13 @@
 
 namespace rtlynx {
 
-/// One picture of three panels: `dense`, `sparse` and four times their absolute difference
-/// (saturated), with a gap of two white pixels between them. Throws Error if the sizes differ.
-Image side_by_side(const Image& dense, const Image& sparse);
+/// One picture of panels with gaps of two white pixels: `dense`, `sparse`, perhaps `other`, and
+/// four times the absolute difference of the first two (saturated). Throws Error if the sizes
+/// differ.
+Image side_by_side(const Image& dense, const Image& sparse, const Image* other = nullptr);
 
-/// The width of that picture for panels of `width`.
-int side_by_side_width(int width);
+/// The width of such a picture for panels of `width`.
+int side_by_side_width(int width, bool with_other = false);
 
 /// Every pixel becomes a block of factor x factor.
 Image enlarge(const Image& image, int factor);

@@ -26,6 +26,8 @@ TEST(SideBySide, ShowsBothAndFourTimesTheDifference) {
 
 TEST(SideBySide, RefusesTwoSizes) {
   EXPECT_THROW(side_by_side(filled(3, 2, 0), filled(2, 3, 0)), Error);
+  const Image narrow = filled(2, 3, 0);
+  EXPECT_THROW(side_by_side(filled(3, 2, 0), filled(3, 2, 0), &narrow), Error);
 }
 
 TEST(Enlarge, RepeatsPixels) {

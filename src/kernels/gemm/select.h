@@ -38,8 +38,8 @@ void check_sizes(std::string_view op, const Gemm24Shape& shape);
 /// Path dense with the reason if no sparse kernel can run this. Throws Error for a size below 1.
 std::optional<Gemm24Choice> refuse_gemm24(const Gemm24Shape& shape, const DeviceTraits& device);
 
-/// The fastest sparse configuration for a shape that the kernels take, whether or not dense would be
-/// faster: for callers that have decided. No text is made.
+/// The fastest sparse configuration for a shape that the kernels take, whether or not dense would
+/// be faster: for callers that have decided. No text is made.
 Gemm24Config fastest_sparse(const Gemm24Shape& shape, const DeviceTraits& device);
 
 /// select_gemm24 by other measurements than the built-in ones.

@@ -6,8 +6,8 @@
 
 #include "base/error.h"
 #include "io/safetensors.h"
-#include "models/flux/transformer.h"
 #include "models/flux/small_flux.h"
+#include "models/flux/transformer.h"
 #include "models/tensor_bytes.h"
 
 namespace rtlynx {

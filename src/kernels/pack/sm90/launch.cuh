@@ -150,7 +150,7 @@ int most_ctas(const ClusterPlaces& places, const gpu::DeviceTraits& device) {
   static_assert(T::kPartVectors * sizeof(float4) == Workspace::part_bytes(T::kRank));
   static_assert(!T::kRuns ||
                 T::kCtasPerSm * Workspace::part_bytes(T::kRank) <=
-                Workspace::kMostCtasPerSm * Workspace::part_bytes(T::kRank > 0 ? 64 : 0));
+                    Workspace::kMostCtasPerSm * Workspace::part_bytes(T::kRank > 0 ? 64 : 0));
   return std::min(places.at_once[1], T::kCtasPerSm * device.multiprocessors);
 }
 
@@ -178,8 +178,8 @@ cudaError_t launch_kernel(const Params& params, const Launch& launch) {
 }
 
 /// Where exponentials take the time, runs are faster; GELU beside a transform has no registers for
-/// them. Plain inputs with little to add up take runs where these fill the GPU better and end with a
-/// block. All others take clusters, which add up sooner.
+/// them. Plain inputs with little to add up take runs where these fill the GPU better and end with
+/// a block. All others take clusters, which add up sooner.
 template <typename Element, Producer kProducer, int kRank, int kTransform>
 cudaError_t launch_sharing(const Params& params, const Launch& launch) {
   using Clusters = Traits<Element, kProducer, kRank, kTransform, false>;
