@@ -210,7 +210,6 @@ class Variant:
             row["ms_by_class"] = self.ms_by_class()
         if self.report is not None:
             row["sparse_layers"] = self.report.sparse_layers
-            row["groups"] = self.report.to_dict()["groups"]
             row["expected_saved_ms"] = self.report.saved_us / 1e3
         return row
 
@@ -230,7 +229,7 @@ def variants_of(family, wanted, setting, text):
 def write(path, result):
     temporary = path + ".part"
     with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(result, file, indent=1)
+        json.dump(result, file, indent=1, allow_nan=False)
     os.replace(temporary, path)
 
 
@@ -262,6 +261,7 @@ def main():
     import diffusers
     result = {
         "gpu": "none" if options.tiny else torch.cuda.get_device_name(),
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "family": options.family, "torch": torch.__version__, "diffusers": diffusers.__version__,
         "variants": rows,
         "summary": {f"plugin_{options.family}_{row['name']}_over_compile": dense / row["ms"]

@@ -48,6 +48,13 @@ class Packed(NamedTuple):
     low: torch.Tensor
 
 
+def _require_tensors(op, **tensors):
+    # torch before 2.13 does not survive None in place of an operator's tensor.
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, torch.Tensor):
+            raise RuntimeError(f"{op}: required {name}, a tensor, got {type(tensor).__name__}")
+
+
 def sparsify24(x, norm=True):
     """Writes zeros over the two smallest of every four channels.
 
@@ -59,6 +66,7 @@ def sparsify24(x, norm=True):
         ``kept [..., K]``, of the dtype of x, and ``scale [...]``, float32: ``||x|| / ||kept||`` per
         token, or ones without ``norm``.
     """
+    _require_tensors("sparsify24", x=x)
     return torch.ops.rtlynx.sparsify24(x, norm)
 
 
@@ -88,6 +96,7 @@ def pack(x, *, tail=None, producer="none", up=None, moments=None, weight=None, s
     Returns:
         ``Packed``.
     """
+    _require_tensors("pack", x=x)
     return Packed(*torch.ops.rtlynx.pack(x, tail, producer, up, moments, weight, scale, shift, eps,
                                          transform, down, norm))
 
@@ -147,6 +156,7 @@ def linear24(x, weight, bias=None, lora_down=None, lora_up=None, norm=True):
     Returns:
         ``y [..., N]``, of the dtype of x.
     """
+    _require_tensors("linear24", x=x, weight=weight)
     return torch.ops.rtlynx.linear24(x, weight, bias, lora_down, lora_up, norm)
 
 
@@ -168,6 +178,7 @@ def residual_norm(x, y=None, *, gate=None, tanh_gate=False, post_weight=None, po
         ``h [..., N]``; ``moments [..., 2]``, float32, mean and 1 / deviation of h, which ``pack``
         takes; ``normed [..., N]``, or ``[..., 0]``.
     """
+    _require_tensors("residual_norm", x=x)
     return torch.ops.rtlynx.residual_norm(x, y, gate, tanh_gate, post_weight, post_eps, norm, eps,
                                           weight, scale, shift, want_normed)
 

@@ -20,7 +20,7 @@ class Select24 : public torch::autograd::Function<Select24> {
     context->save_for_backward({x, kept, scale});
     context->saved_data["norm"] = norm;
     if (!norm) return kept;
-    return (rows_of(kept) * scale.unsqueeze(1)).to(x.scalar_type()).view(x.sizes());
+    return (kept * scale.unsqueeze(-1)).to(x.scalar_type());
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
@@ -28,7 +28,7 @@ class Select24 : public torch::autograd::Function<Select24> {
     const auto saved = context->get_saved_variables();
     const torch::Tensor x = rows_of(saved[0]).to(torch::kFloat32);
     const torch::Tensor kept = rows_of(saved[1]).to(torch::kFloat32);
-    const torch::Tensor scale = saved[2].unsqueeze(1);  // [M, 1]
+    const torch::Tensor scale = saved[2].reshape({-1, 1});
     const torch::Tensor gradient = rows_of(gradients[0]).to(torch::kFloat32);
     torch::Tensor out = torch::where(kept != 0, gradient, torch::zeros({}, gradient.options()));
     if (context->saved_data["norm"].toBool()) {

@@ -124,6 +124,14 @@ const void* take_vector(const Reference& like, std::string_view name,
   return view.data;
 }
 
+/// fp32 numbers, one behind the other; `held` keeps them alive.
+const float* take_numbers(const Reference& like, const Tensor& tensor, std::vector<Tensor>& held) {
+  Tensor numbers = torch::stable::contiguous(tensor);
+  if (!is_aligned(numbers, like.alignment)) numbers = torch::stable::clone(numbers);
+  held.push_back(numbers);
+  return static_cast<const float*>(numbers.const_data_ptr());
+}
+
 /// How many tokens share one of `images` rows.
 std::int64_t tokens_of_image(std::string_view op, std::string_view name, std::int64_t tokens,
                              std::int64_t images) {
@@ -186,8 +194,7 @@ void take_norm(const Reference& like, const PackTensors& tensors, PackArguments&
       fail(like.op, "moments of 2 numbers for each of " + std::to_string(input.x.rows) + " tokens",
            describe(*tensors.moments));
     }
-    result.held.push_back(torch::stable::contiguous(*tensors.moments));
-    input.moments = static_cast<const float*>(result.held.back().const_data_ptr());
+    input.moments = take_numbers(like, *tensors.moments, result.held);
   } else {
     result.computes_moments = tensors.producer == "rms_norm" ? Norm::rms : Norm::layer;
   }
@@ -352,8 +359,7 @@ PackedShape take_packed(const Reference& like, const ProductTensors& tensors,
   }
   Matrix low = matrix_of(like.op, tensors.low, like.alignment);
   result.held.push_back(low.tensor);
-  result.held.push_back(torch::stable::contiguous(tensors.scale));
-  result.scale = static_cast<const float*>(result.held.back().const_data_ptr());
+  result.scale = take_numbers(like, tensors.scale, result.held);
   result.low = low.view;
   return {.tokens = result.tokens,
           .channels = result.channels,

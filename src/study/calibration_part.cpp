@@ -18,8 +18,8 @@ namespace {
 void check_layers(const SharedInput& group, const CalibrateOptions& options) {
   const std::int64_t channels = group.channels(), rank = options.solve.rank;
   const std::string channels_text = std::to_string(channels) + " channels of " + group.name;
-  if (channels % 4 != 0) {
-    throw UsageError("recipe: required inputs of a multiple of 4 channels, got the " +
+  if (channels % 16 != 0) {
+    throw UsageError("recipe: required inputs of a multiple of 16 channels, got the " +
                      channels_text);
   }
   const std::int64_t block = options.transform.block;

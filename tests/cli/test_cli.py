@@ -414,7 +414,7 @@ class CalibrateTest(CliTest):
                     "--compare", "--json", "-o", self.folder / "a.png")
         self.assertEqual(drawn.returncode, 0, drawn.stderr)
         self.assertEqual(json.loads(drawn.stdout)["mode"], "joint (transform block 64, rank 16)")
-        self.assertEqual(made_by(self.folder / "a.png")["mode"], "dense and joint")
+        self.assertTrue(made_by(self.folder / "a.png")["mode"].startswith("dense and joint"))
         shown = run("info", "--model", self.model, "--compensation", path, "--layers", "--json")
         shown = json.loads(shown.stdout)
         self.assertEqual(shown["compensation"]["transform"], "block 64")

@@ -184,7 +184,7 @@ TEST_F(Modes, GradientsReachWhatIsTrained) {
 TEST(SparseLinearErrors, SayWhatIsMissing) {
   SparseLinear odd(6, 4);
   EXPECT_EQ(refusal([&] { odd->set_mode(LinearMode::norm); }),
-            "SparseLinear: required input channels divisible by 4 for a 2:4 mode, got 6");
+            "SparseLinear: required input channels divisible by 16 for a 2:4 mode, got 6");
   EXPECT_EQ(refusal([&] { odd->set_mode(LinearMode::dense); }), "accepted");
   SparseLinear linear = random_linear();
   EXPECT_NE(refusal([&] { linear->set_mode(LinearMode::compensated); }).find("set_compensation"),

@@ -14,7 +14,10 @@
 namespace rtlynx {
 namespace {
 
-constexpr double kAllowedMicroseconds = 15.0;
+// The smallest group of FLUX.1 that runs sparse, 4096 tokens of 3072 channels to as many outputs,
+// takes an H200 92 us (bench/results): within less than half of it, a step without a CUDA graph
+// does not wait for the host.
+constexpr double kAllowedMicroseconds = 40.0;
 
 /// The time that one call takes the host: the least over many short runs, each of fewer calls than
 /// a stream's queue holds, so that the host never waits for the GPU.
@@ -36,7 +39,7 @@ double host_microseconds(const Call& call) {
 
 class OpsHostCostOnGpu : public ::testing::TestWithParam<std::int64_t> {};
 
-TEST_P(OpsHostCostOnGpu, IsAtMost15Microseconds) {
+TEST_P(OpsHostCostOnGpu, IsHiddenBehindTheGpu) {
   if (!at::globalContext().hasCUDA()) GTEST_SKIP() << "no CUDA device";
   const c10::InferenceMode inference;
   const at::TensorOptions type = at::device(at::kCUDA).dtype(at::kBFloat16);

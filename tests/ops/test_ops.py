@@ -74,9 +74,13 @@ def product_samples(**place):
 class RefusalTest(unittest.TestCase):
     def test_none_in_place_of_a_tensor_is_named(self):
         x, weight = random(2, 32), random(24, 32)
-        for arguments, name in (((None, weight), "a tensor"), ((x, None), "weight")):
-            with self.assertRaisesRegex(Exception, f"linear24: required {name}.*got None"):
-                ops.linear24(*arguments, None, None, None, True)
+        for arguments, name in (((None, weight), "x"), ((x, None), "weight")):
+            with self.assertRaisesRegex(RuntimeError,
+                                        f"linear24: required {name}, a tensor, got NoneType"):
+                rtlynx.linear24(*arguments)
+        for op in (rtlynx.sparsify24, rtlynx.pack, rtlynx.residual_norm):
+            with self.assertRaisesRegex(RuntimeError, f"{op.__name__}: required x, a tensor"):
+                op(None)
 
     def test_want_of_memory_is_said(self):
         x = torch.zeros(1, 4).expand(1 << 40, 4)  # 16 TiB once it is written out

@@ -39,7 +39,8 @@ TEST(FluxConfig, OutChannelsFollowInChannels) {
 
 TEST(FluxConfig, NullKeepsTheDefault) {
   auto json = minimal();
-  for (const auto& [key, value] : to_json(FluxConfig()).items()) {
+  const auto defaults = to_json(FluxConfig());
+  for (const auto& [key, value] : defaults.items()) {
     if (key != "_class_name") json[key] = nullptr;
   }
   json["an_option_of_tomorrow"] = nullptr;
