@@ -19,6 +19,7 @@ import sys
 import time
 
 import torch
+import torch._dynamo.pgo
 from torch import nn
 from torch._dynamo.utils import counters
 
