@@ -219,10 +219,10 @@ TEST_F(Fold, WhatCannotBeFoldedStaysAndSaysWhy) {
   compensate(down.readers.front(), free_transform(down), false);
   down.channels.front().rows.front().layer.linear->set_mode(LinearMode::norm);
   InputTransform columns;
-  columns.scale = factors(8);
+  columns.scale = factors(32);
   std::map<std::string, SparseLinear> linears;
   for (NamedLinear layer : named_linears(*model_)) linears.emplace(layer.name, layer.linear);
-  compensate({"x_embedder", linears.at("x_embedder")}, columns, false);
+  compensate({"proj_out", linears.at("proj_out")}, columns, false);
 
   const torch::Tensor before = run();
   const std::vector<FoldedInput> folded = fold_transforms(*model_, model_->groups());
@@ -231,7 +231,7 @@ TEST_F(Fold, WhatCannotBeFoldedStaysAndSaysWhy) {
             "transformer_blocks.0.attn.to_add_out reads the same input and chooses by another "
             "transform");
   EXPECT_EQ(*folded[1].why, "transformer_blocks.0.ff.net.0.proj is not compensated");
-  EXPECT_EQ(folded[2].readers, std::vector<std::string>{"x_embedder"});
+  EXPECT_EQ(folded[2].readers, std::vector<std::string>{"proj_out"});
   EXPECT_TRUE(folded[2].why);
   EXPECT_TRUE(run().equal(before));
 }
@@ -271,15 +271,15 @@ class SwiGlu : public torch::nn::Module {
 
   static std::vector<LayerGroup> groups() {
     return {{.name = "mlp.w2",
-             .channels = 24,
+             .channels = 48,
              .parts = {{.maker = InputPart::Maker::swiglu,
-                        .channels = 24,
+                        .channels = 48,
                         .made_by = {"mlp.w3", "mlp.w1"}}},
-             .layers = {{.name = "mlp.w2", .outputs = 8}}}};
+             .layers = {{.name = "mlp.w2", .outputs = 16}}}};
   }
 
-  SparseLinear w1{SparseLinearImpl(8, 24)}, w3{SparseLinearImpl(8, 24)};
-  SparseLinear w2{SparseLinearImpl(24, 8)};
+  SparseLinear w1{SparseLinearImpl(16, 48)}, w3{SparseLinearImpl(16, 48)};
+  SparseLinear w2{SparseLinearImpl(48, 16)};
 };
 
 TEST(FoldSwiGlu, TakesFactorsAndAnyOrder) {
@@ -288,7 +288,7 @@ TEST(FoldSwiGlu, TakesFactorsAndAnyOrder) {
   SwiGlu mlp;
   const std::vector<ProducedInput> inputs = produced_inputs(mlp, mlp.groups());
   ASSERT_EQ(inputs.size(), 1U);
-  const torch::Tensor x = torch::randn({7, 8});
+  const torch::Tensor x = torch::randn({7, 16});
   mlp.to(torch::kFloat64);
   const torch::Tensor exact = mlp.forward(x.to(torch::kFloat64));
   mlp.to(torch::kFloat32);
@@ -305,10 +305,10 @@ TEST(FoldSwiGlu, PassesThroughAFixedChoice) {
   const torch::NoGradGuard no_grad;
   torch::manual_seed(15);
   SwiGlu mlp;
-  mlp.w3->set_replacement({.down = torch::randn({4, 8}), .up = torch::randn({24, 4})});
+  mlp.w3->set_replacement({.down = torch::randn({4, 16}), .up = torch::randn({48, 4})});
   mlp.w3->set_mode(LinearMode::replaced);
   const std::vector<ProducedInput> inputs = produced_inputs(mlp, mlp.groups());
-  const torch::Tensor x = torch::randn({7, 8});
+  const torch::Tensor x = torch::randn({7, 16});
   compensate(inputs.front().readers.front(), free_transform(inputs.front()), true);
   const torch::Tensor before = mlp.forward(x);
   ASSERT_TRUE(fold_transforms(mlp, mlp.groups()).front().left.is_identity());
