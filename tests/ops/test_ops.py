@@ -280,7 +280,7 @@ class BehaviourTest(unittest.TestCase):
         self.assertEqual(os.environ["RTLYNX_TEST_WITH_CUDA"], "ON")
 
     def test_missing_library(self):
-        for override, reason in (("/nowhere/librtlynx_ops.so", "from RTLYNX_OPS_LIBRARY"),
+        for override, reason in (("/nowhere/librtlynx_ops.so", "(RTLYNX_OPS_LIBRARY)"),
                                  (__file__, "required an operator library for torch")):
             run = subprocess.run([sys.executable, "-c", "import rtlynx"], capture_output=True,
                                  text=True, env={**os.environ, "RTLYNX_OPS_LIBRARY": override})
