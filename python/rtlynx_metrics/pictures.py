@@ -2,6 +2,7 @@
 """Folders of pictures as ``rtlynx generate`` leaves them: the prompt is in the PNG's text."""
 
 import dataclasses
+import json
 import pathlib
 
 import numpy as np
@@ -59,10 +60,21 @@ def read_picture(path):
             texts = {key: value for key, value in image.info.items() if isinstance(value, str)}
     except OSError as error:
         raise MetricsError(f"{path}: required a picture, got: {error}") from error
-    if "mode dense and " in texts.get("settings", ""):
-        raise MetricsError(f"{path}: required one picture, got the three panels of "
+    facts = _facts(texts.get("rtlynx", "{}"))
+    if str(facts.get("mode", "")).startswith("dense and "):
+        raise MetricsError(f"{path}: required one picture, got the panels of "
                            "rtlynx generate --compare")
-    return Picture(path, texts.get("prompt"), texts.get("seed"))
+    seed = facts.get("seed")
+    return Picture(path, facts.get("prompt"), None if seed is None else str(seed))
+
+
+def _facts(text):
+    """What rtlynx generate says of a picture; nothing where another program wrote the chunk."""
+    try:
+        facts = json.loads(text)
+    except ValueError:
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def require_pairs(first, other):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Small networks in the place of the trained ones, and pictures as rtlynx generate writes them."""
 
+import json
 import pathlib
 import tempfile
 import unittest
@@ -73,7 +74,7 @@ class MetricsTest(unittest.TestCase):
         self.addCleanup(holder.cleanup)
         self.folder = pathlib.Path(holder.name)
 
-    def draw(self, name, count=20, seed=0, brighter=0, side=SIDE, **texts):
+    def draw(self, name, count=20, seed=0, brighter=0, side=SIDE, **facts):
         """Pictures as rtlynx generate writes them."""
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
@@ -81,10 +82,10 @@ class MetricsTest(unittest.TestCase):
         for index in range(count):
             pixels = generator.integers(0, 200, size=(side, side, 3)) + brighter
             info = PngImagePlugin.PngInfo()
-            for key, value in {"prompt": f"a {COLOURS[index % 3]} circle", "seed": str(index),
-                               "settings": "model m, mode norm", **texts}.items():
-                if value is not None:
-                    info.add_text(key, value)
+            said = {"prompt": f"a {COLOURS[index % 3]} circle", "seed": index, "mode": "norm",
+                    **facts}
+            info.add_text("rtlynx", json.dumps({key: value for key, value in said.items()
+                                                if value is not None}))
             Image.fromarray(pixels.astype(np.uint8)).save(folder / f"x-{index:04}.png",
                                                           pnginfo=info)
         return folder

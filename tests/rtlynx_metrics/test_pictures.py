@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Folders of pictures, and what pairs them."""
 
+import json
 import os
 import subprocess
 import unittest
@@ -39,8 +40,7 @@ class PicturesTest(MetricsTest):
                             [dense, self.draw("other", 3, prompt="else")])
         other_noise = self.draw("noise", 3)
         info = PngImagePlugin.PngInfo()
-        info.add_text("prompt", "a red circle")
-        info.add_text("seed", "9")
+        info.add_text("rtlynx", json.dumps({"prompt": "a red circle", "seed": 9}))
         Image.new("RGB", (SIDE, SIDE)).save(other_noise / "x-0000.png", pnginfo=info)
         self.assert_refused(["the seed of", "'9'"], read_folders, [dense, other_noise])
         self.assert_refused(["names of their own"], read_folders, [dense, dense])
@@ -51,8 +51,8 @@ class PicturesTest(MetricsTest):
         self.assert_refused(["required pictures"], read_folders, [self.folder / "empty"])
         (self.folder / "empty" / "x.png").write_text("no picture")
         self.assert_refused(["x.png", "required a picture"], read_folders, [self.folder / "empty"])
-        panels = self.draw("panels", 1, settings="model m, mode dense and norm, steps 2")
-        self.assert_refused(["three panels"], read_folders, [panels])
+        panels = self.draw("panels", 1, mode="dense and norm")
+        self.assert_refused(["the panels"], read_folders, [panels])
 
 
 if __name__ == "__main__":
