@@ -186,6 +186,9 @@ LayerSetter set_recipe_to(LinearMode mode) {
 
 bool holds_text_to_image_model(const std::filesystem::path& folder) {
   const std::filesystem::path path = folder / "model_index.json";
+  std::error_code ignored;
+  if (!std::filesystem::exists(path, ignored))
+    return false;  // lynx-mini's loader says what is there
   const std::string name =
       json_string(read_json_file(path), "_class_name", printable(path.string()));
   return name != "LynxMiniPipeline";

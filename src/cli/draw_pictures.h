@@ -40,8 +40,7 @@ struct PictureRun {
   bool json = false;     ///< a report on standard output instead of a line for each picture
 };
 
-/// Whether `folder` holds such a model, rather than lynx-mini. Throws Error if it has no
-/// model_index.json.
+/// Whether `folder` holds such a model, rather than lynx-mini or none.
 bool holds_text_to_image_model(const std::filesystem::path& folder);
 
 /// Draws all jobs and writes each batch's pictures as soon as they are drawn. What can be refused

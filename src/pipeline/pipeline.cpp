@@ -88,7 +88,8 @@ void check_index(const nlohmann::json& index, const std::string& where) {
   const std::string kind = json_string(index, "_class_name", where);
   if (kind == kPipelineClass) return;
   fail(where,
-       std::string("_class_name ") + kPipelineClass + ", all that the commands draw with today",
+       std::string("_class_name ") + kPipelineClass +
+           ", all that this command takes today (rtlynx generate takes FluxPipeline too)",
        describe_other_pipeline(kind));
 }
 

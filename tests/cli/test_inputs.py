@@ -430,9 +430,12 @@ class ForeignFileTest(ModelTest):
 
     def test_other_pipelines_say_what_works_with_them(self):
         model = self.model()
-        edit_json(model / "model_index.json", _class_name="FluxPipeline")
-        result = self.generate(model)
-        self.assert_refused(result, 1, "FluxPipeline", "text encoders and VAE", "rtlynx info --shape")
+        edit_json(model / "model_index.json", _class_name="QwenImagePipeline")
+        self.assert_refused(self.generate(model), 1, "QwenImagePipeline", "FluxPipeline",
+                            "rtlynx.sparsify")
+        result = run("info", "--layers", "--model", model)
+        self.assert_refused(result, 1, "QwenImagePipeline", "rtlynx generate takes FluxPipeline",
+                            "rtlynx info --shape")
         self.assert_refused(self.generate(model / "transformer"), 1, "folder above it")
         self.assert_refused(self.generate(self.healthy / WEIGHTS), 1, "a single file")
 

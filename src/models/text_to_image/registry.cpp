@@ -33,7 +33,8 @@ std::unique_ptr<TextToImageModel> open_text_to_image_model(const std::filesystem
     if (name == family.pipeline_class) return family.open(folder);
     known += (known.empty() ? "" : ", ") + std::string(family.pipeline_class);
   }
-  fail(where, "_class_name to be one of: " + known, printable(name));
+  fail(where, "_class_name to be LynxMiniPipeline or one of: " + known,
+       printable(name) + "; in diffusers rtlynx.sparsify takes it");
 }
 
 }  // namespace rtlynx
