@@ -39,8 +39,10 @@ add_library(rtlynx_torch INTERFACE)
 target_include_directories(rtlynx_torch SYSTEM INTERFACE
   "${RTLYNX_TORCH_DIR}/include" "${RTLYNX_TORCH_DIR}/include/torch/csrc/api/include")
 # libtorch_cuda registers torch's GPU kernels when it is loaded; nothing refers to it by name.
+# libtorch_cpu exports a std::filesystem of its own compiler. The system's comes first: half of one
+# and half of the other removes a folder by a segmentation fault.
 target_link_libraries(rtlynx_torch INTERFACE
-  -Wl,--push-state,--no-as-needed ${torch_libraries} -Wl,--pop-state)
+  -Wl,--push-state,--no-as-needed -lstdc++ ${torch_libraries} -Wl,--pop-state)
 
 # torch/torch.h takes 14 s to parse; every torch target shares one precompiled copy of it.
 file(CONFIGURE OUTPUT "${PROJECT_BINARY_DIR}/torch_pch.cpp" CONTENT "")
