@@ -13,15 +13,6 @@ namespace {
 
 constexpr const char* kOp = "InputGroup";
 
-/// Rows [r, ...] or columns [..., r] of zeros added up to a rank that the kernels take.
-torch::Tensor padded_rank(const torch::Tensor& matrix, int dim) {
-  const std::int64_t missing = -matrix.size(dim) & (kRankMultiple - 1);
-  if (missing == 0) return matrix;
-  std::vector<std::int64_t> sizes = matrix.sizes().vec();
-  sizes[static_cast<std::size_t>(dim)] = missing;
-  return torch::cat({matrix, torch::zeros(sizes, matrix.options())}, dim);
-}
-
 bool same_or_neither(const torch::Tensor& a, const torch::Tensor& b) {
   if (!a.defined() || !b.defined()) return a.defined() == b.defined();
   return a.is_same(b) || torch::equal(a, b);

@@ -25,4 +25,8 @@ struct LinearForm {
   torch::Tensor down, up;    // [r, K], [N, r], or undefined
 };
 
+/// down [r, K] (dimension 0) or up [N, r] (dimension 1) with zeros behind it, to a rank that the
+/// kernels take.
+torch::Tensor padded_rank(const torch::Tensor& matrix, std::int64_t dimension);
+
 }  // namespace rtlynx

@@ -31,7 +31,7 @@ MAY_INCLUDE = {
     "models/tokenizers": ["base", "io"],
     "models/text": ["base", "io", "models", "models/tokenizers"],
     "models/vae": ["base", "io", "models"],
-    "models/checkpoint": ["base", "io", "models"],
+    "models/checkpoint": ["base", "io", "layers", "models"],
     "models/text_to_image": ["base", "io", "models", "models/checkpoint", "models/flux",
                              "models/text", "models/vae"],
     "compensate": ["base", "io", "layers", "models"],

@@ -3,20 +3,11 @@
 
 #include <string>
 
+#include "layers/linear_form.h"
 #include "models/recipe.h"
-#include "rtlynx/limits.h"
 
 namespace rtlynx {
 namespace {
-
-/// `tensor` with zeros behind it along `dimension`, to a multiple of what the kernels take.
-torch::Tensor padded_rank(const torch::Tensor& tensor, std::int64_t dimension) {
-  std::vector<std::int64_t> shape = tensor.sizes().vec();
-  auto& rank = shape[static_cast<std::size_t>(dimension)];
-  rank = (kRankMultiple - rank % kRankMultiple) % kRankMultiple;
-  return rank == 0 ? tensor
-                   : torch::cat({tensor, torch::zeros(shape, tensor.options())}, dimension);
-}
 
 /// Adds `update`, whose `down` reads what the low rank (`down`, `up`, or none) reads.
 void append(torch::Tensor& down, torch::Tensor& up, const LowRankUpdate& update,
