@@ -254,22 +254,23 @@ def check_against(make):
     return 1 if problems else 0
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def run(description, library, version, make):
+    """The command line of a script that makes goldens with one version of a library; the exit
+    status. ``make(folder)`` writes them."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--check", action="store_true",
                         help="recompute and compare with the committed goldens, write nothing")
     arguments = parser.parse_args()
-    if diffusers.__version__ != DIFFUSERS_VERSION:
-        sys.exit(f"make_goldens: required diffusers {DIFFUSERS_VERSION}, "
-                 f"got {diffusers.__version__}")
+    if library.__version__ != version:
+        sys.exit(f"{parser.prog}: required {library.__name__} {version}, got {library.__version__}")
     torch.set_num_threads(1)
     diffusers.logging.set_verbosity_error()
     with torch.no_grad():
         if arguments.check:
-            return check_against(make_all)
-        make_all(GOLDENS)
+            return check_against(make)
+        make(GOLDENS)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(__doc__, diffusers, DIFFUSERS_VERSION, make_all))

@@ -10,7 +10,6 @@ autoencoders are those of the goldens text_* and vae_*.
 Needs diffusers 0.42.1, transformers 5.24.0, sentencepiece, protobuf.
 """
 
-import argparse
 import json
 import pathlib
 import shutil
@@ -23,7 +22,7 @@ import transformers
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
 from safetensors.torch import save_file
 
-from make_goldens import DIFFUSERS_VERSION, FLUX_SCHEDULER, GOLDENS, check_against, fill
+from make_goldens import DIFFUSERS_VERSION, FLUX_SCHEDULER, GOLDENS, fill, run
 
 PROMPTS = ["a red cat on a window", "Two Foxes, watercolor"]
 NEGATIVE = "a very long prompt"
@@ -110,24 +109,7 @@ def make_all(root):
     (root / "pipeline_request.json").write_text(json.dumps(request, indent=1) + "\n")
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true",
-                        help="recompute and compare with the committed goldens, write nothing")
-    arguments = parser.parse_args()
-    if diffusers.__version__ != DIFFUSERS_VERSION:
-        sys.exit(f"make_pipeline_goldens: required diffusers {DIFFUSERS_VERSION}, "
-                 f"got {diffusers.__version__}")
-    torch.set_num_threads(1)
-    diffusers.logging.set_verbosity_error()
+if __name__ == "__main__":
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    with torch.no_grad():
-        if arguments.check:
-            return check_against(make_all)
-        make_all(GOLDENS)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(__doc__, diffusers, DIFFUSERS_VERSION, make_all))

@@ -9,7 +9,6 @@ make of prompts with them, for the C++ text encoders to be held to.
 Needs diffusers 0.42.1, transformers 5.24.0, tokenizers, sentencepiece 0.2.3, protobuf, jinja2.
 """
 
-import argparse
 import collections
 import contextlib
 import io
@@ -29,7 +28,7 @@ from transformers import (CLIPTextConfig, CLIPTextModel, CLIPTokenizer, Qwen2_5_
                           Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer, Qwen3Config,
                           Qwen3Model, T5Config, T5EncoderModel, T5Tokenizer)
 
-from make_goldens import GOLDENS, check_against, fill
+from make_goldens import fill, run
 
 TRANSFORMERS_VERSION = "5.24.0"
 PROMPTS = [
@@ -261,24 +260,7 @@ def make_all(root):
                                             "decoder_tokens": DECODER_TOKENS})
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true",
-                        help="recompute and compare with the committed goldens, write nothing")
-    arguments = parser.parse_args()
-    if transformers.__version__ != TRANSFORMERS_VERSION:
-        sys.exit(f"make_text_goldens: required transformers {TRANSFORMERS_VERSION}, "
-                 f"got {transformers.__version__}")
-    torch.set_num_threads(1)
+if __name__ == "__main__":
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    diffusers.logging.set_verbosity_error()
-    with torch.no_grad():
-        if arguments.check:
-            return check_against(make_all)
-        make_all(GOLDENS)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(__doc__, transformers, TRANSFORMERS_VERSION, make_all))

@@ -9,7 +9,6 @@ the C++ autoencoders to be held to.
 Needs diffusers 0.42.1.
 """
 
-import argparse
 import shutil
 import sys
 
@@ -18,7 +17,7 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderKLQwenImage
 from safetensors.torch import save_file
 
-from make_goldens import DIFFUSERS_VERSION, GOLDENS, check_against
+from make_goldens import DIFFUSERS_VERSION, run
 
 KL = dict(block_out_channels=(4, 8, 8), layers_per_block=1, latent_channels=4, norm_num_groups=2,
           down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
@@ -117,22 +116,5 @@ def make_all(root):
                                          f"{diffusers.__version__}, torch {torch.__version__}"})
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true",
-                        help="recompute and compare with the committed goldens, write nothing")
-    arguments = parser.parse_args()
-    if diffusers.__version__ != DIFFUSERS_VERSION:
-        sys.exit(f"make_vae_goldens: required diffusers {DIFFUSERS_VERSION}, "
-                 f"got {diffusers.__version__}")
-    torch.set_num_threads(1)
-    diffusers.logging.set_verbosity_error()
-    with torch.no_grad():
-        if arguments.check:
-            return check_against(make_all)
-        make_all(GOLDENS)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(__doc__, diffusers, DIFFUSERS_VERSION, make_all))
