@@ -30,7 +30,7 @@ class GroupReport:
     reason: str
     tokens: int
     dense_us: float
-    sparse_us: float  # nan where no kernel is used
+    sparse_us: float | None  # None where no kernel is used
 
 
 @dataclass
@@ -57,7 +57,7 @@ class Report:
     def saved_us(self):
         """What the sparse groups are expected to save of it."""
         return sum(group.dense_us - group.sparse_us for group in self.groups
-                   if group.sparse and group.sparse_us == group.sparse_us)
+                   if group.sparse and group.sparse_us is not None)
 
     def to_dict(self):
         return {**dataclasses.asdict(self), "dense_us": self.dense_us, "saved_us": self.saved_us}

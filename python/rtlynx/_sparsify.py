@@ -283,7 +283,8 @@ class _Plan:
             tokens, outputs, channels, rank, *self._traits)
         if self.force and not sparse:
             sparse, reason = True, f"forced; {reason}"
-        return GroupReport(group.name, sparse, reason, tokens, dense_us, sparse_us)
+        return GroupReport(group.name, sparse, reason, tokens, dense_us,
+                           None if math.isnan(sparse_us) else sparse_us)
 
     def _rank(self, name):
         layer = self.compensation.layers.get(name) if self.compensation else None

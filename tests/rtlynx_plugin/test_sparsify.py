@@ -2,6 +2,7 @@
 """sparsify, restore and the report, on diffusers' transformers in tiny configurations."""
 
 import copy
+import json
 import unittest
 import warnings
 
@@ -252,8 +253,8 @@ class ChoiceTest(unittest.TestCase):
         facts = report.to_dict()
         self.assertEqual(len(facts["layers"]), 28)
         self.assertTrue(all(layer["reason"] for layer in facts["layers"]))
-        import json
-        json.dumps(facts)
+        self.assertTrue(any(group["sparse_us"] is None for group in facts["groups"]))
+        json.dumps(facts, allow_nan=False)
 
     def test_warns_without_compensation(self):
         with self.assertWarnsRegex(UserWarning, "pictures get softer"):
