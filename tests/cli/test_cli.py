@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import resource
+import shutil
 import signal
 import struct
 import subprocess
@@ -423,6 +424,23 @@ class CalibrateTest(CliTest):
         self.assertEqual(layers["single_transformer_blocks.0.proj_mlp"]["compensation"],
                          "no norm, own weight, rank 16, blocks of 64")
         self.assertNotIn("compensation", layers["proj_out"])
+
+    def test_a_model_may_bring_its_compensation(self):
+        plain, _ = self.made("--method", "low-rank")
+        plain = plain.rename(self.folder / "plain.safetensors")
+        path, _ = self.made("--method", "low-rank", "--transform", "64")
+        model = self.folder / "model"
+        shutil.copytree(self.model, model)
+        shutil.copy(path, model / "compensation.safetensors")
+        generate = ["generate", *PROMPT, *QUICK, "--model", model, "--json", "-o",
+                    self.folder / "a.png"]
+        drawn = run(*generate, "--compare", "--beside", plain, "--scale", 1)
+        self.assertEqual(drawn.returncode, 0, drawn.stderr)
+        self.assertEqual(json.loads(drawn.stdout)["mode"], "low-rank (transform block 64, rank 16)")
+        self.assertEqual(png_size(self.folder / "a.png"), (4 * 64 + 3 * 2, 64))
+        drawn = run(*generate, "--mode", "naive")  # a mode that is named comes first
+        self.assertEqual(json.loads(drawn.stdout)["mode"], "naive")
+        self.assert_refused(run(*generate, "--beside", plain), 2, "--compare")
 
     def test_column_norms_and_permutations_cost_nothing_where_they_fold(self):
         path, _ = self.made("--method", "refit", "--transform", "permute")
