@@ -301,9 +301,10 @@ LoraFile parse_lora(const std::string& text) {
 void generate_with_model(const GenerateOptions& options, const std::filesystem::path& folder,
                          std::vector<Job> jobs) {
   if (!options.beside.empty()) throw UsageError("--beside: required lynx-mini, got another model");
-  if (!options.loras.empty() && !options.compensation.empty()) {
-    throw UsageError(
-        "--lora: required no --compensation, which was made for other weights, got both");
+  const std::string file = compensation_of(options);
+  if (!options.loras.empty() && !file.empty()) {
+    throw UsageError("--lora: required no compensation, which was made for other weights, got " +
+                     in_quotes(file) + "; --mode draws without it");
   }
   Treatment treatment = choose_treatment(options);
   PictureRun run{.jobs = std::move(jobs),
