@@ -69,17 +69,25 @@ class CompileTest(unittest.TestCase):
                     graphs.append(counter.frame_count)
                 self.assertLessEqual(graphs[1], graphs[0])
 
-    def test_dynamic_shapes(self):
-        model = tiny_models.flux()
-        sparsify(model)
-        counter = CompileCounterWithBackend("aot_eager")
-        steps = [tiny_models.flux_arguments(image=image, text=text)
-                 for image, text in ((16, 8), (24, 10), (36, 12))]
-        expected = [run(model, step) for step in steps]
-        model.compile(backend=counter, dynamic=True)
-        for step, value in zip(steps, expected):
-            self.assertLess(relative_error(run(model, step), value), 1e-5)
-        self.assertEqual(counter.frame_count, 1)
+    def test_dynamic_shapes_make_as_many_graphs_as_dense_ones(self):
+        graphs = []
+        for sparse in (False, True):
+            torch._dynamo.reset()
+            model = tiny_models.flux()
+            if sparse:
+                sparsify(model)
+            counter = CompileCounterWithBackend("aot_eager")
+            steps = [tiny_models.flux_arguments(image=image, text=text)
+                     for image, text in ((16, 8), (24, 10), (36, 12))]
+            expected = [run(model, step) for step in steps]
+            model.compile(backend=counter, dynamic=True)
+            counts = []
+            for step, value in zip(steps, expected):
+                self.assertLess(relative_error(run(model, step), value), 1e-5)
+                counts.append(counter.frame_count)
+            self.assertEqual(counts[-1], counts[0])  # later shapes make none
+            graphs.append(counts[-1])
+        self.assertEqual(graphs[1], graphs[0])
 
     def test_inductor(self):
         model, step = tiny_models.qwen_image(blocks=1), tiny_models.qwen_image_arguments()
