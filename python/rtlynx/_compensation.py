@@ -9,7 +9,7 @@ import torch
 
 from ._error import Error
 
-_FORMAT, _VERSION, _PATTERN, _PREFIX = "rtlynx compensation", 2, "2:4", "rtlynx."
+_FORMAT, _VERSION, _PATTERN, _PREFIX = "rtlynx compensation", 3, "2:4", "rtlynx."
 _KEYS = ("format", "format_version", "pattern", "base_model", "base_revision", "method", "transform",
          "recipe", "rank", "alpha", "targets")
 _LAYER_PARTS, _INPUT_PARTS = ("down", "up", "weight"), ("transform", "scale", "permutation")
@@ -111,10 +111,14 @@ class Compensation:
                         f"{_PREFIX}{source}.permutation": transform.permutation}
         rank = max((0 if layer.down is None else layer.down.shape[0]
                     for layer in self.layers.values()), default=0)
-        targets = {name: {"norm": layer.norm, "input": layer.input}
+        # The oldest version that can say it: 3 has transforms without weights.
+        version = 3 if any(layer.weight is None and layer.input in self.transforms
+                           for layer in self.layers.values()) else 1
+        kind = {} if version == 1 else {"kind": "activation 2:4", "method": ""}
+        targets = {name: {"norm": layer.norm, "input": layer.input, **kind}
                    for name, layer in self.layers.items()}
         metadata = {"base_model": "", "base_revision": "", "method": "", "transform": "",
-                    "recipe": "", **self.metadata, "format": _FORMAT, "format_version": "1",
+                    "recipe": "", **self.metadata, "format": _FORMAT, "format_version": str(version),
                     "pattern": _PATTERN, "rank": str(rank), "alpha": str(rank),
                     "targets": json.dumps(targets)}
         whole = f"{path}.part"
@@ -189,7 +193,7 @@ class _Reader:
                 raise Error(self.path, f"metadata with {key}", "none")
         for key in self.metadata:
             if key not in _KEYS:
-                raise Error(self.path, "only metadata of format version 2 or older", key)
+                raise Error(self.path, f"only metadata of format version {_VERSION} or older", key)
         for key, wanted in (("format", _FORMAT), ("pattern", _PATTERN)):
             if self.metadata[key] != wanted:
                 raise Error(self.path, f"{key} {wanted}", self.metadata[key])

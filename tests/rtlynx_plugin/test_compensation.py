@@ -82,6 +82,18 @@ class FileTest(unittest.TestCase):
         for name, layer in read.layers.items():
             self.assertTrue(torch.equal(layer.down, self.compensation.layers[name].down.bfloat16()))
 
+    def test_a_transform_without_weights_is_version_3(self):
+        from safetensors import safe_open
+        compensation = random_compensation(self.model)
+        source = next(iter(compensation.layers.values())).input
+        channels = self.model.get_submodule(next(iter(compensation.layers))).in_features
+        compensation.transforms = {source: rtlynx.InputTransform(
+            torch.eye(16).repeat(channels // 16, 1, 1))}
+        compensation.save(self.path)
+        with safe_open(self.path, framework="pt") as file:
+            self.assertEqual(file.metadata()["format_version"], "3")
+        self.assertEqual(rtlynx.read_file(self.path).transforms.keys(), {source})
+
     def test_padded_rank(self):
         compensation = random_compensation(self.model, rank=5)
         compensation.metadata = self.compensation.metadata
@@ -117,8 +129,8 @@ class FileTest(unittest.TestCase):
         targets = json.dumps({"a": {"norm": 1, "input": "a"}})
         for change, message in ((dict(format="lora"), "format rtlynx compensation, got lora"),
                                 (dict(pattern="1:4"), "pattern 2:4, got 1:4"),
-                                (dict(format_version="3"), "version 2 or older, got 3"),
-                                (dict(more="x"), "only metadata of format version 2"),
+                                (dict(format_version="4"), "version 3 or older, got 4"),
+                                (dict(more="x"), "only metadata of format version 3"),
                                 (dict(rank="-1"), "a number in rank"),
                                 (dict(targets="["), "targets in JSON"),
                                 (dict(targets="[]"), "targets: an object"),
