@@ -5,11 +5,14 @@
 #include <cmath>
 #include <sstream>
 #include <string>
+#include <tuple>
+#include <utility>
 
 #include "base/error.h"
 #include "compensate/second_moment.h"
 #include "compensate/spectral.h"
 #include "layers/finite.h"
+#include "ops/ops.h"
 
 namespace rtlynx {
 namespace {
@@ -44,9 +47,11 @@ Recovery recover(const InputMoments& m, double damping) {
 LayerFit low_rank_on_input(const InputMoments& moments, const torch::Tensor& weight,
                            std::int64_t rank, double damping) {
   const torch::Tensor w = checked(moments, weight);
-  const torch::Tensor regression =
-      solve_damped(moments.xx, (moments.xx - moments.xs).mm(w.t()), damping);
-  return {.weight = w, .low_rank = closest_low_rank(regression.t(), moments.xx, rank)};
+  static const auto op = ops::find_op<std::tuple<at::Tensor, at::Tensor>(
+      const at::Tensor&, const at::Tensor&, const at::Tensor&, std::int64_t, double)>(
+      "rtlynx::low_rank_on_input");
+  auto [down, up] = op.call(moments.xx, moments.xs, w, rank, damping);
+  return {.weight = w, .low_rank = {.down = std::move(down), .up = std::move(up)}};
 }
 
 LayerFit refit(const InputMoments& moments, const torch::Tensor& weight, double damping) {

@@ -1,35 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "compensate/low_rank.h"
 
-#include <algorithm>
-#include <string>
+#include <tuple>
+#include <utility>
 
-#include "base/error.h"
 #include "compensate/second_moment.h"
-#include "compensate/spectral.h"
+#include "ops/ops.h"
 
 namespace rtlynx {
 
 LowRank closest_low_rank(const torch::Tensor& matrix, const torch::Tensor& second_moment,
                          std::int64_t rank) {
   check_moment("closest_low_rank", matrix, second_moment);
-  const std::int64_t outputs = matrix.size(0), most = std::min(outputs, matrix.size(1));
-  if (rank < 1 || rank > most) {
-    fail("closest_low_rank", "a rank from 1 to " + std::to_string(most), std::to_string(rank));
-  }
-  const torch::Tensor wide = matrix.detach().to(torch::kFloat64);
-  if (outputs > wide.size(1)) {
-    // M = Q R with orthonormal Q: the leading eigenvectors of M C M^T are Q times those of R C R^T.
-    const auto [q, r] = torch::linalg_qr(wide);
-    const LowRank core = closest_low_rank(r, second_moment, rank);
-    return {.down = core.down, .up = q.matmul(core.up)};
-  }
-  const SymmetricOperator gram{
-      .size = outputs, .device = wide.device(), .apply = [&](const torch::Tensor& q) {
-        return wide.matmul(second_moment.matmul(wide.t().matmul(q)));
-      }};
-  const torch::Tensor up = top_eigenvectors(gram, rank);
-  return {.down = up.t().matmul(wide), .up = up};
+  static const auto op = ops::find_op<std::tuple<at::Tensor, at::Tensor>(
+      const at::Tensor&, const at::Tensor&, std::int64_t)>("rtlynx::closest_low_rank");
+  auto [down, up] = op.call(matrix.detach().to(torch::kFloat64), second_moment, rank);
+  return {.down = std::move(down), .up = std::move(up)};
 }
 
 }  // namespace rtlynx

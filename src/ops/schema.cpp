@@ -41,5 +41,10 @@ STABLE_TORCH_LIBRARY(rtlynx, m) {
       "choose_product(int tokens, int outputs, int channels, int rank, int compute_capability, "
       "int multiprocessors, int shared_bytes) -> (bool sparse, float dense_us, float sparse_us, "
       "str reason)");
+  m.def("solve_damped(Tensor a, Tensor b, float damping) -> Tensor");
+  m.def("closest_low_rank(Tensor matrix, Tensor moment, int rank) -> (Tensor down, Tensor up)");
+  m.def(
+      "low_rank_on_input(Tensor xx, Tensor xs, Tensor weight, int rank, float damping) -> "
+      "(Tensor down, Tensor up)");
   m.def("add_to_revision(int state, str name, Tensor values) -> int");
 }

@@ -34,7 +34,7 @@ MAY_INCLUDE = {
     "models/checkpoint": ["base", "io", "layers", "models"],
     "models/text_to_image": ["base", "io", "models", "models/checkpoint", "models/flux",
                              "models/text", "models/vae"],
-    "compensate": ["base", "io", "layers", "models"],
+    "compensate": ["base", "io", "layers", "models", "ops"],
     "pipeline": ["base", "data", "io", "layers", "models", "models/flux", "models/text_to_image"],
     "study": ["base", "compensate", "data", "io", "kernels/gemm", "layers", "metrics", "models",
               "ops", "pipeline", "plot"],

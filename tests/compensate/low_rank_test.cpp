@@ -47,6 +47,23 @@ TEST(ClosestLowRank, FullRankLosesNothing) {
               1e-18);
 }
 
+// From 1025 outputs on a range finder looks for the directions.
+TEST(ClosestLowRank, IsTheSvdForManyOutputsToo) {
+  torch::manual_seed(51);
+  const std::int64_t size = 1030, rank = 5;
+  const auto basis = [&] {
+    return std::get<0>(torch::linalg_qr(torch::randn({size, size}, torch::kFloat64)));
+  };
+  const torch::Tensor values = torch::pow(0.5, torch::arange(size, torch::kFloat64));
+  const torch::Tensor u = basis(), v = basis();
+  const torch::Tensor matrix = (u * values).mm(v.t()), moment = torch::eye(size, torch::kFloat64);
+  const LowRank found = closest_low_rank(matrix, moment, rank);
+  const torch::Tensor wanted =
+      (u.narrow(1, 0, rank) * values.narrow(0, 0, rank)).mm(v.narrow(1, 0, rank).t());
+  EXPECT_TRUE(found.product().allclose(wanted, 1e-7, 1e-9));
+  EXPECT_TRUE(found.up.equal(closest_low_rank(matrix, moment, rank).up));
+}
+
 TEST(ClosestLowRank, RefusesImpossibleRanks) {
   const test::SmallLayer layer(5, 9);
   EXPECT_THROW(closest_low_rank(layer.weight, layer.moment, 0), Error);

@@ -18,12 +18,6 @@ torch::Tensor decaying(std::int64_t n) {
   return basis.mul(values).mm(basis.t());
 }
 
-SymmetricOperator as_operator(const torch::Tensor& a) {
-  return {.size = a.size(0), .device = a.device(), .apply = [a](const torch::Tensor& q) {
-            return a.mm(q);
-          }};
-}
-
 TEST(SolveDamped, AddsAShareOfTheMeanDiagonal) {
   const torch::Tensor a = decaying(6);
   const torch::Tensor b = torch::randn({6, 3}, torch::kFloat64);
@@ -44,32 +38,6 @@ TEST(SolveDamped, RefusesAnIndefiniteMatrix) {
   EXPECT_THROW(solve_damped(torch::diag(torch::tensor({1.0, -1.0, 1.0}, torch::kFloat64)),
                             torch::zeros({3, 1}, torch::kFloat64), 0.01),
                Error);
-}
-
-TEST(TopEigenvectors, ExactAndRandomisedSpanTheSame) {
-  const torch::Tensor a = decaying(60);
-  const torch::Tensor exact = top_eigenvectors(as_operator(a), 5);
-  const torch::Tensor found = top_eigenvectors_randomised(as_operator(a), 5);
-  EXPECT_TRUE(exact.t().mm(exact).allclose(torch::eye(5, torch::kFloat64), 1e-9, 1e-9));
-  EXPECT_TRUE(exact.mm(exact.t()).allclose(found.mm(found.t()), 1e-9, 1e-9));
-  // Largest first: a v = lambda v.
-  for (std::int64_t i = 0; i < 5; ++i) {
-    const torch::Tensor v = exact.narrow(1, i, 1);
-    EXPECT_TRUE(a.mm(v).allclose(std::pow(0.5, i) * v, 1e-9, 1e-9)) << i;
-  }
-}
-
-TEST(TopEigenvectors, AreTheSameBitsAgain) {
-  const torch::Tensor a = decaying(40);
-  EXPECT_TRUE(top_eigenvectors_randomised(as_operator(a), 4)
-                  .equal(top_eigenvectors_randomised(as_operator(a), 4)));
-}
-
-TEST(TopEigenvectors, CountIsChecked) {
-  const torch::Tensor a = decaying(4);
-  EXPECT_EQ(top_eigenvectors(as_operator(a), 4).size(1), 4);
-  EXPECT_THROW(top_eigenvectors(as_operator(a), 0), Error);
-  EXPECT_THROW(top_eigenvectors(as_operator(a), 5), Error);
 }
 
 }  // namespace
