@@ -25,6 +25,7 @@ from typing import NamedTuple
 import torch
 
 from . import _ops  # noqa: F401  (loads and registers the operators)
+from ._calibrate import calibrate
 from ._compensation import (Compensation, InputTransform, LayerCompensation, read_file,
                             weights_revision)
 from ._doctor import doctor
@@ -33,7 +34,7 @@ from ._report import Report
 from ._sparsify import groups_of, report, restore, sparsify
 
 __all__ = ["Compensation", "Error", "InputTransform", "LayerCompensation", "Packed",
-           "Report", "doctor", "groups_of", "head_norm", "linear24", "pack", "product", "read_file",
+           "Report", "calibrate", "doctor", "groups_of", "head_norm", "linear24", "pack", "product", "read_file",
            "report", "residual_norm", "restore", "sparsify", "sparsify24", "weights_revision"]
 
 

@@ -372,7 +372,7 @@ def _matching(argument, patterns, linears):
 def _warn(result, compensation):
     if compensation is None and result.sparse_layers:
         text = ("no compensation: only each token's norm is restored, and pictures get softer. "
-                "Calibrate (docs/compensation.md) and pass the file.")
+                "rtlynx.calibrate makes a file to pass.")
         result.notes.append(text)
         warnings.warn(f"rtlynx.sparsify: {text}", stacklevel=3)
     if not result.sparse_layers:

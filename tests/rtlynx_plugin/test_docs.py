@@ -7,16 +7,28 @@ import re
 import runpy
 import sys
 import tempfile
-import types
 import unittest
 import warnings
 from unittest import mock
+
+import torch
 
 import rtlynx
 import tiny_models
 from test_sparsify import random_compensation
 
 ROOT = pathlib.Path(__file__).parents[2]
+
+
+class Pipe:
+    """What the snippets need of a pipeline."""
+
+    def __init__(self):
+        self.transformer = tiny_models.flux()
+
+    def __call__(self, prompt, generator):
+        with torch.inference_mode():
+            self.transformer(**tiny_models.flux_arguments())
 
 
 class DocsTest(unittest.TestCase):
@@ -34,17 +46,17 @@ class DocsTest(unittest.TestCase):
     def test_snippets(self):
         text = (ROOT / "docs" / "diffusers.md").read_text()
         snippets = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-        self.assertEqual(len(snippets), 3)
+        self.assertEqual(len(snippets), 4)
         for snippet in snippets:
             # Each call gets a model of its own, as a reader's would be.
             for part in re.split(r"\n(?=rtlynx\.sparsify)", snippet):
                 with self.subTest(part), warnings.catch_warnings():
                     warnings.simplefilter("ignore")
-                    pipe = types.SimpleNamespace(transformer=tiny_models.flux())
-                    exec(part, {"pipe": pipe, "rtlynx": rtlynx})
+                    exec(part, {"pipe": Pipe(), "prompts": ["a lynx"], "rtlynx": rtlynx,
+                                "torch": torch})
 
     def test_examples(self):
-        for name in ("diffusers_sparsify.py", "diffusers_save.py"):
+        for name in ("diffusers_calibrate.py", "diffusers_sparsify.py", "diffusers_save.py"):
             with self.subTest(name), warnings.catch_warnings(), \
                     mock.patch.object(sys, "argv", [name]):
                 warnings.simplefilter("ignore")
