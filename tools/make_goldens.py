@@ -184,8 +184,8 @@ def make_schedulers(path):
     path.write_text(f'{{"made_with": {json.dumps(made_with())},\n"cases": [\n{lines}\n]}}\n')
 
 
-def made_with():
-    return f"tools/make_goldens.py, diffusers {diffusers.__version__}, torch {torch.__version__}"
+def made_with(script="make_goldens.py"):
+    return f"tools/{script}, diffusers {diffusers.__version__}, torch {torch.__version__}"
 
 
 def make_all(folder):

@@ -41,17 +41,18 @@ struct GroupLayer {
 /// Neighbouring channels of an input that are made alike.
 struct InputPart {
   enum class Maker : std::uint8_t {
-    modulated_norm,  // LayerNorm, times 1 + scale, plus shift
+    modulated_norm,  // LayerNorm or weighted RMSNorm, times 1 + scale, plus shift, if it has one
     attention,       // heads of v, mixed over the tokens
     gelu,            // GELU of a Linear's outputs
     swiglu,          // SiLU of one Linear's outputs times another's
-    other,           // an embedding, a position: nothing that weights before it could change
+    other,           // an embedding, a norm alone: no Linear's rows make it
   };
   Maker maker = Maker::other;
   std::int64_t channels = 0;
   /// The Linears whose rows make the channels. modulated_norm: the modulation; attention: v of each
   /// stream; gelu: up; swiglu: up, then gate.
   std::vector<std::string> made_by;
+  static constexpr std::int64_t kNoPart = -1;
   std::int64_t shift_part = 0;  // modulated_norm: which d rows of the modulation are the shift
   std::int64_t scale_part = 0;
   std::int64_t head_dim = 0;  // attention

@@ -13,7 +13,8 @@ using Maker = InputPart::Maker;
 using Linears = std::map<std::string, NamedLinear>;
 
 bool made_alike(const InputPart& a, const InputPart& b) {
-  return a.maker == b.maker && a.made_by == b.made_by && a.shift_part == b.shift_part;
+  return a.maker == b.maker && a.made_by == b.made_by && a.shift_part == b.shift_part &&
+         a.scale_part == b.scale_part;
 }
 
 bool made_alike(const LayerGroup& a, const LayerGroup& b) {
@@ -24,8 +25,10 @@ bool made_alike(const LayerGroup& a, const LayerGroup& b) {
 std::vector<ProducerRows> rows_of(const InputPart& part, const Linears& linears) {
   if (part.maker == Maker::modulated_norm) {
     const NamedLinear& modulation = linears.at(part.made_by.front());
-    return {{.layer = modulation, .first = part.shift_part * part.channels},
-            {.layer = modulation, .first = part.scale_part * part.channels, .offset = 1}};
+    const ProducerRows scale{
+        .layer = modulation, .first = part.scale_part * part.channels, .offset = 1};
+    if (part.shift_part == InputPart::kNoPart) return {scale};
+    return {{.layer = modulation, .first = part.shift_part * part.channels}, scale};
   }
   std::vector<ProducerRows> rows;
   for (const std::string& name : part.made_by) {
