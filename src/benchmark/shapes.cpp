@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "models/flux/groups.h"
+#include "models/z_image/groups.h"
 #include "rtlynx/limits.h"
 
 namespace rtlynx::benchmark {
@@ -96,7 +97,7 @@ std::vector<Shape> flux() {
   return shapes_of(flux_groups({}), "FLUX.1-dev", {.image = 4096, .text = 512});
 }
 
-// Qwen-Image and Z-Image have no family here that could declare their groups. Image tokens alone.
+// Qwen-Image has no family here that could declare its groups. Image tokens alone.
 
 /// A row of a model's block, and the weights of it alone.
 void add_group(std::vector<Shape>& shapes, const Shape& group, const char* alone) {
@@ -129,22 +130,12 @@ std::vector<Shape> qwen_image() {
   return shapes;
 }
 
-// 1024 x 1024 with 128 rows of caption. The paper leaves gate and up dense.
+// 1024 x 1024 with 128 rows of caption. The four blocks of the refiners, which see one of the two
+// and which the paper leaves dense, are not listed.
 std::vector<Shape> z_image() {
-  const std::string model = "Z-Image";
-  std::vector<Shape> shapes;
-  const auto add = [&](const char* name, std::vector<std::int64_t> outputs, std::int64_t channels,
-                       Producer producer, bool in_pass, const char* alone = "") {
-    add_group(shapes,
-              {model + " " + name, model, 4224, std::move(outputs), channels, producer, 30, false,
-               in_pass},
-              alone);
-  };
-  add("qkv", {3840, 3840, 3840}, 3840, Producer::norm, true, "to_q");
-  add("attention out", {3840}, 3840, Producer::none, false);
-  add("mlp gate, up", {10240, 10240}, 3840, Producer::norm, false, "mlp gate");
-  add("mlp down", {3840}, 10240, Producer::swiglu, true);
-  return shapes;
+  ZImageConfig config;
+  config.n_refiner_layers = 0;
+  return shapes_of(z_image_groups(config), "Z-Image", {.image = 4096, .text = 128});
 }
 
 // Table 2 of the paper.

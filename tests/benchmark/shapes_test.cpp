@@ -69,6 +69,19 @@ TEST(ShapesTest, FluxRunsItsGroups) {
   EXPECT_EQ(named(shapes, "FLUX.1-dev attn.to_added_qkv").tokens, 512);
 }
 
+TEST(ShapesTest, ZImageIsItsLayers) {
+  const std::vector<Shape> shapes = shapes_of("z-image");
+  const Shape& qkv = named(shapes, "Z-Image attention.to_qkv");
+  EXPECT_EQ(qkv.tokens, 4224);
+  EXPECT_EQ(qkv.outputs, (std::vector<std::int64_t>{3840, 3840, 3840}));
+  EXPECT_EQ(qkv.count, 30);
+  EXPECT_EQ(named(shapes, "Z-Image attention.to_q").count, 90);
+  const Shape& gate_up = named(shapes, "Z-Image feed_forward.w13");
+  EXPECT_EQ(gate_up.outputs, (std::vector<std::int64_t>{10240, 10240}));
+  EXPECT_FALSE(gate_up.in_pass);
+  EXPECT_EQ(named(shapes, "Z-Image feed_forward.w2").channels, 10240);
+}
+
 TEST(ShapesTest, ThePassIsWhatTheRecipeSparsifies) {
   std::map<std::string, int> groups;
   for (const Shape& shape : shapes_of("bench")) {
@@ -176,7 +189,7 @@ TEST(ShapesTest, AProducerOfAllChannelsCanBeFused) {
   EXPECT_EQ(named(shapes, "FLUX.1-dev ff.net.2").producer, Producer::gelu);
   // Attention and GELU, one beside the other.
   EXPECT_EQ(named(shapes, "FLUX.1-dev single proj_out").producer, Producer::none);
-  EXPECT_EQ(named(shapes, "Z-Image mlp down").producer, Producer::swiglu);
+  EXPECT_EQ(named(shapes, "Z-Image feed_forward.w2").producer, Producer::swiglu);
 }
 
 }  // namespace
