@@ -1,36 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "models/flux/fused.h"
 
-#include <map>
-
-#include "base/error.h"
-#include "models/recipe.h"
+#include "models/modules.h"
 
 namespace rtlynx {
 namespace {
-
-/// The Linears and norms of a model by their names in the checkpoint.
-class Modules {
- public:
-  explicit Modules(const torch::nn::Module& model) {
-    for (const NamedLinear& item : named_linears(model)) linears_.emplace(item.name, item.linear);
-    for (const auto& item : model.named_parameters()) parameters_.emplace(item.key(), item.value());
-  }
-
-  SparseLinear linear(const std::string& name) const { return linears_.at(name); }
-  torch::Tensor weight(const std::string& name) const { return parameters_.at(name + ".weight"); }
-
-  InputGroup group(const std::string& block, const std::vector<std::string>& names,
-                   std::vector<ops::Activation> activations = {}) const {
-    std::vector<SparseLinear> layers;
-    for (const std::string& name : names) layers.push_back(linear(block + name));
-    return InputGroup(std::move(layers), std::move(activations));
-  }
-
- private:
-  std::map<std::string, SparseLinear> linears_;
-  std::map<std::string, torch::Tensor> parameters_;
-};
 
 constexpr ops::Activation kNone = ops::Activation::none, kGelu = ops::Activation::gelu;
 
@@ -111,16 +85,6 @@ GroupInput FluxFused::input(const Stream& stream, const Next& next) {
           .normed = stream.normed};
 }
 
-torch::Tensor FluxFused::attend(const ops::Heads& heads) const {
-  const std::int64_t head_dim = model_->config().attention_head_dim;
-  const auto split = [&](const torch::Tensor& x) {
-    return x.unflatten(-1, {-1, head_dim}).transpose(1, 2);  // [B, heads, S, head_dim]
-  };
-  return torch::scaled_dot_product_attention(split(heads.q), split(heads.k), split(heads.v))
-      .transpose(1, 2)
-      .flatten(2);
-}
-
 torch::Tensor FluxFused::run_single(const SingleBlock& block, const Stream& joint, const Next& own,
                                     const torch::Tensor& rotation) const {
   // A dense output projection reads attention and MLP from one tensor: the MLP is written into it.
@@ -139,7 +103,7 @@ torch::Tensor FluxFused::run_single(const SingleBlock& block, const Stream& join
                                      .k_weights = {block.norm_k}},
                                     rotation, model_->config().attention_head_dim);
   heads.v = qkvm[2];
-  const torch::Tensor attended = attend(heads);
+  const torch::Tensor attended = attend_heads(heads, model_->config().attention_head_dim);
   if (!together.defined()) return block.out.forward({.x = attended, .tail = qkvm[3]}).front();
   together.narrow(2, 0, dim).copy_(attended);
   return block.out.forward({.x = together}).front();
@@ -178,12 +142,13 @@ torch::Tensor FluxFused::forward(const FluxInputs& inputs, const torch::Tensor& 
     const auto text_qkv = block.text.qkv.forward(input(text, qkv_next(i, false)));
     const auto image_qkv = block.image.qkv.forward(input(image, qkv_next(i, true)));
     const torch::Tensor attended =
-        attend(ops::head_norm({.q = {text_qkv[0], image_qkv[0]},
-                               .k = {text_qkv[1], image_qkv[1]},
-                               .v = {text_qkv[2], image_qkv[2]},
-                               .q_weights = {block.text.norm_q, block.image.norm_q},
-                               .k_weights = {block.text.norm_k, block.image.norm_k}},
-                              rotation, head_dim));
+        attend_heads(ops::head_norm({.q = {text_qkv[0], image_qkv[0]},
+                                     .k = {text_qkv[1], image_qkv[1]},
+                                     .v = {text_qkv[2], image_qkv[2]},
+                                     .q_weights = {block.text.norm_q, block.image.norm_q},
+                                     .k_weights = {block.text.norm_k, block.image.norm_k}},
+                                    rotation, head_dim),
+                     head_dim);
     const auto finish = [&](const Side& side, Stream& stream, const torch::Tensor& own,
                             const std::vector<torch::Tensor>& mod, const Next& next) {
       const Next mlp{&side.up, mod[4], mod[3]};

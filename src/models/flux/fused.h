@@ -60,7 +60,6 @@ class FluxFused {
                         const Next& next);
   static GroupInput input(const Stream& stream, const Next& next);
 
-  torch::Tensor attend(const ops::Heads& heads) const;
   torch::Tensor run_single(const SingleBlock& block, const Stream& joint, const Next& own,
                            const torch::Tensor& rotation) const;
 
