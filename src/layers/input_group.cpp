@@ -46,11 +46,22 @@ torch::Tensor dense_product(const torch::Tensor& x, const torch::Tensor& weight,
 
 }  // namespace
 
+ops::OptionalTensor given(const torch::Tensor& tensor) {
+  return tensor.defined() ? ops::OptionalTensor(tensor) : std::nullopt;
+}
+
 torch::Tensor GroupInput::dense() const {
   if (normed.defined()) return normed;
   if (moments.defined()) {
-    return ops::residual_norm(x, {.scale = scale, .shift = shift, .want_normed = true}).normed;
+    return ops::residual_norm(x, {.norm = norm == Norm::rms ? "rms" : "layer",
+                                  .eps = eps,
+                                  .weight = given(weight),
+                                  .scale = given(scale),
+                                  .shift = given(shift),
+                                  .want_normed = true})
+        .normed;
   }
+  if (up.defined()) return torch::silu(x) * up;
   return tail.defined() ? torch::cat({x, tail}, /*dim=*/-1) : x;
 }
 
@@ -154,10 +165,14 @@ void InputGroup::run_pack(const Pack& pack, const GroupInput& input,
   if (transform.scale.defined() || transform.permutation.defined()) {
     x = transform.apply(input.dense());
   } else if (input.moments.defined()) {
-    options.producer = "layer_norm";
+    options.producer = input.norm == Norm::rms ? "rms_norm" : "layer_norm";
     options.moments = input.moments;
-    options.scale = input.scale;
-    options.shift = input.shift;
+    options.weight = given(input.weight);
+    options.scale = given(input.scale);
+    options.shift = given(input.shift);
+  } else if (input.up.defined()) {
+    options.producer = "swiglu";
+    options.up = input.up;
   } else if (input.tail.defined()) {
     options.tail = input.tail;
   }

@@ -7,15 +7,23 @@
 #include "layers/linear_form.h"
 #include "layers/sparse_linear.h"
 #include "ops/ops.h"
+#include "rtlynx/rows.h"
 
 namespace rtlynx {
 
-/// An input of Linears on its way there: x, [x, tail], or the norm of x, modulated.
+/// An operator's argument that is left out if the tensor is undefined.
+ops::OptionalTensor given(const torch::Tensor& tensor);
+
+/// An input of Linears on its way there: x, [x, tail], SiLU(x) * up, or the norm of x, modulated.
 struct GroupInput {
   torch::Tensor x;             // [B, S, K], or its first channels
   torch::Tensor tail;          // [B, S, K2]: its last channels, if they lie elsewhere
-  torch::Tensor moments;       // [B, S, 2]: the input is the LayerNorm of x ...
-  torch::Tensor scale, shift;  // [B, K]: ... times 1 + scale, plus shift
+  torch::Tensor up;            // [B, S, K]: SwiGLU's other factor
+  torch::Tensor moments;       // [B, S, 2]: the input is the norm of x ...
+  torch::Tensor weight;        // [K]: ... times weight, if it has one ...
+  torch::Tensor scale, shift;  // [B, K]: ... times 1 + scale, plus shift, if it has them
+  Norm norm = Norm::layer;     // which norm the moments are of
+  double eps = 1e-6;           // of the norm
   torch::Tensor normed;        // [B, S, K]: that input, where it is there already
 
   /// The input itself [B, S, K].
