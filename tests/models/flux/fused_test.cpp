@@ -11,10 +11,16 @@
 #include <utility>
 
 #include "base/error.h"
+#include "models/forms.h"
 #include "models/recipe.h"
 
 namespace rtlynx {
 namespace {
+
+using test::Form;
+using test::kForms;
+using test::name_of;
+using test::set_form;
 
 FluxConfig config() {
   return {.in_channels = 16,
@@ -26,47 +32,6 @@ FluxConfig config() {
           .joint_attention_dim = 48,
           .pooled_projection_dim = 32,
           .axes_dims_rope = {16, 24, 24}};
-}
-
-/// How the layers of the paper's recipe run.
-enum class Form { dense, norm, low_rank, transformed };
-
-std::string name_of(Form form) {
-  switch (form) {
-    case Form::dense:
-      return "dense";
-    case Form::norm:
-      return "norm";
-    case Form::low_rank:
-      return "low rank";
-    case Form::transformed:
-      return "transformed";
-  }
-  return "";
-}
-
-/// Orthogonal blocks, one transform for all that read an input of so many channels.
-torch::Tensor blocks_of(std::int64_t channels, std::int64_t block) {
-  torch::manual_seed(channels);
-  return std::get<0>(torch::linalg_qr(torch::randn({channels / block, block, block})));
-}
-
-void set_form(SparseLinear& linear, Form form) {
-  if (form == Form::norm) {
-    linear->set_mode(LinearMode::norm);
-    return;
-  }
-  const std::int64_t inputs = linear->in_features(), outputs = linear->out_features();
-  constexpr std::int64_t kRank = 24;  // not a multiple of 16: it is padded
-  Compensation24 compensation;
-  compensation.down = 0.05 * torch::randn({kRank, inputs});
-  compensation.up = 0.05 * torch::randn({outputs, kRank});
-  if (form == Form::transformed) {
-    compensation.transform.blocks = blocks_of(inputs, 64);
-    compensation.weight = compensation.transform.weight_for_z(linear->weight).to(torch::kFloat32);
-  }
-  linear->set_compensation(compensation);
-  linear->set_mode(LinearMode::compensated);
 }
 
 /// The same weights whatever the type and device.
@@ -140,7 +105,7 @@ const torch::TensorOptions kFp32 = torch::TensorOptions().dtype(torch::kFloat32)
 // token behind. That happens to a few inputs in a hundred, so most of several agree.
 TEST(FluxFused, IsThePlainPathInFp32) {
   const torch::NoGradGuard no_grad;
-  for (const Form form : {Form::dense, Form::norm, Form::low_rank, Form::transformed}) {
+  for (const Form form : kForms) {
     SCOPED_TRACE(name_of(form));
     FluxTransformer plain = model(form, kFp32);
     FluxFused fused(model(form, kFp32));
@@ -158,7 +123,7 @@ TEST(FluxFused, IsThePlainPathInFp32) {
 
 /// Not further from fp32 than twice what the type does to the plain path.
 void expect_as_close_as_plain(const torch::TensorOptions& options) {
-  for (const Form form : {Form::dense, Form::norm, Form::low_rank, Form::transformed}) {
+  for (const Form form : kForms) {
     SCOPED_TRACE(name_of(form));
     for (const auto& [batch, text_tokens] : {std::pair<int, int>{1, 13}, {2, 1}, {4, 65}}) {
       const torch::Tensor exact = run_plain(form, batch, text_tokens, kFp32);
