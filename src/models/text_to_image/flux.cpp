@@ -10,55 +10,11 @@
 #include "io/text.h"
 #include "models/flux/groups.h"
 #include "models/flux/transformer.h"
-#include "models/patches.h"
 #include "models/text/text_features.h"
+#include "models/text_to_image/flux_denoiser.h"
 
 namespace rtlynx {
 namespace {
-
-constexpr std::int64_t kPatch = 2;
-constexpr const char* kPooled = "pooled";  // [d], of CLIP
-constexpr const char* kTokens = "tokens";  // [L, d], of T5
-
-class FluxDenoiser : public Denoiser {
- public:
-  explicit FluxDenoiser(FluxTransformer transformer) : transformer_(std::move(transformer)) {}
-
-  torch::nn::Module& transformer() override { return *transformer_; }
-
-  torch::Tensor velocity(const DenoiserInput& input) override {
-    const torch::Tensor& latents = input.latents;
-    const std::int64_t batch = latents.size(0), height = latents.size(2), width = latents.size(3);
-    const torch::Tensor text = stack(input.features, kTokens);  // [B, L, d]
-    const auto fp32 = latents.options().dtype(torch::kFloat32);
-    const torch::Tensor img_ids = image_position_ids(height / kPatch, width / kPatch).to(fp32);
-    // diffusers rounds 1000 sigma to the weights' type before the transformer does it again.
-    const torch::Tensor timestep =
-        torch::full({batch}, 1000 * static_cast<float>(input.sigma), fp32)
-            .to(latents.scalar_type()) /
-        1000;
-    const torch::Tensor velocity =
-        transformer_(FluxInputs{.hidden_states = tokens_from_pixels(latents, kPatch),
-                                .encoder_hidden_states = text,
-                                .pooled_projections = stack(input.features, kPooled),
-                                .timestep = timestep,
-                                .guidance = transformer_->config().guidance_embeds
-                                                ? torch::full({batch}, input.guidance, fp32)
-                                                : torch::Tensor(),
-                                .img_ids = img_ids,
-                                .txt_ids = torch::zeros({text.size(1), img_ids.size(1)}, fp32)});
-    return pixels_from_tokens(velocity, kPatch, height, width);
-  }
-
- private:
-  static torch::Tensor stack(const std::vector<PromptFeatures>& features, const char* name) {
-    std::vector<torch::Tensor> rows;
-    for (const PromptFeatures& prompt : features) rows.push_back(prompt.at(name));
-    return torch::stack(rows);
-  }
-
-  FluxTransformer transformer_;
-};
 
 /// The configuration in `folder`, once the files with its weights are seen to be whole.
 template <typename Config>
@@ -88,7 +44,7 @@ class FluxModel : public TextToImageModel {
     const bool distilled = transformer_.guidance_embeds;
     return {.latent_channels = vae_.latent_channels,
             .latent_factor = vae_.factor,
-            .patch = kPatch,
+            .patch = kFluxPatch,
             .size = 128 * vae_.factor,
             .steps = distilled ? 28 : 4,
             .distilled_guidance = distilled,
@@ -126,14 +82,14 @@ class FluxModel : public TextToImageModel {
       ClipTextModel clip = load_clip_text(folder_ / "text_encoder", options);
       for (std::size_t i = 0; i < prompts.size(); ++i) {
         const PromptIds ids = clip_prompt_ids(clip_tokenizer_, prompts[i]);
-        keep(i, kPooled, clip_pooled(clip, {{ids}}));
+        keep(i, kFluxPooled, clip_pooled(clip, {{ids}}));
       }
     }
     on_load("text encoder T5");
     T5Encoder t5 = load_t5_encoder(folder_ / "text_encoder_2", options);
     for (std::size_t i = 0; i < prompts.size(); ++i) {
       const PromptIds ids = t5_prompt_ids(t5_tokenizer_, prompts[i], t5_length());
-      keep(i, kTokens, t5_tokens(t5, {{ids}}));
+      keep(i, kFluxTokens, t5_tokens(t5, {{ids}}));
     }
     return features;
   }
@@ -159,7 +115,7 @@ class FluxModel : public TextToImageModel {
            std::to_string(arrived));
     };
     equal("transformer's in_channels, 4 for each channel of the VAE's latents,",
-          kPatch * kPatch * vae_.latent_channels, transformer_.in_channels);
+          kFluxPatch * kFluxPatch * vae_.latent_channels, transformer_.in_channels);
     equal("transformer's out_channels as its in_channels,", transformer_.in_channels,
           transformer_.out_channels);
     equal("transformer's patch_size", 1, transformer_.patch_size);

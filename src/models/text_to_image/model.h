@@ -36,7 +36,8 @@ class Denoiser {
   /// d latents / d sigma, [B, C, h, w].
   virtual torch::Tensor velocity(const DenoiserInput& input) = 0;
 
-  /// For what changes the layers: modes, compensations, low-rank updates.
+  /// For what changes the layers: modes, compensations, low-rank updates. Asked for anew for each
+  /// change: velocity() may keep what it made of the layers since.
   virtual torch::nn::Module& transformer() = 0;
 };
 

@@ -2,10 +2,12 @@
 // Against diffusers' FluxPipeline from the same folder (tools/make_pipeline_goldens.py).
 #include <gtest/gtest.h>
 
+#include <set>
 #include <string>
 
 #include "io/json.h"
 #include "io/safetensors.h"
+#include "models/recipe.h"
 #include "models/tensor_bytes.h"
 #include "pipeline/pixels.h"
 #include "pipeline/text_to_image.h"
@@ -18,6 +20,17 @@ namespace {
 double relative_error(const torch::Tensor& value, const torch::Tensor& reference) {
   const torch::Tensor exact = reference.to(torch::kFloat64);
   return ((value.to(torch::kFloat64) - exact).norm() / exact.norm()).item<double>();
+}
+
+void set_grouped_to(LinearMode mode, torch::nn::Module& transformer,
+                    const std::vector<LayerGroup>& groups) {
+  std::set<std::string> names;
+  for (const LayerGroup& group : groups) {
+    for (const GroupLayer& layer : group.layers) names.insert(layer.name);
+  }
+  for (NamedLinear& item : named_linears(transformer)) {
+    if (names.contains(item.name)) item.linear->set_mode(mode);
+  }
 }
 
 class FluxPipelineParity : public testing::TestWithParam<const char*> {
@@ -38,8 +51,11 @@ class FluxPipelineParity : public testing::TestWithParam<const char*> {
     return copy_to_tensor(io_.entry(name), name);
   }
 
-  torch::Tensor latents(TextToImagePipeline& pipeline, const torch::Tensor& noise) {
-    pipeline.prepare(request_, [](std::string_view) {});
+  /// `mode`: of every Linear of the transformer's groups.
+  torch::Tensor latents(TextToImagePipeline& pipeline, const torch::Tensor& noise,
+                        LinearMode mode = LinearMode::dense) {
+    set_grouped_to(mode, pipeline.prepare(request_, [](std::string_view) {}),
+                   pipeline.model().groups());
     return pipeline.denoise(request_.prompts, request_.negative.value_or(""),
                             pipeline.settings_for(request_), noise, [](int) {});
   }
@@ -99,6 +115,45 @@ TEST_P(FluxPipelineParity, Bf16IsAsFarFromFp32AsDiffusers) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Goldens, FluxPipelineParity,
+                         testing::Values("pipeline_flux_dev", "pipeline_flux_schnell"),
+                         [](const auto& test) { return std::string(test.param); });
+
+/// The fused path, captured.
+class FluxPipelineOnGpu : public FluxPipelineParity {
+ protected:
+  void SetUp() override {
+    if (!torch::cuda::is_available()) GTEST_SKIP() << "no CUDA device";
+  }
+  static torch::TensorOptions bf16() {
+    return torch::TensorOptions().dtype(torch::kBFloat16).device(torch::kCUDA);
+  }
+};
+
+TEST_P(FluxPipelineOnGpu, IsAsFarFromFp32AsDiffusers) {
+  TextToImagePipeline pipeline(folder_, bf16());
+  const torch::Tensor drawn = latents(pipeline, golden("noise.bf16"));
+  const double theirs = relative_error(golden("latents.bf16"), golden("latents"));
+  EXPECT_LE(relative_error(drawn.cpu(), golden("latents")), 2 * theirs);
+}
+
+TEST_P(FluxPipelineOnGpu, DrawsTheSameBitsTwice) {
+  TextToImagePipeline pipeline(folder_, bf16());
+  EXPECT_TRUE(torch::equal(pictures(pipeline, 2), pictures(pipeline, 2)));
+  EXPECT_EQ(pictures(pipeline, 1).sizes(), pictures(pipeline, 2).sizes());
+}
+
+TEST_P(FluxPipelineOnGpu, ChangedLayersTakeEffect) {
+  TextToImagePipeline pipeline(folder_, bf16());
+  const torch::Tensor noise = golden("noise.bf16");
+  const torch::Tensor dense = latents(pipeline, noise);
+  const torch::Tensor sparse = latents(pipeline, noise, LinearMode::norm);
+  EXPECT_FALSE(torch::equal(sparse, dense));
+  EXPECT_TRUE(torch::equal(latents(pipeline, noise), dense));
+  TextToImagePipeline fresh(folder_, bf16());
+  EXPECT_TRUE(torch::equal(latents(fresh, noise, LinearMode::norm), sparse));
+}
+
+INSTANTIATE_TEST_SUITE_P(Goldens, FluxPipelineOnGpu,
                          testing::Values("pipeline_flux_dev", "pipeline_flux_schnell"),
                          [](const auto& test) { return std::string(test.param); });
 
