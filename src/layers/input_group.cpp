@@ -12,6 +12,7 @@ namespace rtlynx {
 namespace {
 
 constexpr const char* kOp = "InputGroup";
+constexpr std::int64_t kTailStart = 128;  // the pack takes a tail behind multiples of it
 
 bool same_or_neither(const torch::Tensor& a, const torch::Tensor& b) {
   if (!a.defined() || !b.defined()) return a.defined() == b.defined();
@@ -173,8 +174,10 @@ void InputGroup::run_pack(const Pack& pack, const GroupInput& input,
   } else if (input.up.defined()) {
     options.producer = "swiglu";
     options.up = input.up;
-  } else if (input.tail.defined()) {
+  } else if (input.tail.defined() && x.size(-1) % kTailStart == 0) {
     options.tail = input.tail;
+  } else {
+    x = input.dense();
   }
   const ops::Packed packed = ops::pack(x, options);
   const bool any_place = std::any_of(pack.members.begin(), pack.members.end(),
