@@ -121,19 +121,27 @@ TEST(ZImageFused, IsThePlainPathWithEveryLayerSparse) {
   }
 }
 
-/// Not further from fp32 than twice what the type does to the plain path.
+/// Not further from fp32 than twice what the type does to the plain path, in the median of three
+/// inputs: where rounding turns a choice between two nearly equal channels, one alone says little.
 void expect_as_close_as_plain(const torch::TensorOptions& options) {
   const torch::NoGradGuard no_grad;
+  const auto type = torch::TensorOptions().dtype(options.dtype());
   for (const Form form : kForms) {
     SCOPED_TRACE(name_of(form));
     ZImageTransformer wide = model(form, kFp32);
-    ZImageTransformer narrow = model(form, torch::TensorOptions().dtype(options.dtype()));
+    ZImageTransformer narrow = model(form, type);
     ZImageFused fused(model(form, options));
     for (const auto& captions : kCaptions) {
-      const torch::Tensor exact = wide->forward(inputs(captions, kFp32));
-      const double plain = distance(
-          narrow->forward(inputs(captions, torch::TensorOptions().dtype(options.dtype()))), exact);
-      EXPECT_LE(distance(run_fused(fused, inputs(captions, options)), exact), 2 * plain);
+      std::vector<double> plain_distances, fused_distances;
+      for (const std::uint64_t seed : {13, 14, 15}) {
+        const torch::Tensor exact = wide->forward(inputs(captions, kFp32, seed));
+        plain_distances.push_back(distance(narrow->forward(inputs(captions, type, seed)), exact));
+        fused_distances.push_back(
+            distance(run_fused(fused, inputs(captions, options, seed)), exact));
+      }
+      std::sort(plain_distances.begin(), plain_distances.end());
+      std::sort(fused_distances.begin(), fused_distances.end());
+      EXPECT_LE(fused_distances[1], 2 * plain_distances[1]) << captions.size() << " captions";
     }
   }
 }
