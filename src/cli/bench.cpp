@@ -16,6 +16,7 @@
 #include "options/number.h"
 #include "plot/bar_chart.h"
 #include "step_benchmark/command.h"
+#include "step_benchmark/family.h"
 #include "study/cpu_timing.h"
 
 namespace rtlynx::cli {
@@ -104,6 +105,9 @@ void bench_step(const CLI::App& command, const BenchArguments& arguments) {
   step.repeats = arguments.options.repeats.value_or(step.repeats);
   step.seed = arguments.options.seed;
   step.json = arguments.options.json;
+  if (step.side.value_or(0) % 16 != 0) {
+    throw UsageError(fmt::format("--side: required a multiple of 16, got {}", *step.side));
+  }
   step_benchmark::run_command(step);
 }
 
@@ -126,16 +130,28 @@ void bench(const CLI::App& command, const BenchArguments& arguments) {
 void add_step_options(CLI::App& command, BenchArguments& arguments) {
   std::vector<std::string> variants;
   for (const auto& variant : step_benchmark::step_variants()) variants.push_back(variant.name);
+  std::vector<std::string> families;
+  for (const auto& family : step_benchmark::step_families()) families.push_back(family.name);
   step_benchmark::StepOptions& step = arguments.step;
   CLI::Option* family = command
                             .add_option("--step", step.family,
                                         "Time a full-size denoising step of this model instead of "
                                         "the kernels: random weights, a GPU")
-                            ->check(CLI::IsMember({"flux"}));
+                            ->check(CLI::IsMember(families));
   command.add_option("--variant", step.variants, "Of the step; may be repeated [all]")
       ->take_all()
       ->check(CLI::IsMember(variants))
       ->needs(family);
+  command
+      .add_option(
+          "--side", step.side,
+          "Pixels along a side of the step's pictures, a multiple of 16 [default: the model's]")
+      ->transform(options::whole_number(16, 4096))
+      ->needs(family);
+  command.add_option("--batch", step.batch, "Of the step: pictures at once")
+      ->transform(options::whole_number(1, 64))
+      ->needs(family)
+      ->capture_default_str();
   command.add_option("--rounds", step.rounds, "Of the step: each times every variant in turn")
       ->transform(options::whole_number(1, 1000000))
       ->needs(family)

@@ -1,33 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <vector>
-
 #include "models/flux/fused.h"
-#include "step_benchmark/results.h"
+#include "step_benchmark/model_step.h"
 
 namespace rtlynx::step_benchmark {
 
-/// FLUX.1-dev at full size with random weights, made on the device: 1024 x 1024 pixels, 512 text
-/// tokens, batch 1, bf16.
-class FluxStep {
- public:
-  explicit FluxStep(std::uint64_t seed);
+/// FLUX.1's pieces for ModelStep.
+struct FluxFamily {
+  using Transformer = FluxTransformer;
+  using Fused = FluxFused;
+  using Config = FluxConfig;
+  using Inputs = FluxInputs;
 
-  const FluxConfig& config() const { return config_; }
-  static StreamTokens tokens() { return {.image = 4096, .text = 512}; }
-  FluxTransformer& model() { return model_; }
-  const FluxInputs& inputs() const { return inputs_; }
-  const std::vector<LayerGroup>& groups() const { return groups_; }
+  std::int64_t side = 64;  // tokens
+  std::int64_t text = 512;
+  std::int64_t batch = 1;
 
-  /// With the layers as they are set now.
-  Distances distances() const;
-
- private:
-  FluxConfig config_;
-  FluxTransformer model_{nullptr};
-  FluxInputs inputs_;
-  std::vector<LayerGroup> groups_;
+  StreamTokens tokens() const { return {.image = side * side, .text = text}; }
+  std::int64_t blocks(const Config& config) const {
+    return config.num_layers + config.num_single_layers;
+  }
+  Config checked(const Config& config) const { return config; }
+  Inputs inputs(const Config& config, const torch::TensorOptions& options) const;
+  static Inputs in_fp32(Inputs inputs);
+  static torch::Tensor rotation(const Fused& fused, const Inputs& inputs) {
+    return fused.rotation(inputs.txt_ids, inputs.img_ids);
+  }
 };
+
+/// FLUX.1-dev with 512 text tokens.
+std::unique_ptr<FamilyStep> make_flux_step(const StepShape& shape,
+                                           const torch::TensorOptions& options);
 
 }  // namespace rtlynx::step_benchmark

@@ -43,15 +43,18 @@ ordered_json to_json(const StepResult& result) {
           {"dtype", "bf16"},
           {"image_tokens", result.tokens.image},
           {"text_tokens", result.tokens.text},
-          {"batch", 1},
+          {"side", result.side},
+          {"batch", result.batch},
+          {"blocks", result.checked.all},
+          {"blocks_compared_with_fp32", result.checked.run},
           {"weights_gib", result.weights_gib},
           {"variants", std::move(variants)}};
 }
 
 std::string to_text(const StepResult& result) {
-  std::string text =
-      fmt::format("{}, {}, bf16; a step of {}: {} image and {} text tokens\n", result.gpu,
-                  result.date, result.family, result.tokens.image, result.tokens.text);
+  std::string text = fmt::format(
+      "{}, {}, bf16; a step of {}: {} image and {} text tokens, batch {}\n", result.gpu,
+      result.date, result.family, result.tokens.image, result.tokens.text, result.batch);
   for (const VariantResult& variant : result.variants) {
     text += fmt::format("{:14} {:8.2f} ms, {} sparse layers, {:.1f} GiB;", variant.variant.name,
                         variant.median_ms(), variant.sparse_layers.size(),
@@ -60,6 +63,9 @@ std::string to_text(const StepResult& result) {
     if (variant.distances) {
       text += fmt::format("; {:.4f} from fp32, the plain path {:.4f}", variant.distances->fused,
                           variant.distances->plain);
+      if (result.checked.run < result.checked.all) {
+        text += fmt::format(" ({} of {} blocks)", result.checked.run, result.checked.all);
+      }
     }
     text += "\n";
   }

@@ -18,6 +18,12 @@ struct Distances {
   double plain = 0.0;
 };
 
+/// Blocks that were compared with fp32, of all that the model has.
+struct CheckedBlocks {
+  std::int64_t run = 0;
+  std::int64_t all = 0;
+};
+
 /// How one variant ran.
 struct VariantResult {
   StepVariant variant;
@@ -33,8 +39,11 @@ struct VariantResult {
 struct StepResult {
   std::string family;
   std::string gpu;
-  std::string date;  // UTC, ISO 8601
-  StreamTokens tokens;
+  std::string date;       // UTC, ISO 8601
+  StreamTokens tokens;    // of one picture
+  std::int64_t side = 0;  // pixels
+  std::int64_t batch = 1;
+  CheckedBlocks checked;
   double weights_gib = 0.0;
   std::vector<VariantResult> variants;
 };

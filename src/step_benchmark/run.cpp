@@ -9,11 +9,12 @@
 
 #include <ctime>
 #include <functional>
+#include <memory>
 
 #include "base/error.h"
 #include "benchmark/device.h"
 #include "layers/captured_step.h"
-#include "step_benchmark/flux_step.h"
+#include "step_benchmark/family.h"
 #include "step_benchmark/profile.h"
 
 namespace rtlynx::step_benchmark {
@@ -40,27 +41,27 @@ struct CapturedVariant {
   CapturedStep step;
 };
 
+/// Rows of each stream in all pictures.
+StreamTokens rows_of(const FamilyStep& step, std::int64_t batch) {
+  return {.image = batch * step.tokens().image, .text = batch * step.tokens().text};
+}
+
 /// Sets the variant's layers, and says how it runs.
-VariantResult prepare(FluxStep& step, const StepVariant& variant, bool check) {
+VariantResult prepare(FamilyStep& step, const StepVariant& variant, const StepOptions& options) {
   VariantResult result{.variant = variant};
   const std::vector<const LayerGroup*> sparse =
-      sparse_groups(variant, step.groups(), FluxStep::tokens(), gpu::current_device());
+      sparse_groups(variant, step.groups(), rows_of(step, options.batch), gpu::current_device());
   for (const LayerGroup* group : sparse) {
     for (const GroupLayer& layer : group->layers) result.sparse_layers.push_back(layer.name);
   }
-  apply(variant, sparse, *step.model());
-  if (check) result.distances = step.distances();
+  apply(variant, sparse, step.model());
+  if (options.check) result.distances = step.distances();
   return result;
 }
 
 /// With the layers as prepare() left them.
-CapturedVariant capture(FluxStep& step, VariantResult* result) {
-  FluxFused fused(step.model());
-  const FluxInputs inputs = step.inputs();
-  const torch::Tensor rotation = fused.rotation(inputs.txt_ids, inputs.img_ids);
-  std::function<torch::Tensor()> run = [fused, inputs, rotation]() mutable {
-    return fused.forward(inputs, rotation);
-  };
+CapturedVariant capture(FamilyStep& step, VariantResult* result) {
+  std::function<torch::Tensor()> run = step.fused_pass();
   c10::cuda::CUDACachingAllocator::emptyCache();
   c10::cuda::CUDACachingAllocator::resetPeakStats(0);
   const double before = allocated().now_gib;
@@ -90,19 +91,25 @@ std::string device_name() {
 }  // namespace
 
 StepResult run_step(const StepOptions& options, const StepEvents& events) {
-  if (options.family != "flux") throw UsageError("--step: required flux, got " + options.family);
+  const StepFamily& family = step_family_named(options.family);
   const std::vector<StepVariant> variants = variants_named(options.variants);
   if (!CapturedStep::is_available()) fail("bench --step", "a GPU", "none");
-  FluxStep step(options.seed);
+  torch::manual_seed(options.seed);
+  const StepShape shape{.side = options.side.value_or(family.side), .batch = options.batch};
+  const std::unique_ptr<FamilyStep> step =
+      family.make(shape, torch::TensorOptions().dtype(torch::kBFloat16).device(torch::kCUDA));
   StepResult result{.family = options.family,
                     .gpu = device_name(),
                     .date = fmt::format("{:%Y-%m-%d}", fmt::gmtime(std::time(nullptr))),
-                    .tokens = FluxStep::tokens(),
+                    .tokens = step->tokens(),
+                    .side = shape.side,
+                    .batch = shape.batch,
+                    .checked = step->checked_blocks(),
                     .weights_gib = allocated().now_gib};
   std::vector<CapturedVariant> captured;
   for (const StepVariant& variant : variants) {
-    result.variants.push_back(prepare(step, variant, options.check));
-    captured.push_back(capture(step, &result.variants.back()));
+    result.variants.push_back(prepare(*step, variant, options));
+    captured.push_back(capture(*step, &result.variants.back()));
     events.captured(variant.name);
   }
   for (int round = 0; round < options.rounds && events.may_begin(); ++round) {

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,8 @@ namespace rtlynx::step_benchmark {
 
 struct StepOptions {
   std::string family = "flux";
+  std::optional<std::int64_t> side;  // pixels; none: the family's own
+  std::int64_t batch = 1;
   std::vector<std::string> variants;  // none: all
   int rounds = 5;                     // each times every variant once, in turn
   int repeats = 10;                   // steps of a round

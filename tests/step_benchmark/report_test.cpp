@@ -14,20 +14,26 @@ namespace {
 using ::testing::HasSubstr;
 
 StepResult synthetic() {
-  return {
-      .family = "flux",
-      .gpu = "GPU",
-      .date = "2026-01-02",
-      .tokens = {.image = 4096, .text = 512},
-      .weights_gib = 22,
-      .variants = {
-          {.variant = {.name = "dense"}, .ms = {12, 10, 11}},
-          {.variant = {.name = "paper-block64", .sparse = true, .rank = 64, .transform_block = 64},
-           .sparse_layers = {"a", "b"},
-           .distances = Distances{.fused = 0.02, .plain = 0.01},
-           .activations_gib = 1.5,
-           .ms = {8, 9},
-           .ms_by_class = {{"pack", 2}, {"attention", 3}}}}};
+  StepResult result{.family = "flux",
+                    .gpu = "GPU",
+                    .date = "2026-01-02",
+                    .tokens = {.image = 4096, .text = 512},
+                    .side = 1024,
+                    .batch = 2,
+                    .checked = {.run = 6, .all = 60},
+                    .weights_gib = 22};
+  result.variants.resize(2);
+  VariantResult& dense = result.variants[0];
+  dense.variant.name = "dense";
+  dense.ms = {12, 10, 11};
+  VariantResult& sparse = result.variants[1];
+  sparse.variant = {.name = "paper-block64", .sparse = true, .rank = 64, .transform_block = 64};
+  sparse.sparse_layers = {"a", "b"};
+  sparse.distances = {.fused = 0.02, .plain = 0.01};
+  sparse.activations_gib = 1.5;
+  sparse.ms = {8, 9};
+  sparse.ms_by_class = {{"pack", 2}, {"attention", 3}};
+  return result;
 }
 
 TEST(StepReportTest, JsonNamesWhatRanAndHow) {
@@ -36,6 +42,10 @@ TEST(StepReportTest, JsonNamesWhatRanAndHow) {
   EXPECT_EQ(report["gpu"], "GPU");
   EXPECT_EQ(report["date"], "2026-01-02");
   EXPECT_EQ(report["image_tokens"], 4096);
+  EXPECT_EQ(report["side"], 1024);
+  EXPECT_EQ(report["batch"], 2);
+  EXPECT_EQ(report["blocks"], 60);
+  EXPECT_EQ(report["blocks_compared_with_fp32"], 6);
   EXPECT_EQ(report["weights_gib"], 22);
   const auto& dense = report["variants"][0];
   EXPECT_EQ(dense["name"], "dense");
@@ -55,7 +65,8 @@ TEST(StepReportTest, JsonNamesWhatRanAndHow) {
 
 TEST(StepReportTest, TextHasALineForEachVariant) {
   const std::string text = to_text(synthetic());
-  EXPECT_THAT(text, HasSubstr("4096 image and 512 text tokens"));
+  EXPECT_THAT(text, HasSubstr("4096 image and 512 text tokens, batch 2"));
+  EXPECT_THAT(text, HasSubstr("0.0200 from fp32, the plain path 0.0100 (6 of 60 blocks)"));
   EXPECT_THAT(text, HasSubstr("11.00 ms, 0 sparse layers, 22.0 GiB"));
   EXPECT_THAT(text, HasSubstr("8.50 ms, 2 sparse layers, 23.5 GiB; attention 3.0 pack 2.0"));
 }

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "step_benchmark/family.h"
+
+#include "base/error.h"
+#include "step_benchmark/flux_step.h"
+
+namespace rtlynx::step_benchmark {
+
+const std::vector<StepFamily>& step_families() {
+  static const std::vector<StepFamily> families = {
+      {.name = "flux", .side = 1024, .make = make_flux_step},
+  };
+  return families;
+}
+
+const StepFamily& step_family_named(const std::string& name) {
+  std::string known;
+  for (const StepFamily& family : step_families()) {
+    if (family.name == name) return family;
+    known += (known.empty() ? "" : ", ") + family.name;
+  }
+  throw UsageError("--step: required one of " + known + ", got " + name);
+}
+
+}  // namespace rtlynx::step_benchmark
