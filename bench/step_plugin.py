@@ -24,92 +24,11 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 import rtlynx
+from step_models import FAMILIES, Setting
 from step_rivals import Fp8Linear, class_of
 
 RANK, BLOCK = 64, 64
 STEPS = 10  # of a round
-
-
-class Setting:
-    """Where, in which type, and how large."""
-
-    def __init__(self, tiny):
-        self.tiny = tiny
-        self.device = "cpu" if tiny else "cuda"
-        self.dtype = torch.float32 if tiny else torch.bfloat16
-
-    def random(self, *shape):
-        return torch.randn(shape, device=self.device, dtype=self.dtype)
-
-    @torch.no_grad()
-    def fill(self, model):
-        """Random weights that keep activations of order one, made on the device."""
-        model = model.to_empty(device=self.device).to(self.dtype).eval().requires_grad_(False)
-        for name, parameter in model.named_parameters():
-            if parameter.ndim < 2:
-                parameter.fill_(1.0 if name.endswith("weight") else 0.0)
-            else:
-                parameter.normal_(0, parameter.shape[1] ** -0.5)
-        return model
-
-
-def flux(setting, text):
-    """FLUX.1-dev at 1024 x 1024: the model, the arguments of a step, and the tokens."""
-    from diffusers import FluxTransformer2DModel
-    small = dict(num_layers=2, num_single_layers=2, attention_head_dim=64, num_attention_heads=2,
-                 joint_attention_dim=64, pooled_projection_dim=32, axes_dims_rope=(8, 28, 28))
-    with torch.device("meta"):
-        model = FluxTransformer2DModel(guidance_embeds=True, **(small if setting.tiny else {}))
-    side, text = (8, 8) if setting.tiny else (64, text or 512)
-    config, device = model.config, setting.device
-    positions = torch.arange(side * side, device=device)
-    ids = torch.stack([torch.zeros_like(positions), positions // side, positions % side], -1).float()
-    arguments = dict(
-        hidden_states=setting.random(1, side * side, 64),
-        encoder_hidden_states=setting.random(1, text, config.joint_attention_dim),
-        pooled_projections=setting.random(1, config.pooled_projection_dim),
-        timestep=torch.tensor([0.5], device=device, dtype=setting.dtype),
-        guidance=torch.tensor([3.5], device=device), img_ids=ids,
-        txt_ids=torch.zeros(text, 3, device=device), return_dict=False)
-    return setting.fill(model), arguments, {"image": side * side, "text": text}
-
-
-def qwen(setting, text):
-    """Qwen-Image at 1328 x 1328."""
-    from diffusers import QwenImageTransformer2DModel
-    from diffusers.models.transformers.transformer_qwenimage import QwenEmbedRope
-    small = dict(num_layers=2, attention_head_dim=64, num_attention_heads=2, joint_attention_dim=64,
-                 axes_dims_rope=(8, 28, 28))
-    with torch.device("meta"):
-        model = QwenImageTransformer2DModel(**(small if setting.tiny else {}))
-    config = model.config
-    # Its tables are no buffers: the ones of a model on meta are lost.
-    model.pos_embed = QwenEmbedRope(theta=10000, axes_dim=list(config.axes_dims_rope),
-                                    scale_rope=True)
-    side, text = (8, 8) if setting.tiny else (83, text or 256)
-    arguments = dict(
-        hidden_states=setting.random(1, side * side, config.in_channels),
-        encoder_hidden_states=setting.random(1, text, config.joint_attention_dim),
-        timestep=torch.tensor([0.5], device=setting.device, dtype=setting.dtype),
-        img_shapes=[[(1, side, side)]], return_dict=False)
-    return setting.fill(model), arguments, {"image": side * side, "text": text}
-
-
-def zimage(setting, text):
-    """Z-Image at 1024 x 1024."""
-    from diffusers import ZImageTransformer2DModel
-    small = dict(dim=384, n_layers=2, n_refiner_layers=1, n_heads=3, n_kv_heads=3, cap_feat_dim=64)
-    with torch.device("meta"):
-        model = ZImageTransformer2DModel(**(small if setting.tiny else {}))
-    side, text = (16, 32) if setting.tiny else (128, text or 128)  # of the latents
-    arguments = dict(
-        x=[setting.random(model.config.in_channels, 1, side, side)],
-        t=torch.tensor([0.5], device=setting.device),
-        cap_feats=[setting.random(text, model.config.cap_feat_dim)], return_dict=False)
-    return setting.fill(model), arguments, {"image": side * side // 4, "text": text}
-
-
-FAMILIES = {"flux": flux, "qwen": qwen, "zimage": zimage}
 
 
 def shared_copy(model):
@@ -216,7 +135,9 @@ class Variant:
 
 
 def variants_of(family, wanted, setting, text):
-    model, arguments, tokens = FAMILIES[family](setting, text)
+    side = 128 if setting.tiny else family.side
+    step = family.make(setting, side, 32 if setting.tiny else text or family.text, batch=1)
+    model, arguments, tokens = step.model, step.arguments, step.tokens
     made = [Variant("dense", model, arguments)]
     for name, recipe, transforms in (("paper", "paper", False), ("best", "all", True)):
         if name in wanted:
@@ -247,7 +168,8 @@ def main():
     torch.manual_seed(1)
     torch._dynamo.config.recompile_limit = 64  # the variants share the blocks' code
     setting = Setting(options.tiny)
-    made = variants_of(options.family, options.variants.split(","), setting, options.text)
+    family = FAMILIES[options.family]
+    made = variants_of(family, options.variants.split(","), setting, options.text)
     for variant in made:
         variant.compile("aot_eager" if options.tiny else "inductor")
         print(f"{variant.name}: compiled in {variant.compile_s:.1f} s, {variant.graphs} graphs",
@@ -265,7 +187,7 @@ def main():
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "family": options.family, "torch": torch.__version__, "diffusers": diffusers.__version__,
         "variants": rows,
-        "summary": {f"plugin_{options.family}_{row['name']}_over_compile": dense / row["ms"]
+        "summary": {f"plugin_{family.key}_{row['name']}_over_compile": dense / row["ms"]
                     for row in rows[1:]}}
     write(options.json, result)
     print(json.dumps(result["summary"], indent=1))

@@ -6,8 +6,10 @@
 
 diffusers runs eager, with torch.compile of its repeated blocks, and with FP8 (e4m3, a scale per token
 and per output channel) Linears and torch.compile. rtlynx runs its own variants in a process beside it
-(`rtlynx bench --step --turns`). Both have random weights of the same shapes, are warm, and alternate: single
-processes drift by several per cent. Needs torch with CUDA, diffusers, and about 110 GB of GPU memory.
+(`rtlynx bench --step --turns`). Both have random weights of the same shapes, are warm, and alternate:
+single processes drift by several per cent. Needs torch with CUDA, diffusers, and memory for both: about
+110 GB with FLUX.1; what does not fit beside a larger model is left out with `--rivals`. `--tiny` runs a
+small model of diffusers on the CPU, alone, to try the arguments.
 """
 
 import argparse
@@ -23,41 +25,9 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-DEVICE = "cuda"
-DTYPE = torch.bfloat16
+from step_models import FAMILIES, Setting
+
 STEPS = 10  # of a round
-
-
-def fill(model):
-    """Random weights that keep activations of order one, made on the device."""
-    model = model.to_empty(device=DEVICE).to(DTYPE).eval()
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(False)
-        if parameter.ndim < 2:
-            parameter.fill_(1.0 if "norm" in name and name.endswith("weight") else 0.0)
-        else:
-            parameter.normal_(0, parameter.shape[1] ** -0.5)
-    return model
-
-
-def flux():
-    """FLUX.1-dev, 1024 x 1024 pixels, 512 text tokens: the model and the arguments of a step."""
-    from diffusers import FluxTransformer2DModel
-    with torch.device("meta"):
-        model = FluxTransformer2DModel(guidance_embeds=True)
-    model = fill(model)
-    image, text = 4096, 512
-    positions = torch.arange(image, device=DEVICE)
-    ids = torch.stack([torch.zeros_like(positions), positions // 64, positions % 64], -1).float()
-    random = lambda *shape: torch.randn(shape, device=DEVICE, dtype=DTYPE)
-    return model, dict(
-        hidden_states=random(1, image, 64), encoder_hidden_states=random(1, text, 4096),
-        pooled_projections=random(1, 768), timestep=torch.tensor([0.5], device=DEVICE, dtype=DTYPE),
-        guidance=torch.tensor([3.5], device=DEVICE), img_ids=ids,
-        txt_ids=torch.zeros(text, 3, device=DEVICE), return_dict=False)
-
-
-FAMILIES = {"flux": flux}
 
 
 class Fp8Linear(nn.Module):
@@ -76,7 +46,7 @@ class Fp8Linear(nn.Module):
         scale = rows.abs().amax(-1, keepdim=True).float().clamp(min=1e-8) / 448
         quantised = (rows.float() / scale).clamp(-448, 448).to(torch.float8_e4m3fn)
         y = torch._scaled_mm(quantised, self.weight.t(), scale_a=scale, scale_b=self.scale,
-                             bias=self.bias, out_dtype=DTYPE, use_fast_accum=True)
+                             bias=self.bias, out_dtype=x.dtype, use_fast_accum=True)
         return y.reshape(*x.shape[:-1], -1)
 
 
@@ -144,8 +114,8 @@ def class_of(kernel):
     return "fused elementwise" if "triton" in kernel else "other"
 
 
-def rivals(family, wanted):
-    model, arguments = FAMILIES[family]()
+def rivals(step, wanted):
+    model, arguments = step.model, step.arguments
     made = []
     if "fp8" in wanted:
         fp8 = with_fp8_blocks(model)
@@ -165,9 +135,10 @@ def rivals(family, wanted):
 class Rtlynx:
     """The process beside this one: it runs a round for every line that it is sent."""
 
-    def __init__(self, binary, family, json_path):
+    def __init__(self, binary, family, side, batch, json_path):
         self.process = subprocess.Popen(
-            [binary, "bench", "--step", family, "--turns", "--rounds", "1000000", "--json", json_path],
+            [binary, "bench", "--step", family, "--side", str(side), "--batch", str(batch), "--turns",
+             "--rounds", "1000000", "--json", json_path],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.read()  # ready
 
@@ -187,28 +158,50 @@ class Rtlynx:
         return self.process.wait()
 
 
-def summarize(family, ours, theirs):
+def summarize(family, side, batch, ours, theirs):
     ms = {row["name"]: row["ms"] for row in ours["variants"]}
     compiled = next(row["ms"] for row in theirs if row["name"] == "diffusers + torch.compile")
     keys = {"dense": "dense", "paper": "paper", "paper-block64": "block64", "best-block64": "best"}
-    return {f"step_{family}_{keys[name]}_over_compile": compiled / own
-            for name, own in ms.items() if name in keys}
+    name = f"step_{family.key}"
+    if side != family.side:
+        name += f"_{side}"
+    if batch > 1:
+        name += f"_batch{batch}"
+    return {f"{name}_{keys[variant]}_over_compile": compiled / own
+            for variant, own in ms.items() if variant in keys}
+
+
+def try_arguments(family):
+    step = family.make(Setting(tiny=True), side=128, text=32, batch=2)
+    with torch.no_grad():
+        output = step.model(**step.arguments)[0]
+    print([list(picture.shape) for picture in output], "for", step.tokens)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--family", choices=sorted(FAMILIES), default="flux")
+    parser.add_argument("--side", type=int, help="pixels [default: the family's]")
+    parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--rtlynx", default="build/cuda/bin/rtlynx", help="the command line")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--rivals", default="compile,eager,fp8")
-    parser.add_argument("--json", required=True)
+    parser.add_argument("--rivals", default="compile,eager,fp8", help="compile always runs")
+    parser.add_argument("--tiny", action="store_true", help="a small model on the CPU")
+    parser.add_argument("--json", help="required without --tiny")
     options = parser.parse_args()
+    family = FAMILIES[options.family]
+    if options.tiny:
+        return try_arguments(family)
+    if not options.json:
+        parser.error("--json: required, got none")
 
     torch.manual_seed(1)
-    made = rivals(options.family, options.rivals.split(","))
+    side = options.side or family.side
+    step = family.make(Setting(), side, family.text, options.batch)
+    made = rivals(step, options.rivals.split(","))
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "rtlynx.json")
-        own = Rtlynx(options.rtlynx, options.family, path)
+        own = Rtlynx(options.rtlynx, options.family, side, options.batch, path)
         for _ in range(options.rounds):
             line = own.time_round()
             for rival in made:
@@ -221,7 +214,7 @@ def main():
     import diffusers
     result = {**ours, "rivals": theirs, "torch": torch.__version__,
               "diffusers": diffusers.__version__,
-              "summary": summarize(options.family, ours, theirs)}
+              "summary": summarize(family, side, options.batch, ours, theirs)}
     temporary = options.json + ".part"
     with open(temporary, "w", encoding="utf-8") as file:
         json.dump(result, file, indent=1)

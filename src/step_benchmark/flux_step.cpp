@@ -2,11 +2,6 @@
 #include "step_benchmark/flux_step.h"
 
 namespace rtlynx::step_benchmark {
-namespace {
-
-constexpr std::int64_t kPixelsOfToken = 16;
-
-}  // namespace
 
 FluxInputs FluxFamily::inputs(const FluxConfig& config, const torch::TensorOptions& options) const {
   return {.hidden_states = torch::randn({batch, side * side, config.in_channels}, options),

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
 #include <utility>
 
 #include "step_benchmark/family.h"
 #include "step_benchmark/random_model.h"
 
 namespace rtlynx::step_benchmark {
+
+inline constexpr std::int64_t kPixelsOfToken = 16;  // along a side, in every family
 
 /// The step of a family whose pieces have the interfaces of FLUX.1's. `Family` names them, and says
 /// what they run on:

@@ -41,7 +41,8 @@ MAY_INCLUDE = {
               "ops", "pipeline", "plot"],
     "benchmark": ["base", "io", "kernels/gemm", "models", "models/flux", "models/z_image",
                   "options", "plot"],
-    "step_benchmark": ["base", "benchmark", "io", "layers", "models", "models/flux"],
+    "step_benchmark": ["base", "benchmark", "io", "layers", "models", "models/flux",
+                       "models/z_image"],
     "cli": ["base", "benchmark", "compensate", "io", "kernels/gemm", "layers", "metrics", "models",
             "models/checkpoint", "options", "pipeline", "plot", "step_benchmark", "study"],
 }

@@ -9,6 +9,7 @@
 #include "refusal.h"
 #include "step_benchmark/flux_step.h"
 #include "step_benchmark/variants.h"
+#include "step_benchmark/z_image_step.h"
 
 namespace rtlynx::step_benchmark {
 namespace {
@@ -34,14 +35,25 @@ const FluxConfig kSmall{.in_channels = 16,
                         .guidance_embeds = true,
                         .axes_dims_rope = {16, 24, 24}};
 
+FluxConfig small(const FluxFamily&) { return kSmall; }
+
+ZImageConfig small(const ZImageFamily&) {
+  return {.dim = 192,
+          .n_layers = 2,
+          .n_refiner_layers = 1,
+          .n_heads = 3,
+          .cap_feat_dim = 32,
+          .axes_dims = {16, 24, 24}};
+}
+
 template <typename Family>
-ModelStep<Family> small_step(torch::ScalarType type, std::int64_t batch = 2) {
+ModelStep<Family> small_step(torch::ScalarType type) {
   torch::manual_seed(3);
   Family family;
   family.side = 6;
   family.text = 7;
-  family.batch = batch;
-  return ModelStep<Family>(family, kSmall, torch::TensorOptions().dtype(type));
+  family.batch = 2;
+  return ModelStep<Family>(family, small(family), torch::TensorOptions().dtype(type));
 }
 
 TEST(FamilyStep, TokensGroupsAndBlocksAreTheModels) {
@@ -54,16 +66,29 @@ TEST(FamilyStep, TokensGroupsAndBlocksAreTheModels) {
   EXPECT_EQ(step.fused_pass()().sizes(), torch::IntArrayRef({2, 36, 16}));
 }
 
-TEST(FamilyStep, BothPathsLieCloseToFp32InBf16) {
+template <typename Family>
+class EveryFamilyStep : public testing::Test {};
+using Families = testing::Types<FluxFamily, ZImageFamily>;
+TYPED_TEST_SUITE(EveryFamilyStep, Families);
+
+TYPED_TEST(EveryFamilyStep, BothPathsLieCloseToFp32InBf16) {
   const StepVariant& sparse = step_variants().at(2);
   ASSERT_EQ(sparse.name, "paper-block64");
-  ModelStep<FluxFamily> step = small_step<FluxFamily>(torch::kBFloat16);
+  ModelStep<TypeParam> step = small_step<TypeParam>(torch::kBFloat16);
   for (const bool is_sparse : {false, true}) {
     if (is_sparse) apply(sparse, {&step.groups().front()}, step.model());
     const auto [fused, plain] = step.distances();
     EXPECT_GT(plain, 1e-4) << "bf16 rounds";
     EXPECT_LE(fused, 2 * plain);
   }
+}
+
+TEST(FamilyStep, ZImagesTokensArePaddedTo32) {
+  ModelStep<ZImageFamily> step = small_step<ZImageFamily>(torch::kFloat32);
+  EXPECT_EQ(step.tokens().image, 64);
+  EXPECT_EQ(step.tokens().text, 32);
+  EXPECT_EQ(step.checked_blocks().all, 4);
+  EXPECT_EQ(step.fused_pass()().sizes(), torch::IntArrayRef({2, 16, 12, 12}));
 }
 
 TEST(FamilyStep, AForwardWithFewerBlocksHasTheirWeightsAndForms) {

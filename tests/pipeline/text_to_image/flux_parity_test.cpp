@@ -108,7 +108,7 @@ TEST_P(FluxPipelineParity, Bf16IsAsFarFromFp32AsDiffusers) {
   // Not the golden's: torch 2.11 on another CPU draws other bf16 numbers from the same seed.
   const torch::Tensor noise = pipeline.draw_noise(request_.seeds, pipeline.settings_for(request_));
   auto generator = at::detail::createCPUGenerator(request_.seeds.front());
-  const auto shape = noise.narrow(0, 0, 1).sizes();
+  const auto shape = noise.narrow(0, 0, 1).sizes().vec();
   EXPECT_TRUE(
       torch::equal(noise.narrow(0, 0, 1), torch::randn(shape, generator, torch::kBFloat16)));
   const torch::Tensor drawn = latents(pipeline, golden("noise.bf16"));
