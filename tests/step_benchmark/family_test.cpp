@@ -123,7 +123,7 @@ TEST(FamilyStep, CopiedFormsAreSeen) {
 
 TEST(FamilyStep, UnknownFamiliesAreNamed) {
   EXPECT_EQ(step_family_named("flux").side, 1024);
-  EXPECT_THAT(refusal([] { step_family_named("sd3"); }), HasSubstr("flux, got sd3"));
+  EXPECT_THAT(refusal([] { step_family_named("sd3"); }), HasSubstr("z-image, got sd3"));
 }
 
 }  // namespace
