@@ -67,7 +67,7 @@ def _operand_bytes(tokens, channels):
 
 
 def _is_tiled(x, channels):
-    # As is_tiled() in src/ops/arguments.cpp.
+    # As is_tiled() in src/ops/pack_arguments.cpp.
     return x.device.type == "cuda" and x.dtype != torch.float32 and channels % 16 == 0
 
 

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "base/error.h"
+#include "kernels/spec/arguments.h"
+#include "ops/implementations.h"
+#include "ops/take.h"
+#include "rtlynx/limits.h"
+
+namespace rtlynx::ops {
+namespace {
+
+void check_lists(const ProductTensors& tensors) {
+  const std::string_view op = tensors.op;
+  const std::size_t count = tensors.count();
+  if (count < 1 || count > kMaxProducts) {
+    fail(op, "1 to " + std::to_string(kMaxProducts) + " weights", std::to_string(count));
+  }
+  const auto check = [&](std::string_view name, std::size_t size) {
+    if (size == 0 || size == count) return;
+    fail(op, std::string(name) + " for none or all of " + std::to_string(count) + " weights",
+         std::to_string(size));
+  };
+  check("ups", tensors.ups.size());
+  check("low_starts", tensors.low_starts.size());
+  check("biases", tensors.biases.size());
+  check("activations", tensors.activations.size());
+  check("gates", tensors.gates.size());
+  check("residuals", tensors.residuals.size());
+}
+
+void take_bias(const Reference& like, const std::optional<Tensor>& bias, Product24& product,
+               std::vector<Tensor>& held) {
+  if (!bias) return;
+  const std::int64_t outputs = product.weight.rows;
+  if (bias->scalar_type() != ScalarType::Float) {
+    product.bias_dtype = dtype_of(like.op, like.tensor);
+    product.bias = take_vector(like, "bias", bias, outputs, held);
+    return;
+  }
+  require_fp32(like, "bias", *bias);
+  if (bias->dim() != 1 || bias->size(0) != outputs) {
+    fail(like.op, "a bias [" + std::to_string(outputs) + "]", describe(*bias));
+  }
+  Matrix vector = matrix_of(like.op, *bias, like.alignment);
+  held.push_back(vector.tensor);
+  product.bias = vector.view.data;
+}
+
+ConstMatrixView take_weight(const Reference& like, const Tensor& weight,
+                            std::vector<Tensor>& held) {
+  if (weight.dim() != 2 || weight.numel() == 0) {
+    fail(like.op, "a weight [N, K], N and K at least 1", describe(weight));
+  }
+  require_like(like, "weight", weight);
+  Matrix matrix = matrix_of(like.op, weight, like.alignment);
+  held.push_back(matrix.tensor);
+  return matrix.view;
+}
+
+Activation activation_of(std::string_view op, std::int64_t code) {
+  if (code == 0) return Activation::none;
+  if (code == 1) return Activation::gelu;
+  fail(op, "an activation of 0 (none) or 1 (GELU)", std::to_string(code));
+}
+
+/// Scale and low, as pack gave them for so many tokens.
+PackedShape take_packed(const Reference& like, const ProductTensors& tensors,
+                        ProductArguments& result) {
+  require_fp32(like, "scale", tensors.scale);
+  if (tensors.operand.device() != tensors.low.device()) {
+    fail(like.op, "an operand on " + device_name(tensors.low), describe(tensors.operand));
+  }
+  const std::vector<std::int64_t> low_shape = tensors.low.sizes().vec();
+  if (low_shape.empty() || with_last(result.leading, low_shape.back()) != low_shape) {
+    fail(like.op, "a low of the same tokens as scale " + shape_text(result.leading),
+         describe(tensors.low));
+  }
+  Matrix low = matrix_of(like.op, tensors.low, like.alignment);
+  result.held.push_back(low.tensor);
+  result.scale = take_numbers(like, tensors.scale, result.held);
+  result.low = low.view;
+  return {.tokens = result.tokens,
+          .channels = result.channels,
+          .low = low.view,
+          .dtype = low.view.dtype};
+}
+
+}  // namespace
+
+std::optional<Tensor> ProductTensors::entry(const std::vector<Tensor>& list, std::size_t i) {
+  if (i >= list.size() || list[i].numel() == 0) return std::nullopt;
+  return list[i];
+}
+
+ProductArguments product_arguments(const ProductTensors& tensors, std::int64_t channels,
+                                   std::int64_t alignment) {
+  const std::string_view op = tensors.op;
+  check_lists(tensors);
+  const Reference like{op, tensors.low, alignment};
+  ProductArguments result{.leading = tensors.scale.sizes().vec(), .channels = channels};
+  result.tokens = product_of(result.leading);
+  const PackedShape packed = take_packed(like, tensors, result);
+  std::int64_t next_column = 0;
+  for (std::size_t i = 0; i < tensors.count(); ++i) {
+    Product24 product;
+    product.weight = take_weight(like, tensors.weights[i], result.held);
+    product.up = take(like, "up", ProductTensors::entry(tensors.ups, i), result.held);
+    product.low_column = tensors.low_starts.empty() ? next_column : tensors.low_starts[i];
+    next_column = product.low_column + product.up.columns;
+    take_bias(like, ProductTensors::entry(tensors.biases, i), product, result.held);
+    if (!tensors.activations.empty()) {
+      product.activation = activation_of(op, tensors.activations[i]);
+    }
+    product.gate = take(like, "gate", ProductTensors::entry(tensors.gates, i), result.held);
+    settle_images(op, "gate", product.gate, result.tokens, product.image_tokens);
+    product.residual =
+        take(like, "residual", ProductTensors::entry(tensors.residuals, i), result.held);
+    Product24 checked = product;
+    checked.y = {const_cast<void*>(product.weight.data), packed.dtype, packed.tokens,
+                 product.weight.rows, product.weight.rows};
+    check_product24(op, packed, checked);
+    result.products.push_back(product);
+  }
+  return result;
+}
+
+void check_low_rank(const std::optional<Tensor>& lora_down, const std::optional<Tensor>& lora_up) {
+  if (lora_down.has_value() == lora_up.has_value()) return;
+  fail("linear24", "lora_down and lora_up together or neither",
+       lora_down ? "lora_down alone" : "lora_up alone");
+}
+
+void check_out(const ProductTensors& tensors, const ProductArguments& arguments,
+               const std::vector<Tensor>& out) {
+  const Reference like{tensors.op, tensors.low, /*alignment=*/1};
+  if (out.size() != arguments.products.size()) {
+    fail(like.op, std::to_string(arguments.products.size()) + " tensors to write to",
+         std::to_string(out.size()));
+  }
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    require_like(like, "out", out[i]);
+    const std::vector<std::int64_t> wanted =
+        with_last(arguments.leading, arguments.products[i].weight.rows);
+    if (out[i].sizes().vec() != wanted) {
+      fail(like.op, "out " + shape_text(wanted), describe(out[i]));
+    }
+  }
+}
+
+}  // namespace rtlynx::ops
