@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import unittest
 
-from test_cli import BINARY, CliTest, TrainTest, made_by, png_chunks, run
+from cli_case import BINARY, TINY_TRAINING, CliTest, made_by, png_chunks, run
 from tiny_model import (PROMPT, QUICK, WEIGHTS, add_tensor, copy_of, edit_json, set_all, set_values,
                         train)
 
@@ -81,10 +81,10 @@ class NonFiniteTest(ModelTest):
     def test_training_never_keeps_what_is_not_finite(self):
         folder = self.folder / "mini"
         for rate in ("nan", "inf", "-1", "0"):
-            result = run("train-mini", *TrainTest.TINY, "--learning-rate", rate, "-o", folder)
+            result = run("train-mini", *TINY_TRAINING, "--learning-rate", rate, "-o", folder)
             self.assert_refused(result, 2, "--learning-rate", "above 0")
         self.assertEqual(self.files(), [])
-        result = run("train-mini", *TrainTest.TINY, "--learning-rate", "1e38", "-o", folder)
+        result = run("train-mini", *TINY_TRAINING, "--learning-rate", "1e38", "-o", folder)
         self.assert_refused(result, 1, "finite")
         self.assertFalse((folder / "model_index.json").exists())
         self.assertFalse((folder / "checkpoint.safetensors").exists())
@@ -281,7 +281,7 @@ class FileTest(ModelTest):
                         ["analyze", "--prompts", 1, "--model", model, "-o", model / WEIGHTS],
                         ["bench", "--device", "cpu", "--json", self.folder / "n", "--plot",
                          self.folder / "n"],
-                        ["train-mini", *TrainTest.TINY, "-o", self.folder / "new", "--checkpoint",
+                        ["train-mini", *TINY_TRAINING, "-o", self.folder / "new", "--checkpoint",
                          self.folder / "new" / "transformer" / "config.json"]):
             result = run(*command)
             self.assertEqual(result.returncode, 2, (command, result.stderr))
@@ -312,7 +312,7 @@ class FileTest(ModelTest):
                                                     if name != "__metadata__"}}))
         (model / "checkpoint.safetensors").unlink()
         before = {path: path.read_bytes() for path in model.rglob("*") if path.is_file()}
-        result = run("train-mini", *TrainTest.TINY, "-o", model)
+        result = run("train-mini", *TINY_TRAINING, "-o", model)
         self.assert_refused(result, 1, "a checkpoint of the other form")
         self.assertEqual(before,
                          {path: path.read_bytes() for path in model.rglob("*") if path.is_file()})
@@ -322,7 +322,7 @@ class FileTest(ModelTest):
         model = self.folder / "flux"
         model.mkdir()
         (model / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
-        self.assert_refused(run("train-mini", *TrainTest.TINY, "-o", model), 1, "FluxPipeline")
+        self.assert_refused(run("train-mini", *TINY_TRAINING, "-o", model), 1, "FluxPipeline")
         self.assertEqual(list(model.iterdir()), [model / "model_index.json"])
 
     def test_what_cannot_be_written_is_refused_before_the_work(self):
@@ -346,7 +346,7 @@ class FileTest(ModelTest):
                 self.assertEqual(result.stdout, "", (command, path))
         for command, option in ((["analyze", "--model", self.healthy], "--plots"),
                                 (["evaluate", "--model", self.healthy], "--pictures"),
-                                (["train-mini", *TrainTest.TINY], "-o")):
+                                (["train-mini", *TINY_TRAINING], "-o")):
             self.assert_refused(run(*command, option, file), 2, option, "folder")
         several = self.folder / "s.png"
         (self.folder / "s-0001.png").mkdir()
@@ -393,7 +393,7 @@ class FileTest(ModelTest):
                      self.folder / (odd + "-p"), "-o", self.folder / (odd + ".html"))
         self.assertEqual(result.returncode, 0, result.stderr)
         for extra in ([], ["--json"]):
-            result = run("train-mini", *TrainTest.TINY, *extra, "-o", model)
+            result = run("train-mini", *TINY_TRAINING, *extra, "-o", model)
             self.assertEqual(result.returncode, 0, result.stderr)
 
 

@@ -7,7 +7,7 @@ import shutil
 import struct
 import unittest
 
-from test_cli import CliTest, made_by, png_chunks, png_size, run
+from cli_case import CliTest, made_by, png_chunks, png_size, run
 
 GOLDENS = pathlib.Path(__file__).resolve().parent.parent / "goldens"
 FLUX_PARTS = {"tokenizer": "text_flux/tokenizer", "tokenizer_2": "text_flux/tokenizer_2",

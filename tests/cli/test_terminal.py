@@ -13,10 +13,10 @@ import tempfile
 import time
 import unittest
 
-from test_cli import BINARY, CliTest, TrainTest, run
+from cli_case import BINARY, TINY_TRAINING, CliTest, run
 from tiny_model import PROMPT, QUICK, train
 
-LONG_TRAINING = [*map(str, TrainTest.TINY[:-1]), "1000000"]
+LONG_TRAINING = [*map(str, TINY_TRAINING[:-1]), "1000000"]
 CALIBRATE = ["--prompts", "100000", "--batch", "1", "--steps", "2", "--device", "cpu"]
 
 

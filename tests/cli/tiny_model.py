@@ -6,7 +6,7 @@ import pathlib
 import shutil
 import struct
 
-from test_cli import TrainTest, run
+from cli_case import TINY_TRAINING, run
 
 PROMPT = ["-p", "a large red circle top left"]
 QUICK = ["--steps", "2", "--device", "cpu"]
@@ -15,7 +15,7 @@ WEIGHTS = pathlib.Path("transformer") / "diffusion_pytorch_model.safetensors"
 
 def train(folder):
     """A model of 64 channels, its shape the tests' own."""
-    result = run("train-mini", *TrainTest.TINY, "-o", folder)
+    result = run("train-mini", *TINY_TRAINING, "-o", folder)
     assert result.returncode == 0, result.stderr
 
 
