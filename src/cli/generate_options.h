@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cli/draw_pictures.h"
+#include "cli/model_options.h"
+
+namespace rtlynx::cli {
+
+/// The arguments of `rtlynx generate`.
+struct GenerateOptions {
+  ModelOptions model;
+  std::vector<std::string> prompts;
+  std::string prompts_file;
+  std::uint64_t seed = 0;
+  int images = 1;
+  std::optional<int> steps;
+  std::optional<double> guidance;
+  std::optional<std::string> negative;
+  double true_cfg = 1;
+  std::string size;
+  std::optional<int> batch;
+  int scale = 0;
+  std::optional<std::string> mode;
+  std::string compensation;
+  std::string beside;
+  std::vector<std::string> loras;
+  bool compare = false;
+  bool json = false;
+  std::string output = "rtlynx.png";
+};
+
+/// "WIDTHxHEIGHT". Throws UsageError for other texts.
+struct PictureSize {
+  int width = 0;
+  int height = 0;
+};
+
+PictureSize parse_size(const std::string& text);
+
+/// What is drawn beside dense: a mode of the recipe's layers, or a compensation file.
+struct Treatment {
+  std::string name;
+  LayerSetter set_layers;
+};
+
+Treatment of_mode(LinearMode mode);
+
+/// Throws Error for a file that cannot be read.
+Treatment of_file(const std::string& file);
+
+/// The file that is named, or the one that the model brings along where no mode is named.
+std::string compensation_of(const GenerateOptions& options);
+
+/// What these options ask for.
+Treatment choose_treatment(const GenerateOptions& options);
+
+}  // namespace rtlynx::cli
