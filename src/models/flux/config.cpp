@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "io/json.h"
+#include "models/component_config.h"
 
 namespace rtlynx {
 namespace {
@@ -21,17 +22,6 @@ constexpr std::array<std::string_view, 11> kKnownOptions = {
     "num_layers",          "num_single_layers",   "attention_head_dim",
     "num_attention_heads", "joint_attention_dim", "pooled_projection_dim",
     "guidance_embeds",     "axes_dims_rope"};
-
-// Options that start with an underscore record how the file came to be; null is an option not used.
-void refuse_unknown_options(const nlohmann::json& config, const std::string& where) {
-  for (const auto& [key, value] : config.items()) {
-    const bool known =
-        key.starts_with("_") || value.is_null() ||
-        std::find(kKnownOptions.begin(), kKnownOptions.end(), key) != kKnownOptions.end();
-    require(known, where, std::string("only the options of a plain ") + kClassName,
-            "\"" + key + "\": " + value.dump() + ", which is not supported");
-  }
-}
 
 void check_rotary(const FluxConfig& config, const std::string& where) {
   const auto& axes = config.axes_dims_rope;
@@ -47,10 +37,7 @@ void check_rotary(const FluxConfig& config, const std::string& where) {
 }  // namespace
 
 FluxConfig flux_config_from_json(const nlohmann::json& config, const std::string& where) {
-  const std::string kind = json_string(config, "_class_name", where);
-  require(kind == kClassName, where, std::string("_class_name ") + kClassName, kind);
-  refuse_unknown_options(config, where);
-
+  check_component(config, kClassName, kKnownOptions, where);
   FluxConfig result;
   // Absent or null keeps the default.
   const auto read = [&](const char* key, std::int64_t& value, std::int64_t min, std::int64_t max) {

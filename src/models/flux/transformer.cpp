@@ -1,30 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "models/flux/transformer.h"
 
-#include <sstream>
-
 #include "base/error.h"
-#include "io/json.h"
 #include "models/flux/groups.h"
-#include "models/parameters.h"
+#include "models/input_shape.h"
+#include "models/load_transformer.h"
 
 namespace rtlynx {
 namespace {
 
+constexpr const char* kOp = "FluxTransformer";
 constexpr std::int64_t kTimeChannels = 256;
 constexpr double kRotaryTheta = 10000;
-
-void check_shape(const char* name, const torch::Tensor& tensor, torch::IntArrayRef wanted) {
-  if (tensor.defined() && tensor.sizes() == wanted) return;
-  std::ostringstream required, arrived;
-  required << name << " " << wanted;
-  if (tensor.defined()) {
-    arrived << tensor.sizes();
-  } else {
-    arrived << "none";
-  }
-  fail("FluxTransformer", required.str(), arrived.str());
-}
 
 }  // namespace
 
@@ -80,27 +67,27 @@ FluxTransformerImpl::FluxTransformerImpl(const FluxConfig& config,
 }
 
 void FluxTransformerImpl::check(const FluxInputs& inputs) const {
-  require(inputs.hidden_states.defined() && inputs.hidden_states.dim() == 3, "FluxTransformer",
+  require(inputs.hidden_states.defined() && inputs.hidden_states.dim() == 3, kOp,
           "hidden_states [B, I, channels]", "another number of dimensions");
-  require(inputs.encoder_hidden_states.defined() && inputs.encoder_hidden_states.dim() == 3,
-          "FluxTransformer", "encoder_hidden_states [B, T, channels]",
-          "another number of dimensions");
+  require(inputs.encoder_hidden_states.defined() && inputs.encoder_hidden_states.dim() == 3, kOp,
+          "encoder_hidden_states [B, T, channels]", "another number of dimensions");
   const std::int64_t batch = inputs.hidden_states.size(0);
   const std::int64_t image_tokens = inputs.hidden_states.size(1);
   const std::int64_t text_tokens = inputs.encoder_hidden_states.size(1);
   const auto axes = static_cast<std::int64_t>(config_.axes_dims_rope.size());
-  check_shape("hidden_states", inputs.hidden_states, {batch, image_tokens, config_.in_channels});
-  check_shape("encoder_hidden_states", inputs.encoder_hidden_states,
+  check_shape(kOp, "hidden_states", inputs.hidden_states,
+              {batch, image_tokens, config_.in_channels});
+  check_shape(kOp, "encoder_hidden_states", inputs.encoder_hidden_states,
               {batch, text_tokens, config_.joint_attention_dim});
-  check_shape("pooled_projections", inputs.pooled_projections,
+  check_shape(kOp, "pooled_projections", inputs.pooled_projections,
               {batch, config_.pooled_projection_dim});
-  check_shape("timestep", inputs.timestep, {batch});
-  check_shape("img_ids", inputs.img_ids, {image_tokens, axes});
-  check_shape("txt_ids", inputs.txt_ids, {text_tokens, axes});
+  check_shape(kOp, "timestep", inputs.timestep, {batch});
+  check_shape(kOp, "img_ids", inputs.img_ids, {image_tokens, axes});
+  check_shape(kOp, "txt_ids", inputs.txt_ids, {text_tokens, axes});
   if (config_.guidance_embeds) {
-    check_shape("guidance", inputs.guidance, {batch});
+    check_shape(kOp, "guidance", inputs.guidance, {batch});
   } else {
-    require(!inputs.guidance.defined(), "FluxTransformer",
+    require(!inputs.guidance.defined(), kOp,
             "no guidance, since the config has guidance_embeds = false", "a guidance tensor");
   }
 }
@@ -140,13 +127,7 @@ torch::Tensor FluxTransformerImpl::forward(const FluxInputs& inputs) {
 
 FluxTransformer load_flux(const std::filesystem::path& folder,
                           const torch::TensorOptions& options) {
-  const std::filesystem::path config_path = folder / "config.json";
-  const FluxConfig config =
-      flux_config_from_json(read_json_file(config_path), config_path.string());
-  FluxTransformer model(config, options);
-  load_parameters(*model, folder, "diffusion_pytorch_model");
-  model->eval();
-  return model;
+  return load_transformer<FluxTransformer>(folder, options, flux_config_from_json);
 }
 
 }  // namespace rtlynx

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "io/json.h"
+#include "models/component_config.h"
 #include "models/vae/vae_layers.h"
 
 namespace rtlynx {
@@ -248,14 +249,7 @@ std::vector<bool> flags(const json& config, const char* key, std::size_t count,
 
 AutoencoderKlQwenImageConfig autoencoder_kl_qwen_image_config_from_json(const json& config,
                                                                         const std::string& where) {
-  const std::string kind = json_string(config, "_class_name", where);
-  require(kind == kClassName, where, std::string("_class_name ") + kClassName, kind);
-  for (const auto& [key, value] : config.items()) {
-    const bool known = key.starts_with("_") || std::find(kKnownOptions.begin(), kKnownOptions.end(),
-                                                         key) != kKnownOptions.end();
-    require(known, where, std::string("only the options of a plain ") + kClassName,
-            "\"" + key + "\": " + printable_json(value) + ", which is not supported");
-  }
+  check_component(config, kClassName, kKnownOptions, where);
   const json scales = config.value("attn_scales", json::array());
   require(scales == json::array(), where, "attn_scales []", printable_json(scales));
   json_int(config, "input_channels", where, {.min = 3, .max = 3, .fallback = 3});

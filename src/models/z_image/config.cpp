@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "io/json.h"
+#include "models/component_config.h"
 
 namespace rtlynx {
 namespace {
@@ -22,17 +23,6 @@ constexpr std::array<std::string_view, 15> kKnownOptions = {
     "all_patch_size", "all_f_patch_size", "in_channels", "dim",       "n_layers",
     "n_heads",        "n_refiner_layers", "n_kv_heads",  "norm_eps",  "qk_norm",
     "cap_feat_dim",   "rope_theta",       "t_scale",     "axes_dims", "axes_lens"};
-
-// Options that start with an underscore record how the file came to be; null is an option not used.
-void refuse_unknown_options(const nlohmann::json& config, const std::string& where) {
-  for (const auto& [key, value] : config.items()) {
-    const bool known =
-        key.starts_with("_") || value.is_null() ||
-        std::find(kKnownOptions.begin(), kKnownOptions.end(), key) != kKnownOptions.end();
-    require(known, where, std::string("only the options of a plain ") + kClassName,
-            "\"" + key + "\": " + value.dump() + ", which is not supported");
-  }
-}
 
 /// The only entry of a list of patch sizes.
 std::int64_t only_patch(const nlohmann::json& config, const char* key, std::int64_t fallback,
@@ -77,10 +67,7 @@ void check_rotary(const ZImageConfig& config, const std::string& where) {
 }  // namespace
 
 ZImageConfig z_image_config_from_json(const nlohmann::json& config, const std::string& where) {
-  const std::string kind = json_string(config, "_class_name", where);
-  require(kind == kClassName, where, std::string("_class_name ") + kClassName, kind);
-  refuse_unknown_options(config, where);
-
+  check_component(config, kClassName, kKnownOptions, where);
   ZImageConfig result;
   // Absent or null keeps the default.
   const auto read = [&](const char* key, std::int64_t& value, std::int64_t min, std::int64_t max) {

@@ -2,14 +2,13 @@
 #include "models/z_image/transformer.h"
 
 #include <algorithm>
-#include <sstream>
 #include <string>
 
 #include "base/error.h"
-#include "io/json.h"
 #include "layers/embedding.h"
 #include "layers/modulation.h"
-#include "models/parameters.h"
+#include "models/input_shape.h"
+#include "models/load_transformer.h"
 #include "models/z_image/groups.h"
 
 namespace rtlynx {
@@ -18,18 +17,6 @@ namespace {
 constexpr const char* kOp = "ZImageTransformer";
 constexpr std::int64_t kTimeChannels = 256;
 constexpr std::int64_t kTimeHidden = 1024;
-
-void check_shape(const char* name, const torch::Tensor& tensor, torch::IntArrayRef wanted) {
-  if (tensor.defined() && tensor.sizes() == wanted) return;
-  std::ostringstream required, arrived;
-  required << name << " " << wanted;
-  if (tensor.defined()) {
-    arrived << tensor.sizes();
-  } else {
-    arrived << "none";
-  }
-  fail(kOp, required.str(), arrived.str());
-}
 
 /// Latents [B, C, H, W] -> patches [B, rows * columns, p p C], a patch's channels ordered
 /// (dy, dx, c).
@@ -102,9 +89,9 @@ void ZImageTransformerImpl::check(const ZImageInputs& inputs) const {
           "another number of dimensions");
   const std::int64_t batch = latents.size(0), text_tokens = captions.size(1);
   const std::int64_t height = latents.size(2), width = latents.size(3), patch = config_.patch_size;
-  check_shape("hidden_states", latents, {batch, config_.in_channels, height, width});
-  check_shape("encoder_hidden_states", captions, {batch, text_tokens, config_.cap_feat_dim});
-  check_shape("timestep", inputs.timestep, {batch});
+  check_shape(kOp, "hidden_states", latents, {batch, config_.in_channels, height, width});
+  check_shape(kOp, "encoder_hidden_states", captions, {batch, text_tokens, config_.cap_feat_dim});
+  check_shape(kOp, "timestep", inputs.timestep, {batch});
   const std::string size = std::to_string(height) + " x " + std::to_string(width);
   require(batch > 0 && height > 0 && width > 0 && height % patch == 0 && width % patch == 0, kOp,
           "at least one image, its height and width divisible by " + std::to_string(patch),
@@ -199,13 +186,7 @@ torch::Tensor ZImageTransformerImpl::forward(const ZImageInputs& inputs) {
 
 ZImageTransformer load_z_image(const std::filesystem::path& folder,
                                const torch::TensorOptions& options) {
-  const std::filesystem::path config_path = folder / "config.json";
-  const ZImageConfig config =
-      z_image_config_from_json(read_json_file(config_path), config_path.string());
-  ZImageTransformer model(config, options);
-  load_parameters(*model, folder, "diffusion_pytorch_model");
-  model->eval();
-  return model;
+  return load_transformer<ZImageTransformer>(folder, options, z_image_config_from_json);
 }
 
 }  // namespace rtlynx
