@@ -121,33 +121,35 @@ TEST(ZImageFused, IsThePlainPathWithEveryLayerSparse) {
   }
 }
 
-/// Not further from fp32 than twice what the type does to the plain path, in the median of three
-/// inputs: where rounding turns a choice between two nearly equal channels, one alone says little.
+/// Not further from fp32 than twice what the type does to the plain path, in the mean of several
+/// inputs. One alone says little: where rounding turns a choice between two nearly equal channels,
+/// the result moves by ten times what rounding does to a dense model. In fp16 the plain path's own
+/// distances differ fourfold from input to input.
 void expect_as_close_as_plain(const torch::TensorOptions& options) {
   const torch::NoGradGuard no_grad;
   const auto type = torch::TensorOptions().dtype(options.dtype());
+  constexpr std::uint64_t kInputs = 6;
   for (const Form form : kForms) {
     SCOPED_TRACE(name_of(form));
     ZImageTransformer wide = model(form, kFp32);
     ZImageTransformer narrow = model(form, type);
     ZImageFused fused(model(form, options));
     for (const auto& captions : kCaptions) {
-      std::vector<double> plain_distances, fused_distances;
-      for (const std::uint64_t seed : {13, 14, 15}) {
+      double of_plain = 0, of_fused = 0;
+      for (std::uint64_t seed = 13; seed < 13 + kInputs; ++seed) {
         const torch::Tensor exact = wide->forward(inputs(captions, kFp32, seed));
-        plain_distances.push_back(distance(narrow->forward(inputs(captions, type, seed)), exact));
-        fused_distances.push_back(
-            distance(run_fused(fused, inputs(captions, options, seed)), exact));
+        of_plain += distance(narrow->forward(inputs(captions, type, seed)), exact) / kInputs;
+        of_fused += distance(run_fused(fused, inputs(captions, options, seed)), exact) / kInputs;
       }
-      std::sort(plain_distances.begin(), plain_distances.end());
-      std::sort(fused_distances.begin(), fused_distances.end());
-      EXPECT_LE(fused_distances[1], 2 * plain_distances[1]) << captions.size() << " captions";
+      EXPECT_LE(of_fused, 2 * of_plain) << captions.size() << " captions";
     }
   }
 }
 
 TEST(ZImageFused, RoundsNoWorseThanThePlainPath) {
-  expect_as_close_as_plain(torch::TensorOptions().dtype(torch::kBFloat16));
+  for (const auto type : {torch::kBFloat16, torch::kFloat16}) {
+    expect_as_close_as_plain(torch::TensorOptions().dtype(type));
+  }
 }
 
 // A wrong scale, gate or weight would not be seen in a model whose blocks do nothing. Half of each
