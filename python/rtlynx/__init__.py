@@ -33,9 +33,10 @@ from ._error import Error
 from ._report import Report
 from ._sparsify import groups_of, report, restore, sparsify
 
-__all__ = ["Compensation", "Error", "InputTransform", "LayerCompensation", "Packed",
-           "Report", "calibrate", "doctor", "groups_of", "head_norm", "linear24", "pack", "product", "read_file",
-           "report", "residual_norm", "restore", "sparsify", "sparsify24", "weights_revision"]
+__all__ = ["Compensation", "Error", "InputTransform", "LayerCompensation", "Packed", "Report",
+           "calibrate", "doctor", "groups_of", "head_norm", "linear24", "pack", "product",
+           "read_file", "report", "residual_norm", "restore", "sparsify", "sparsify24",
+           "weights_revision"]
 
 
 class Packed(NamedTuple):
