@@ -86,7 +86,9 @@ TEST(ShapesTest, ThePassIsWhatTheRecipeSparsifies) {
   std::map<std::string, int> groups;
   for (const Shape& shape : shapes_of("bench")) {
     if (shape.in_pass) groups[shape.model] += shape.count;
-    if (shape.name.find("out") != std::string::npos) EXPECT_FALSE(shape.in_pass) << shape.name;
+    if (shape.name.find("out") != std::string::npos) {
+      EXPECT_FALSE(shape.in_pass) << shape.name;
+    }
   }
   // FLUX.1: qkv, up and down of both streams in 19 blocks, q, k, v and up of 38.
   EXPECT_EQ(groups, (std::map<std::string, int>{
