@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "models/flux/groups.h"
+#include "models/qwen_image/groups.h"
 #include "models/z_image/groups.h"
 #include "rtlynx/limits.h"
 
@@ -97,37 +98,9 @@ std::vector<Shape> flux() {
   return shapes_of(flux_groups({}), "FLUX.1-dev", {.image = 4096, .text = 512});
 }
 
-// Qwen-Image has no family here that could declare its groups. Image tokens alone.
-
-/// A row of a model's block, and the weights of it alone.
-void add_group(std::vector<Shape>& shapes, const Shape& group, const char* alone) {
-  shapes.push_back(group);
-  shapes.back().in_mean = true;
-  if (group.outputs.size() == 1) return;
-  Shape weight = group;
-  weight.name = group.model + " " + alone;
-  weight.outputs = {group.outputs.front()};
-  weight.count = group.count * static_cast<int>(group.outputs.size());
-  weight.in_pass = false;
-  shapes.push_back(std::move(weight));
-}
-
-// 1328 x 1328: 83 x 83 tokens, a multiple of nothing.
+// 1328 x 1328: 83 x 83 tokens, a multiple of nothing; a short prompt.
 std::vector<Shape> qwen_image() {
-  const std::string model = "Qwen-Image";
-  std::vector<Shape> shapes;
-  const auto add = [&](const char* name, std::vector<std::int64_t> outputs, std::int64_t channels,
-                       Producer producer, bool in_pass) {
-    add_group(shapes,
-              {model + " " + name, model, 6889, std::move(outputs), channels, producer, 60, false,
-               in_pass},
-              "to_q");
-  };
-  add("qkv", {3072, 3072, 3072}, 3072, Producer::norm, true);
-  add("attention out", {3072}, 3072, Producer::none, false);
-  add("mlp up", {12288}, 3072, Producer::norm, true);
-  add("mlp down", {3072}, 12288, Producer::gelu, true);
-  return shapes;
+  return shapes_of(qwen_image_groups({}), "Qwen-Image", {.image = 6889, .text = 64});
 }
 
 // 1024 x 1024 with 128 rows of caption. The four blocks of the refiners, which see one of the two

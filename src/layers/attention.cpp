@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "layers/attention.h"
 
+#include <optional>
+
 #include "base/error.h"
 
 namespace rtlynx {
 
 torch::Tensor rotary_table(const torch::Tensor& ids, const std::vector<std::int64_t>& axes_dims,
-                           double theta) {
+                           double theta, torch::ScalarType precision) {
   require(ids.dim() == 2 && ids.size(1) == static_cast<std::int64_t>(axes_dims.size()),
           "rotary_table", "ids of shape [S, " + std::to_string(axes_dims.size()) + "]",
           std::to_string(ids.dim()) + " dimensions");
   std::vector<torch::Tensor> angles;
-  const torch::Tensor positions = ids.to(torch::kFloat32).to(torch::kFloat64);
+  const torch::Tensor positions = ids.to(torch::kFloat32).to(precision);
   for (std::size_t axis = 0; axis < axes_dims.size(); ++axis) {
     const auto dim = static_cast<double>(axes_dims[axis]);
     const torch::Tensor exponent = torch::arange(0, axes_dims[axis], 2, positions.options()) / dim;
@@ -39,10 +41,12 @@ torch::Tensor RmsNormImpl::forward(const torch::Tensor& x) {
 }
 
 torch::Tensor attend(const torch::Tensor& query, const torch::Tensor& key,
-                     const torch::Tensor& value, const torch::Tensor& table) {
+                     const torch::Tensor& value, const torch::Tensor& table,
+                     const torch::Tensor& mask) {
+  const std::optional<torch::Tensor> attended = mask.defined() ? std::optional(mask) : std::nullopt;
   const torch::Tensor out = torch::scaled_dot_product_attention(
       apply_rotary(query, table).transpose(1, 2), apply_rotary(key, table).transpose(1, 2),
-      value.transpose(1, 2));
+      value.transpose(1, 2), attended);
   return out.transpose(1, 2).flatten(2);
 }
 

@@ -8,9 +8,9 @@
 namespace rtlynx {
 
 /// Rotations e^(i angle) for positions ids [S, axes] -> complex64 [S, head_dim / 2]: axis i turns
-/// axes_dims[i] channels; frequencies in fp64 (RoFormer, arXiv 2104.09864).
+/// axes_dims[i] channels; frequencies and angles in `precision` (RoFormer, arXiv 2104.09864).
 torch::Tensor rotary_table(const torch::Tensor& ids, const std::vector<std::int64_t>& axes_dims,
-                           double theta);
+                           double theta, torch::ScalarType precision = torch::kFloat64);
 
 /// Turns x [B, S, heads, head_dim] in fp32; adjacent channels (2k, 2k+1) are the real and imaginary
 /// part of one number. The result has x's dtype.
@@ -27,9 +27,11 @@ class RmsNormImpl : public torch::nn::Module {
 TORCH_MODULE(RmsNorm);
 
 /// Softmax attention of normed, rotated q and k with v, all [B, S, heads, head_dim] ->
-/// [B, S, heads * head_dim].
+/// [B, S, heads * head_dim]. `mask` [B, 1, 1, S] bool, the tokens that are attended to; all without
+/// one.
 torch::Tensor attend(const torch::Tensor& query, const torch::Tensor& key,
-                     const torch::Tensor& value, const torch::Tensor& table);
+                     const torch::Tensor& value, const torch::Tensor& table,
+                     const torch::Tensor& mask = {});
 
 /// [B, S, heads * head_dim] -> [B, S, heads, head_dim].
 torch::Tensor split_heads(const torch::Tensor& x, std::int64_t head_dim);

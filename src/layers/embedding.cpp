@@ -5,13 +5,13 @@
 
 namespace rtlynx {
 
-torch::Tensor sinusoidal_embedding(const torch::Tensor& t, std::int64_t channels) {
+torch::Tensor sinusoidal_embedding(const torch::Tensor& t, std::int64_t channels, double factor) {
   const std::int64_t half = channels / 2;
   const auto options = torch::TensorOptions().dtype(torch::kFloat32).device(t.device());
   const torch::Tensor exponent =
       torch::arange(0, half, options) * -std::log(10000.0) / static_cast<double>(half);
   const torch::Tensor angle =
-      t.to(torch::kFloat32).unsqueeze(1) * torch::exp(exponent).unsqueeze(0);
+      factor * (t.to(torch::kFloat32).unsqueeze(1) * torch::exp(exponent).unsqueeze(0));
   return torch::cat({torch::cos(angle), torch::sin(angle)}, /*dim=*/-1);
 }
 

@@ -5,9 +5,10 @@
 
 namespace rtlynx {
 
-/// Sinusoidal embedding [cos, sin] of t [B] into `channels`, max period 10000, in fp32 -> [B,
-/// channels] (DDPM, arXiv 2006.11239; the halves in diffusers' flip_sin_to_cos order).
-torch::Tensor sinusoidal_embedding(const torch::Tensor& t, std::int64_t channels);
+/// Sinusoidal embedding [cos, sin] of t [B], times `factor`, into `channels`, max period 10000, in
+/// fp32 -> [B, channels] (DDPM, arXiv 2006.11239; the halves in diffusers' flip_sin_to_cos order).
+torch::Tensor sinusoidal_embedding(const torch::Tensor& t, std::int64_t channels,
+                                   double factor = 1);
 
 /// Linear, SiLU, Linear: `linear_1`, `linear_2` as in diffusers' TimestepEmbedding.
 class MlpEmbedderImpl : public torch::nn::Module {

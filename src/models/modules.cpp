@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "models/modules.h"
 
+#include <optional>
 #include <utility>
 
 #include "models/recipe.h"
@@ -19,11 +20,14 @@ InputGroup Modules::group(const std::string& block, const std::vector<std::strin
   return InputGroup(std::move(layers), std::move(activations));
 }
 
-torch::Tensor attend_heads(const ops::Heads& heads, std::int64_t head_dim) {
+torch::Tensor attend_heads(const ops::Heads& heads, std::int64_t head_dim,
+                           const torch::Tensor& mask) {
   const auto split = [&](const torch::Tensor& x) {
     return x.unflatten(-1, {-1, head_dim}).transpose(1, 2);  // [B, heads, S, head_dim]
   };
-  return torch::scaled_dot_product_attention(split(heads.q), split(heads.k), split(heads.v))
+  const std::optional<torch::Tensor> attended = mask.defined() ? std::optional(mask) : std::nullopt;
+  return torch::scaled_dot_product_attention(split(heads.q), split(heads.k), split(heads.v),
+                                             attended)
       .transpose(1, 2)
       .flatten(2);
 }

@@ -28,6 +28,8 @@ class Modules {
 };
 
 /// Attention of heads that are normed and turned, each [B, S, heads * head_dim], as is the result.
-torch::Tensor attend_heads(const ops::Heads& heads, std::int64_t head_dim);
+/// `mask` [B, 1, 1, S] bool, the tokens that are attended to; all without one.
+torch::Tensor attend_heads(const ops::Heads& heads, std::int64_t head_dim,
+                           const torch::Tensor& mask = {});
 
 }  // namespace rtlynx

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "step_benchmark/flux_step.h"
+#include "step_benchmark/qwen_image_step.h"
 #include "step_benchmark/z_image_step.h"
 
 namespace rtlynx::step_benchmark {
@@ -10,6 +11,7 @@ namespace rtlynx::step_benchmark {
 const std::vector<StepFamily>& step_families() {
   static const std::vector<StepFamily> families = {
       {.name = "flux", .side = 1024, .make = make_flux_step},
+      {.name = "qwen-image", .side = 1328, .make = make_qwen_image_step},
       {.name = "z-image", .side = 1024, .make = make_z_image_step},
   };
   return families;

@@ -8,6 +8,7 @@
 #include "models/recipe.h"
 #include "refusal.h"
 #include "step_benchmark/flux_step.h"
+#include "step_benchmark/qwen_image_step.h"
 #include "step_benchmark/variants.h"
 #include "step_benchmark/z_image_step.h"
 
@@ -36,6 +37,14 @@ const FluxConfig kSmall{.in_channels = 16,
                         .axes_dims_rope = {16, 24, 24}};
 
 FluxConfig small(const FluxFamily&) { return kSmall; }
+
+QwenImageConfig small(const QwenImageFamily&) {
+  return {.num_layers = 3,
+          .attention_head_dim = 64,
+          .num_attention_heads = 2,
+          .joint_attention_dim = 32,
+          .axes_dims_rope = {16, 24, 24}};
+}
 
 ZImageConfig small(const ZImageFamily&) {
   return {.dim = 192,
@@ -68,7 +77,7 @@ TEST(FamilyStep, TokensGroupsAndBlocksAreTheModels) {
 
 template <typename Family>
 class EveryFamilyStep : public testing::Test {};
-using Families = testing::Types<FluxFamily, ZImageFamily>;
+using Families = testing::Types<FluxFamily, QwenImageFamily, ZImageFamily>;
 TYPED_TEST_SUITE(EveryFamilyStep, Families);
 
 TYPED_TEST(EveryFamilyStep, BothPathsLieCloseToFp32InBf16) {
@@ -81,6 +90,14 @@ TYPED_TEST(EveryFamilyStep, BothPathsLieCloseToFp32InBf16) {
     EXPECT_GT(plain, 1e-4) << "bf16 rounds";
     EXPECT_LE(fused, 2 * plain);
   }
+}
+
+TEST(FamilyStep, QwenImageChecksItsFirstBlocks) {
+  ModelStep<QwenImageFamily> step = small_step<QwenImageFamily>(torch::kFloat32);
+  EXPECT_EQ(step.tokens().image, 36);
+  EXPECT_EQ(step.checked_blocks().all, 3);
+  EXPECT_EQ(step.fused_pass()().sizes(), torch::IntArrayRef({2, 36, 64}));
+  EXPECT_EQ(QwenImageFamily().checked({}).num_layers, 20);
 }
 
 TEST(FamilyStep, ZImagesTokensArePaddedTo32) {

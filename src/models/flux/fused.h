@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <string>
 #include <vector>
 
-#include "layers/input_group.h"
 #include "models/flux/transformer.h"
+#include "models/fused_double_block.h"
 
 namespace rtlynx {
 
@@ -28,43 +27,16 @@ class FluxFused {
   torch::Tensor rotation(const torch::Tensor& txt_ids, const torch::Tensor& img_ids) const;
 
  private:
-  /// A residual stream and what is known of its norm.
-  struct Stream {
-    torch::Tensor h;        // [B, S, d]
-    torch::Tensor moments;  // [B, S, 2]
-    torch::Tensor normed;   // the next group's input, if one of its layers reads it as it is
-  };
-  /// One stream's layers of a double block.
-  struct Side {
-    InputGroup qkv, out, up, down;
-    torch::Tensor norm_q, norm_k;
-    SparseLinear modulation{nullptr};
-  };
-  struct DoubleBlock {
-    Side text, image;
-  };
   struct SingleBlock {
     InputGroup in, out;
     torch::Tensor norm_q, norm_k;
     SparseLinear modulation{nullptr};
   };
-  /// A norm's modulation [B, d], and who reads what it gives.
-  struct Next {
-    const InputGroup* group;
-    torch::Tensor scale, shift;
-  };
-
-  static Stream begin(const torch::Tensor& h, const Next& next);
-  /// h + gate * y.
-  static Stream advance(const Stream& stream, const torch::Tensor& y, const torch::Tensor& gate,
-                        const Next& next);
-  static GroupInput input(const Stream& stream, const Next& next);
-
-  torch::Tensor run_single(const SingleBlock& block, const Stream& joint, const Next& own,
+  torch::Tensor run_single(const SingleBlock& block, const FusedStream& joint, const NextNorm& own,
                            const torch::Tensor& rotation) const;
 
   FluxTransformer model_;
-  std::vector<DoubleBlock> double_blocks_;
+  std::vector<FusedDoubleBlock> double_blocks_;
   std::vector<SingleBlock> single_blocks_;
 };
 

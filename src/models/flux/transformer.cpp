@@ -52,7 +52,7 @@ FluxTransformerImpl::FluxTransformerImpl(const FluxConfig& config,
 
   auto double_blocks = register_module("transformer_blocks", torch::nn::ModuleList());
   for (std::int64_t i = 0; i < config.num_layers; ++i) {
-    double_blocks_.emplace_back(config, options);
+    double_blocks_.emplace_back(dim, config.attention_head_dim, kFluxDoubleBlock, options);
     double_blocks->push_back(double_blocks_.back());
   }
   auto single_blocks = register_module("single_transformer_blocks", torch::nn::ModuleList());
@@ -94,8 +94,8 @@ void FluxTransformerImpl::check(const FluxInputs& inputs) const {
 
 FluxTransformerImpl::Start FluxTransformerImpl::begin(const FluxInputs& inputs) {
   check(inputs);
-  FluxStreams streams{.text = context_embedder_(inputs.encoder_hidden_states),
-                      .image = x_embedder_(inputs.hidden_states)};
+  JointStreams streams{.text = context_embedder_(inputs.encoder_hidden_states),
+                       .image = x_embedder_(inputs.hidden_states)};
   // diffusers rounds the time to the activation's type before and after the factor 1000.
   const auto type = streams.image.scalar_type();
   const torch::Tensor timestep = inputs.timestep.to(type) * 1000;

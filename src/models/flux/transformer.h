@@ -47,7 +47,7 @@ class FluxTransformerImpl : public torch::nn::Module {
 
   /// What comes before the blocks, of checked inputs.
   struct Start {
-    FluxStreams streams;
+    JointStreams streams;
     torch::Tensor temb;  // [B, d]
   };
   Start begin(const FluxInputs& inputs);
@@ -71,7 +71,7 @@ class FluxTransformerImpl : public torch::nn::Module {
   SparseLinear x_embedder_{nullptr}, context_embedder_{nullptr}, proj_out_{nullptr};
   FluxConditioning time_text_embed_{nullptr};
   Modulation norm_out_{nullptr};
-  std::vector<FluxDoubleBlock> double_blocks_;
+  std::vector<DoubleBlock> double_blocks_;
   std::vector<FluxSingleBlock> single_blocks_;
 };
 TORCH_MODULE(FluxTransformer);

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "models/fused_double_block.h"
+
+namespace rtlynx {
+
+FusedStream begin_stream(const torch::Tensor& h, const NextNorm& next) {
+  const ops::NormedRows rows = ops::residual_norm(
+      h, {.scale = next.scale, .shift = next.shift, .want_normed = next.group->reads_dense()});
+  return {h, rows.moments, next.group->reads_dense() ? rows.normed : torch::Tensor()};
+}
+
+FusedStream advance_stream(const FusedStream& stream, const torch::Tensor& y,
+                           const torch::Tensor& gate, const NextNorm& next) {
+  const bool wants_normed = next.group != nullptr && next.group->reads_dense();
+  ops::ResidualNormOptions options{.y = y, .gate = gate, .want_normed = wants_normed};
+  if (wants_normed) {
+    options.scale = next.scale;
+    options.shift = next.shift;
+  }
+  const ops::NormedRows rows = ops::residual_norm(stream.h, options);
+  return {rows.h, rows.moments, wants_normed ? rows.normed : torch::Tensor()};
+}
+
+GroupInput input_of(const FusedStream& stream, const NextNorm& next) {
+  return {.x = stream.h,
+          .moments = stream.moments,
+          .scale = next.scale,
+          .shift = next.shift,
+          .normed = stream.normed};
+}
+
+FusedDoubleBlock::FusedDoubleBlock(const Modules& modules, const std::string& block,
+                                   const DoubleBlockNames& names, std::int64_t head_dim)
+    : head_dim_(head_dim) {
+  const auto up = [&](const DoubleBlockNames::Side& side) {
+    return modules.group(block, {std::string(side.mlp) + ".net.0.proj"}, {ops::Activation::gelu});
+  };
+  const auto down = [&](const DoubleBlockNames::Side& side) {
+    return modules.group(block, {std::string(side.mlp) + ".net.2"});
+  };
+  image_ = {.qkv = modules.group(block, {"attn.to_q", "attn.to_k", "attn.to_v"}),
+            .out = modules.group(block, {"attn.to_out.0"}),
+            .up = up(names.image),
+            .down = down(names.image),
+            .norm_q = modules.weight(block + "attn.norm_q"),
+            .norm_k = modules.weight(block + "attn.norm_k"),
+            .modulation = modules.linear(block + names.image.modulation)};
+  text_ = {.qkv = modules.group(block, {"attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"}),
+           .out = modules.group(block, {"attn.to_add_out"}),
+           .up = up(names.text),
+           .down = down(names.text),
+           .norm_q = modules.weight(block + "attn.norm_added_q"),
+           .norm_k = modules.weight(block + "attn.norm_added_k"),
+           .modulation = modules.linear(block + names.text.modulation)};
+}
+
+FusedDoubleBlock::Modulation FusedDoubleBlock::modulation(const torch::Tensor& activated) const {
+  const auto parts = [&](SparseLinear linear) { return linear(activated).chunk(6, /*dim=*/1); };
+  return {.text = parts(text_.modulation), .image = parts(image_.modulation)};
+}
+
+NextNorm FusedDoubleBlock::text_in(const Modulation& own) const {
+  return {&text_.qkv, own.text[1], own.text[0]};
+}
+
+NextNorm FusedDoubleBlock::image_in(const Modulation& own) const {
+  return {&image_.qkv, own.image[1], own.image[0]};
+}
+
+void FusedDoubleBlock::forward(FusedStream& text, FusedStream& image, const Modulation& own,
+                               const Joint& joint, const std::optional<NextNorm>& text_next,
+                               const NextNorm& image_next) const {
+  const auto text_qkv = text_.qkv.forward(input_of(text, text_in(own)));
+  const auto image_qkv = image_.qkv.forward(input_of(image, image_in(own)));
+  const torch::Tensor attended =
+      attend_heads(ops::head_norm({.q = {text_qkv[0], image_qkv[0]},
+                                   .k = {text_qkv[1], image_qkv[1]},
+                                   .v = {text_qkv[2], image_qkv[2]},
+                                   .q_weights = {text_.norm_q, image_.norm_q},
+                                   .k_weights = {text_.norm_k, image_.norm_k}},
+                                  joint.rotation, head_dim_),
+                   head_dim_, joint.mask);
+  const std::int64_t text_tokens = text.h.size(1), image_tokens = image.h.size(1);
+  if (text_next) finish(text_, text, attended.narrow(1, 0, text_tokens), own.text, *text_next);
+  finish(image_, image, attended.narrow(1, text_tokens, image_tokens), own.image, image_next);
+}
+
+void FusedDoubleBlock::finish(const Side& side, FusedStream& stream, const torch::Tensor& attended,
+                              const std::vector<torch::Tensor>& own, const NextNorm& next) {
+  const NextNorm mlp{&side.up, own[4], own[3]};
+  stream = advance_stream(stream, side.out.forward({.x = attended}).front(), own[2], mlp);
+  const torch::Tensor hidden = side.up.forward(input_of(stream, mlp)).front();
+  stream = advance_stream(stream, side.down.forward({.x = hidden}).front(), own[5], next);
+}
+
+}  // namespace rtlynx
