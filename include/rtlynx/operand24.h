@@ -11,8 +11,7 @@
 /// Source: PTX ISA, matrix fragments for sparse mma.m16n8k32 and m16n8k64, and the metadata figures
 /// of wgmma.mma_async.sp. mma.sp m16n8k32 (16-bit types) and m16n8k64 (8-bit) take these orders;
 /// so do wgmma.sp m64nNk32 and m64nNk64, where warp w of the warpgroup holds rows 16w .. 16w + 15.
-/// Seen on an H200: the orders of 16-bit elements, and that one word per lane serves both k32
-/// halves of a tile. Derived, and not yet seen on a GPU: the 8-bit orders.
+/// Seen on an H200: all of them, but the 8-bit order of mma.sp.
 namespace rtlynx {
 
 /// Element width of the instruction's A and B.
@@ -65,39 +64,53 @@ constexpr FragmentElement fragment_element(OperandWidth width, int lane, int reg
 ///   bytes 0 .. 4095: 64 rows of 32 kept values, 64 bytes a row, its four 16-byte chunks permuted
 ///     as TMA's and wgmma's 64-byte swizzle wants it: chunk c of row t lies at c ^ (t / 2 % 4);
 ///   bytes 4096 .. 4607: metadata of the four slices of 16 tokens, 32 words each, one per lane.
+/// Of e4m3 elements a tile has 128 channels: a row is 64 kept values, 64 bytes as well, and the
+/// metadata of channels 64 .. 127 follows that of channels 0 .. 63.
 inline constexpr int kPackedTileTokens = 64;
 inline constexpr int kPackedTileChannels = 64;
 inline constexpr int kPackedTileValueBytes = 4096;
 inline constexpr int kPackedTileBytes = 4608;
+inline constexpr int kPackedMetadataBytes = kPackedTileBytes - kPackedTileValueBytes;
+
+/// Channels and bytes of a tile.
+constexpr int packed_tile_channels(OperandWidth width) {
+  return width == OperandWidth::k8 ? 2 * kPackedTileChannels : kPackedTileChannels;
+}
+constexpr int packed_tile_bytes(OperandWidth width) {
+  return width == OperandWidth::k8 ? kPackedTileBytes + kPackedMetadataBytes : kPackedTileBytes;
+}
 
 /// Which tile holds `token` and `channel` of an operand of `tokens` tokens.
 constexpr std::int64_t packed_tile_index(std::int64_t token, std::int64_t channel,
-                                         std::int64_t tokens) {
+                                         std::int64_t tokens,
+                                         OperandWidth width = OperandWidth::k16) {
   const std::int64_t tiles_down = (tokens + kPackedTileTokens - 1) / kPackedTileTokens;
-  return channel / kPackedTileChannels * tiles_down + token / kPackedTileTokens;
+  return channel / packed_tile_channels(width) * tiles_down + token / kPackedTileTokens;
 }
 
-/// Byte offset in a tile of kept value `column` 0 .. 31 of row `token` 0 .. 63.
-constexpr int packed_value_offset(int token, int column) {
-  return token * 64 + (((column / 8) ^ (token / 2 % 4)) * 16) + column % 8 * 2;
+/// Byte offset in a tile of kept value `column` of row `token` 0 .. 63.
+constexpr int packed_value_offset(int token, int column, OperandWidth width = OperandWidth::k16) {
+  const int byte = column * (static_cast<int>(width) / 8);
+  return token * 64 + (((byte / 16) ^ (token / 2 % 4)) * 16) + byte % 16;
 }
 
 /// Throws the Error of sizes whose operand has no number of bytes.
 [[noreturn]] void fail_operand24_bytes(std::int64_t tokens, std::int64_t channels);
 
 /// Bytes of the whole operand. Throws Error for a size below 0 and for 2^63 bytes or more.
-constexpr std::int64_t operand24_bytes(std::int64_t tokens, std::int64_t channels) {
-  constexpr std::int64_t kMostTiles = std::numeric_limits<std::int64_t>::max() / kPackedTileBytes;
+constexpr std::int64_t operand24_bytes(std::int64_t tokens, std::int64_t channels,
+                                       OperandWidth width = OperandWidth::k16) {
+  const int tile_channels = packed_tile_channels(width), tile_bytes = packed_tile_bytes(width);
+  const std::int64_t most_tiles = std::numeric_limits<std::int64_t>::max() / tile_bytes;
   if (tokens < 0 || channels < 0) fail_operand24_bytes(tokens, channels);
   const std::int64_t down = tokens / kPackedTileTokens + (tokens % kPackedTileTokens != 0);
-  const std::int64_t across =
-      channels / kPackedTileChannels + (channels % kPackedTileChannels != 0);
-  if (down > 0 && across > kMostTiles / down) fail_operand24_bytes(tokens, channels);
-  return down * across * kPackedTileBytes;
+  const std::int64_t across = channels / tile_channels + (channels % tile_channels != 0);
+  if (down > 0 && across > most_tiles / down) fail_operand24_bytes(tokens, channels);
+  return down * across * tile_bytes;
 }
 
-/// values [M, K/2] of a 16-bit type and metadata [M, K/16] (compress24.h) to the operand, on the
-/// host. Throws Error unless K is divisible by 16 and the element type has 16 bits.
+/// values [M, K/2] of a 16-bit type or e4m3 and metadata [M, K/16] (compress24.h) to the operand, on
+/// the host. Throws Error unless K is divisible by 16 and the element type is one of these.
 void to_operand24(ConstMatrixView values, const std::uint16_t* metadata, void* operand);
 
 /// The exact inverse; padding is not read.

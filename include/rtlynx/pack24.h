@@ -42,16 +42,21 @@ struct Pack24 {
   int transform_block = 0;
 
   bool restores_norm = true;  // false: s = 1
+
+  /// [M]: the kept values leave as e4m3, multiplied by the token's factor in fp32 and rounded; see
+  /// code_factors(). The choice and s are those of z itself. Null: in the element type.
+  const float* code_factor = nullptr;
   ConstMatrixView down = {};  // [R, K]: L_down transposed of all Linears, one below the other;
                               // no rows: no low rank
 };
 
-/// The packed input on the host: the compressed z (rtlynx/compress24.h), s, and H / s.
+/// The packed input on the host: the compressed z (rtlynx/compress24.h), what its product is
+/// multiplied by, and H in units of that.
 struct Packed24 {
-  MatrixView values = {};             // [M, K/2], element type of X
+  MatrixView values = {};             // [M, K/2], element type of X, or e4m3
   std::uint16_t* metadata = nullptr;  // [M, K/16], contiguous
-  float* scale = nullptr;             // [M]
-  MatrixView low = {};                // [M, R], element type: (z down^T) / s, rounded once
+  float* scale = nullptr;             // [M]: s, of e4m3 values s / code_factor
+  MatrixView low = {};                // [M, R], element type: (z down^T) / scale, rounded once
 };
 
 /// The specification of packing: plain loops on host memory, the order of summation open. Throws
@@ -61,5 +66,19 @@ void pack24(const Pack24& input, const Packed24& packed);
 
 /// The same up to the choice: z [M, K], element type of X.
 void produce24(const Pack24& input, MatrixView z);
+
+/// Factors [M] by which no element of z leaves the range of e4m3: 448 / limit, limit an upper bound
+/// of the token's magnitudes. e4m3 has the same relative error over four decades, so that the
+/// bound need not be tight:
+///
+///   none, gelu, swiglu: limit = max |z|, before a transform
+///   norm:               limit = sqrt(K) max |weight (1 + scale)| + max |shift|, as a row that was
+///                       divided by its root mean square has no element beyond sqrt(K)
+///   transform:          limit * sqrt(block) * transform_gain
+///
+/// `transform_gain`: the largest Euclidean norm of a row of the transform, 1 if it is orthogonal.
+/// 1 for a token of zeros, at most 2^126. A token with an infinity gets 0 and one with a NaN gets
+/// NaN, so that what is made of either is NaN and not a number that looks right.
+void code_factors(const Pack24& input, float transform_gain, float* factors);
 
 }  // namespace rtlynx

@@ -7,5 +7,6 @@ namespace rtlynx {
 struct F32;
 struct F16;
 struct Bf16;
+struct E4m3;
 
 }  // namespace rtlynx

@@ -33,4 +33,16 @@ __device__ inline float silu(float v) {
   return v * reciprocal_approx(1.0f + exp2_approx(kMinusLog2E * v));
 }
 
+/// Four floats to e4m3, rounded to nearest and cut to 448; the first in the lowest byte.
+__device__ __forceinline__ std::uint32_t to_e4m3x4(float2 low, float2 high) {
+  std::uint32_t codes;
+  asm("{\n.reg .b16 low, high;\n"
+      "cvt.rn.satfinite.e4m3x2.f32 low, %2, %1;\n"
+      "cvt.rn.satfinite.e4m3x2.f32 high, %4, %3;\n"
+      "mov.b32 %0, {low, high};\n}"
+      : "=r"(codes)
+      : "f"(low.x), "f"(low.y), "f"(high.x), "f"(high.y));
+  return codes;
+}
+
 }  // namespace rtlynx::device

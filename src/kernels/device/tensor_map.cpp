@@ -17,6 +17,20 @@ Encode find_encode() {
   return reinterpret_cast<Encode>(function);
 }
 
+CUtensorMapDataType type_of(DType dtype) {
+  switch (dtype) {
+    case DType::bf16:
+      return CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
+    case DType::f16:
+      return CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
+    case DType::e4m3:
+      return CU_TENSOR_MAP_DATA_TYPE_UINT8;
+    case DType::f32:
+      break;
+  }
+  return CU_TENSOR_MAP_DATA_TYPE_FLOAT32;
+}
+
 }  // namespace
 
 cudaError_t make_tensor_map(const TensorBox& box, CUtensorMap& map) {
@@ -29,16 +43,14 @@ cudaError_t make_tensor_map(const TensorBox& box, CUtensorMap& map) {
   cuuint32_t box_sizes[kMostAxes], element_strides[kMostAxes];
   for (std::size_t i = 0; i < count; ++i) {
     sizes[i] = static_cast<cuuint64_t>(box.axes[i].size);
-    strides[i] = static_cast<cuuint64_t>(box.axes[i].stride) * 2;  // bytes
+    strides[i] = static_cast<cuuint64_t>(box.axes[i].stride * size_of(box.dtype));
     box_sizes[i] = static_cast<cuuint32_t>(box.axes[i].box);
     element_strides[i] = 1;
   }
-  const auto type =
-      box.dtype == DType::bf16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
-  const auto swizzle =
-      box.axes[0].box == 64 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_64B;
+  const auto swizzle = box.axes[0].box * size_of(box.dtype) == 128 ? CU_TENSOR_MAP_SWIZZLE_128B
+                                                                   : CU_TENSOR_MAP_SWIZZLE_64B;
   const CUresult status =
-      encode(&map, type, static_cast<cuuint32_t>(count), const_cast<void*>(box.data), sizes,
+      encode(&map, type_of(box.dtype), static_cast<cuuint32_t>(count), const_cast<void*>(box.data), sizes,
              strides + 1, box_sizes, element_strides, CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle,
              CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   return status == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;

@@ -44,8 +44,8 @@ __device__ __forceinline__ std::uint64_t advance(std::uint64_t descriptor, int b
 }
 
 /// wgmma of one element type and N. sparse<kSelector>: k32, A compressed [64, 16], its metadata
-/// from lanes 2 kSelector and 2 kSelector + 1 of each quad. dense: k16. Both add to d if
-/// `accumulate`, else overwrite it.
+/// from lanes 2 kSelector and 2 kSelector + 1 of each quad; of e4m3 k64, A [64, 32], metadata from
+/// all lanes, selector 0. dense: k16. Both add to d if `accumulate`, else overwrite it.
 template <typename Element, int kN>
 struct Wgmma;
 
@@ -128,6 +128,21 @@ struct Wgmma;
                    : "l"(a), "l"(b), "r"(accumulate));                                             \
     }                                                                                              \
   };
+// e4m3: both operands K-major, so that there is nothing to transpose.
+template <>
+struct Wgmma<E4m3, 256> {
+  template <int kSelector>
+  static __device__ __forceinline__ void sparse(float (&d)[128], std::uint64_t a, std::uint64_t b,
+                                                std::uint32_t metadata, int accumulate) {
+    static_assert(kSelector == 0);
+    asm volatile(
+        "{\n.reg .pred p;\nsetp.ne.b32 p, %131, 0;\n"
+        "wgmma.mma_async.sp.sync.aligned.m64n256k64.f32.e4m3.e4m3 " RTLYNX_R256
+        ", %128, %129, %130, 0, p, 1, 1;\n}"
+        : RTLYNX_D256
+        : "l"(a), "l"(b), "r"(metadata), "r"(accumulate));
+  }
+};
 RTLYNX_WGMMA(Bf16, "bf16", 64, "32", "33", "34", "35", "36")
 RTLYNX_WGMMA(F16, "f16", 64, "32", "33", "34", "35", "36")
 RTLYNX_WGMMA(Bf16, "bf16", 128, "64", "65", "66", "67", "68")

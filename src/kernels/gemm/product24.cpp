@@ -39,6 +39,12 @@ void check_packed(const PackedInput& packed) {
   check_pointer(kOp, "operand", packed.operand);
   check_pointer(kOp, "scale", packed.scale);
   check_rows("low", packed.low);
+  require(packed.width == OperandWidth::k16 || packed.width == OperandWidth::k8, kOp,
+          "values of 16 or 8 bits", std::to_string(static_cast<int>(packed.width)));
+}
+
+DType value_dtype(const PackedInput& packed) {
+  return packed.width == OperandWidth::k8 ? DType::e4m3 : packed.dtype;
 }
 
 void check_product(const PackedInput& packed, const Product24& product, std::int64_t rank) {
@@ -46,7 +52,8 @@ void check_product(const PackedInput& packed, const Product24& product, std::int
                   {.tokens = packed.tokens,
                    .channels = packed.channels,
                    .low = packed.low,
-                   .dtype = packed.dtype},
+                   .dtype = packed.dtype,
+                   .value_dtype = value_dtype(packed)},
                   product);
   const std::int64_t outputs = product.weight.rows;
   if (outputs < 1 || outputs > kMaxSize || outputs % kOutputMultiple != 0) {
@@ -56,6 +63,10 @@ void check_product(const PackedInput& packed, const Product24& product, std::int
   require(product.low_column % kRankMultiple == 0, kOp, "a first column of low divisible by 16",
           std::to_string(product.low_column));
   check_rows("weight", product.weight);
+  if (product.weight.dtype == DType::e4m3 && product.weight.row_stride % 16 != 0) {
+    fail(kOp, "a row stride of an e4m3 weight divisible by 16",
+         std::to_string(product.weight.row_stride));
+  }
   check_rows("up", product.up);
   check_rows("gate", product.gate);
   check_rows("residual", product.residual);
@@ -85,7 +96,10 @@ void check_workspace(const Gemm24Config& config, const Workspace& workspace,
   }
 }
 
-void check_device(const Gemm24Config& config, const DeviceTraits& device) {
+void check_device(const PackedInput& packed, const Gemm24Config& config,
+                  const DeviceTraits& device) {
+  require(packed.width == OperandWidth::k16 || config.path == Gemm24Config::Path::sm90, kOp,
+          "path sm90 for e4m3", name_of(config.path));
   if (config.path == Gemm24Config::Path::sm90) {
     require(device.compute_capability == 90, kOp,
             "a GPU of compute capability 9.0 for the sm90 path",
@@ -110,7 +124,7 @@ void product24(const PackedInput& packed, std::span<const Product24> products,
   check_packed(packed);
   check_products(packed, products);
   const DeviceTraits device = current_device();
-  check_device(config, device);
+  check_device(packed, config, device);
   check_workspace(config, workspace, device);
   const cudaError_t status =
       config.path == Gemm24Config::Path::sm90

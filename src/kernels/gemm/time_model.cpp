@@ -10,7 +10,6 @@
 namespace rtlynx::gpu {
 namespace {
 
-constexpr int kStepChannels = 64;
 constexpr int kStepRank = 32;  // low-rank columns that take the time of one step along K
 
 double ceil_div(double value, double divisor) { return std::ceil(value / divisor); }
@@ -25,7 +24,7 @@ double tiles(const Gemm24Shape& shape, int tile_tokens, int tile_outputs) {
 }
 
 double k_steps(const Gemm24Shape& shape) {
-  return ceil_div(static_cast<double>(shape.channels), kStepChannels);
+  return ceil_div(static_cast<double>(shape.channels), packed_tile_channels(shape.width));
 }
 
 // Groups of equal height near `best`: with a small last one all of W would be read once more for
@@ -71,18 +70,18 @@ TimedConfig TimeModel::fastest_sparse() const {
   return fastest;
 }
 
-// X and what becomes of it: 2 + 1 + 1/8 bytes an element.
+// X and what becomes of it: 2 + 1 + 1/8 bytes an element, of e4m3 2 + 1/2 + 1/8.
 double TimeModel::pack_us() const {
-  constexpr double kBytes = 3.125;
+  const double bytes_each = shape_.width == OperandWidth::k8 ? 2.625 : 3.125;
   const double elements = static_cast<double>(shape_.tokens) * static_cast<double>(shape_.channels);
-  return measured_.pack_us + kBytes * elements / 1e6 * measured_.pack_us_per_megabyte;
+  return measured_.pack_us + bytes_each * elements / 1e6 * measured_.pack_us_per_megabyte;
 }
 
 double TimeModel::dense_us() const {
   double fastest = std::numeric_limits<double>::infinity();
   for (const MeasuredDense& tile : measured_.dense) {
-    const double operations =
-        2.0 * tile.tile_tokens * tile.tile_outputs * (k_steps(shape_) * kStepChannels);
+    const double channels = k_steps(shape_) * packed_tile_channels(shape_.width);
+    const double operations = 2.0 * tile.tile_tokens * tile.tile_outputs * channels;
     const double wave_us = operations / (tile.tflops * 1e6 / measured_.multiprocessors);
     const double waves = tiles(shape_, tile.tile_tokens, tile.tile_outputs) / multiprocessors_;
     fastest = std::min(fastest, total_us((waves < 1 ? waves : std::ceil(waves)) * wave_us));
@@ -126,6 +125,7 @@ double TimeModel::total_us(double busy_us) const {
 }
 
 const MeasuredShape* find_measured(const Gemm24Shape& shape, const Measurements& measured) {
+  if (shape.width != OperandWidth::k16) return nullptr;  // rows are of 16-bit products
   return find_row(measured, [&](const MeasuredShape& row) {
     return is_product(row, shape) && row.rank == shape.rank;
   });

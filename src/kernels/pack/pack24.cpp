@@ -55,6 +55,10 @@ void check_packed(const Pack24& input, const gpu::PackedInput& packed) {
     fail(kOp, "a packed input " + describe("of", {nullptr, input.x.dtype, tokens, channels, 0}),
          describe("one of", {nullptr, packed.dtype, packed.tokens, packed.channels, 0}));
   }
+  const OperandWidth width =
+      input.code_factor == nullptr ? OperandWidth::k16 : OperandWidth::k8;
+  require(packed.width == width, kOp, "values of 8 bits with code factors, else of 16",
+          std::to_string(static_cast<int>(packed.width)));
   check_pointer(kOp, "operand", packed.operand);
   check_pointer(kOp, "scale", packed.scale);
   if (input.down.rows == 0) return;
@@ -63,6 +67,12 @@ void check_packed(const Pack24& input, const gpu::PackedInput& packed) {
     fail(kOp, "a row stride of low divisible by 8", std::to_string(packed.low.row_stride));
   }
   check_pointer(kOp, "low", packed.low.data);
+}
+
+/// Tiles of 64 channels, as many as whole packed tiles have.
+int tiles_across(int channels, OperandWidth width) {
+  const int tile_channels = packed_tile_channels(width);
+  return (channels + tile_channels - 1) / tile_channels * (tile_channels / kPackedTileChannels);
 }
 
 Params params_of(const Pack24& input, const gpu::PackedInput& packed, void* z) {
@@ -79,7 +89,7 @@ Params params_of(const Pack24& input, const gpu::PackedInput& packed, void* z) {
           .tail_start = static_cast<int>(input.x.columns),
           .tokens = tokens,
           .channels = channels,
-          .tiles = (channels + kPackedTileChannels - 1) / kPackedTileChannels,
+          .tiles = tiles_across(channels, packed.width),
           .producer = input.producer,
           .up = data_of(input.up),
           .up_stride = input.up.row_stride,
@@ -94,8 +104,9 @@ Params params_of(const Pack24& input, const gpu::PackedInput& packed, void* z) {
           .transform_block = input.transform_block,
           .operand = static_cast<char*>(packed.operand),
           .tile_stride = (input.x.rows + kPackedTileTokens - 1) / kPackedTileTokens *
-                         std::int64_t{kPackedTileBytes},
+                         std::int64_t{packed_tile_bytes(packed.width)},
           .restores_norm = input.restores_norm,
+          .code_factor = input.code_factor,
           .scale = packed.scale,
           .down = data_of(input.down),
           .down_stride = input.down.row_stride,
@@ -154,6 +165,9 @@ void pack24_by(Kernel kernel, const Pack24& input, const gpu::PackedInput& packe
     check_workspace(input, workspace, device);
     status = bf16 ? launch_hopper<Bf16>(params, launch) : launch_hopper<F16>(params, launch);
   } else {
+    require(input.code_factor == nullptr, kOp,
+            "a GPU of compute capability 9.0 and a transform of 64 or 128 channels for e4m3",
+            "one of " + std::to_string(device.compute_capability / 10.0).substr(0, 3));
     status = bf16 ? sm80::launch_bf16(params, launch) : sm80::launch_f16(params, launch);
   }
   gpu::check(status, kOp);

@@ -16,7 +16,7 @@ struct Params {
   int tail_start;
   int tokens;
   int channels;
-  int tiles;  // ceil(K / 64)
+  int tiles;  // of 64 channels; of e4m3 an even number: its packed tiles have 128
 
   Producer producer;
   const void* up;  // swiglu: [M, K]
@@ -35,7 +35,8 @@ struct Params {
   char* operand;
   std::int64_t tile_stride;  // of the operand, to the next channels: bytes
   bool restores_norm;
-  float* scale;      // [M]
+  const float* code_factor;  // [M]: values leave as e4m3; null: as they are
+  float* scale;              // [M]
   const void* down;  // [low_columns, K]
   std::int64_t down_stride;
   void* low;  // [M, low_columns]

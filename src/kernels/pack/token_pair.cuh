@@ -51,6 +51,47 @@ class PackedPlace {
   int metadata_;  // from there
 };
 
+/// Four kept values, multiplied by a factor, to four codes of e4m3.
+template <typename Element>
+__device__ __forceinline__ std::uint32_t codes_of(std::uint32_t first, std::uint32_t second,
+                                                  float factor) {
+  const float2 a = Element::to_float2(first), b = Element::to_float2(second);
+  return device::to_e4m3x4({a.x * factor, a.y * factor}, {b.x * factor, b.y * factor});
+}
+
+/// Writes a thread's part of a packed tile of e4m3 at `packed`. A thread's 8 codes of a token are
+/// half a chunk. The words of metadata are shared otherwise than those of 16-bit elements: an even
+/// lane has the upper token's groups of two lanes, its neighbour the lower one's. Whole warps.
+/// `half`: channels 64 half .. of the tile. `factors`: of the upper and of the lower token.
+template <typename Element>
+__device__ __forceinline__ void store_codes(char* packed, int half, const Selected& selected,
+                                            float2 factors) {
+  const int row = row_of_thread(), lane = static_cast<int>(threadIdx.x) % 32, quad = lane % 4;
+  const auto& u = selected.upper;
+  const auto& l = selected.lower;
+  char* const values = packed + narrow_chunk_offset(row, 2 * half + quad / 2) + quad % 2 * 8;
+  constexpr int kEightRows = narrow_chunk_offset(8, 0);
+  *reinterpret_cast<uint2*>(values) = make_uint2(codes_of<Element>(u[0], u[1], factors.x),
+                                                 codes_of<Element>(u[2], u[3], factors.x));
+  *reinterpret_cast<uint2*>(values + kEightRows) = make_uint2(
+      codes_of<Element>(l[0], l[1], factors.y), codes_of<Element>(l[2], l[3], factors.y));
+  const std::uint32_t others = __shfl_xor_sync(0xffffffffu, selected.metadata, 1);
+  const std::uint32_t word =
+      __byte_perm(selected.metadata, others, lane % 2 == 0 ? 0x5410 : 0x3276);
+  char* const words = packed + kPackedTileValueBytes + half * kPackedMetadataBytes;
+  *reinterpret_cast<std::uint32_t*>(words + static_cast<int>(threadIdx.x) % 128 * 4) = word;
+}
+
+/// A token's factor; one that does not exist takes any.
+__device__ __forceinline__ float code_factor(const Params& params, int token) {
+  return __ldg(params.code_factor + min(token, params.tokens - 1));
+}
+
+/// What the token's product is multiplied by, `s` restoring its norm.
+__device__ __forceinline__ float scale_of(const Params& params, int token, float s) {
+  return params.code_factor == nullptr ? s : s / params.code_factor[token];
+}
+
 /// Writes z to Params::z.
 __device__ __forceinline__ void store_input(const Params& params, const Place& place, int channel,
                                             const TokenPair& z) {

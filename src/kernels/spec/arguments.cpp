@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/spec/arguments.h"
 
+#include <cmath>
 #include <string>
 
 #include "base/error.h"
@@ -86,9 +87,17 @@ void check_pack24(std::string_view op, const Pack24& input) {
   check_if_there(op, "down", input.down, input.down.rows, channels_of(input), input.x.dtype);
 }
 
+void check_transform_gain(std::string_view op, float transform_gain) {
+  if (std::isfinite(transform_gain) && transform_gain > 0.0f) return;
+  fail(op, "a transform gain above 0", std::to_string(transform_gain));
+}
+
 void check_product24(std::string_view op, const PackedShape& packed, const Product24& product) {
   const std::int64_t outputs = product.weight.rows, low_columns = packed.low.columns;
-  check_matrix(op, "weight", product.weight, outputs, packed.channels, packed.dtype);
+  check_matrix(op, "weight", product.weight, outputs, packed.channels, packed.value_dtype);
+  if (!std::isfinite(product.weight_unit) || product.weight_unit <= 0.0f) {
+    fail(op, "a weight unit above 0", std::to_string(product.weight_unit));
+  }
   const std::int64_t rank = product.up.columns;
   if (rank != 0) {
     check_matrix(op, "up", product.up, outputs, rank, packed.dtype);

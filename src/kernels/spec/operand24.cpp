@@ -94,80 +94,110 @@ namespace {
 
 constexpr int kSlices = kPackedTileTokens / kOperandTileTokens;  // of metadata in a packed tile
 
+OperandWidth width_of(DType dtype) {
+  return dtype == DType::e4m3 ? OperandWidth::k8 : OperandWidth::k16;
+}
+
 void check_packed(const char* op, ConstMatrixView values, const std::uint16_t* metadata,
                   const void* operand) {
   check_matrix(op, "values", values);
-  if (size_of(values.dtype) != 2) {
-    fail(op, "values of f16 or bf16", describe("values", values));
+  if (values.dtype == DType::f32) {
+    fail(op, "values of f16, bf16 or e4m3", describe("values", values));
   }
   check_channels(op, 2 * values.columns, 16);
   check_data(op, "metadata", metadata, values.rows * values.columns / 8);
-  check_data(op, "operand", operand, operand24_bytes(values.rows, 2 * values.columns));
+  check_data(op, "operand", operand,
+             operand24_bytes(values.rows, 2 * values.columns, width_of(values.dtype)));
 }
 
-/// Where eight kept values of one token lie, those of 16 channels from `channel` on: one chunk of
-/// 16 bytes.
-constexpr std::int64_t chunk_offset(std::int64_t token, std::int64_t channel, std::int64_t tokens) {
-  return packed_tile_index(token, channel, tokens) * kPackedTileBytes +
-         packed_value_offset(static_cast<int>(token % kPackedTileTokens),
-                             static_cast<int>(channel % kPackedTileChannels / 2));
-}
+/// Places in the operand of `tokens` tokens.
+struct Places {
+  OperandWidth width;
+  std::int64_t tokens;
 
-/// Where the words of 16 x 64 tile `tile` of metadata lie; tiles count as metadata_to_operand does,
-/// `across` of them to a slice of 16 tokens.
-constexpr std::int64_t words_offset(std::int64_t tile, std::int64_t across, std::int64_t tokens) {
-  const std::int64_t slice = tile / across;
-  const std::int64_t channel = tile % across * kPackedTileChannels;
-  return packed_tile_index(slice * kOperandTileTokens, channel, tokens) * kPackedTileBytes +
-         kPackedTileValueBytes + slice % kSlices * (kOperandTileWords * 4);
+  /// Eight kept values of one token, those of 16 channels from `channel` on: they lie together.
+  std::int64_t values(std::int64_t token, std::int64_t channel) const {
+    return packed_tile_index(token, channel, tokens, width) * packed_tile_bytes(width) +
+           packed_value_offset(static_cast<int>(token % kPackedTileTokens),
+                               static_cast<int>(channel % packed_tile_channels(width) / 2), width);
+  }
+  /// The words of 16 x 64 tile `tile` of metadata; tiles count as metadata_to_operand does,
+  /// `across` of them to a slice of 16 tokens.
+  std::int64_t words(std::int64_t tile, std::int64_t across) const {
+    const std::int64_t slice = tile / across;
+    const std::int64_t channel = tile % across * kOperandTileChannels;
+    return packed_tile_index(slice * kOperandTileTokens, channel, tokens, width) *
+               packed_tile_bytes(width) +
+           kPackedTileValueBytes +
+           channel % packed_tile_channels(width) / kOperandTileChannels * kPackedMetadataBytes +
+           slice % kSlices * (kOperandTileWords * 4);
+  }
+};
+
+/// Calls body(address in the operand, address in values) for every eight kept values.
+template <typename Body>
+void for_each_eight(ConstMatrixView values, Body body) {
+  const Places places{width_of(values.dtype), values.rows};
+  for (std::int64_t token = 0; token < values.rows; ++token) {
+    for (std::int64_t column = 0; column < values.columns; column += 8) {
+      body(places.values(token, 2 * column),
+           (token * values.row_stride + column) * size_of(values.dtype));
+    }
+  }
 }
 
 }  // namespace
 
 void to_operand24(ConstMatrixView values, const std::uint16_t* metadata, void* operand) {
   check_packed("to_operand24", values, metadata, operand);
+  const Places places{width_of(values.dtype), values.rows};
+  const std::int64_t tile_channels = packed_tile_channels(places.width);
   const std::int64_t channels = 2 * values.columns;
-  const std::int64_t across = ceil_div(channels, kPackedTileChannels);
   auto* const bytes = static_cast<unsigned char*>(operand);
-  std::fill_n(bytes, operand24_bytes(values.rows, channels), static_cast<unsigned char>(0));
+  std::fill_n(bytes, operand24_bytes(values.rows, channels, places.width),
+              static_cast<unsigned char>(0));
 
-  // Whole packed tiles of metadata: the slices beyond the last token are padding too.
-  const std::int64_t padded = ceil_div(values.rows, kPackedTileTokens) * kPackedTileTokens;
+  // Whole packed tiles of metadata: what lies beyond the last token and channel is padding too.
+  const std::int64_t slices = ceil_div(values.rows, kPackedTileTokens) * kSlices;
+  const std::int64_t across =
+      ceil_div(channels, tile_channels) * (tile_channels / kOperandTileChannels);
+  const std::vector<std::uint32_t> padding(kOperandTileWords, kOperandPaddingWord);
+  for (std::int64_t tile = 0; tile < slices * across; ++tile) {
+    std::memcpy(bytes + places.words(tile, across), padding.data(), kOperandTileWords * 4);
+  }
   std::vector<std::uint32_t> words(
-      static_cast<std::size_t>(operand_metadata_words(padded, channels)), kOperandPaddingWord);
-  metadata_to_operand(OperandWidth::k16, metadata, values.rows, channels, words.data());
-  for (std::int64_t tile = 0; tile < padded / kOperandTileTokens * across; ++tile) {
-    std::memcpy(bytes + words_offset(tile, across, values.rows),
-                words.data() + tile * kOperandTileWords, kOperandTileWords * 4);
+      static_cast<std::size_t>(operand_metadata_words(values.rows, channels)));
+  metadata_to_operand(places.width, metadata, values.rows, channels, words.data());
+  const std::int64_t own_across = ceil_div(channels, kOperandTileChannels);
+  for (std::size_t first = 0; first < words.size(); first += kOperandTileWords) {
+    const auto tile = static_cast<std::int64_t>(first) / kOperandTileWords;
+    std::memcpy(bytes + places.words(tile, own_across), words.data() + first,
+                kOperandTileWords * 4);
   }
-  for (std::int64_t token = 0; token < values.rows; ++token) {
-    for (std::int64_t column = 0; column < values.columns; column += 8) {
-      std::memcpy(bytes + chunk_offset(token, 2 * column, values.rows),
-                  row_of<std::uint16_t>(values, token) + column, 16);
-    }
-  }
+  const auto* const source = static_cast<const unsigned char*>(values.data);
+  for_each_eight(values, [&](std::int64_t there, std::int64_t here) {
+    std::memcpy(bytes + there, source + here, static_cast<std::size_t>(size_of(values.dtype)) * 8);
+  });
 }
 
 void from_operand24(const void* operand, MatrixView values, std::uint16_t* metadata) {
   check_packed("from_operand24", values, metadata, operand);
+  const Places places{width_of(values.dtype), values.rows};
   const std::int64_t channels = 2 * values.columns;
-  const std::int64_t across = ceil_div(channels, kPackedTileChannels);
+  const std::int64_t across = ceil_div(channels, kOperandTileChannels);
   const auto* const bytes = static_cast<const unsigned char*>(operand);
 
   std::vector<std::uint32_t> words(
       static_cast<std::size_t>(operand_metadata_words(values.rows, channels)));
   for (std::size_t first = 0; first < words.size(); first += kOperandTileWords) {
     const auto tile = static_cast<std::int64_t>(first) / kOperandTileWords;
-    std::memcpy(words.data() + first, bytes + words_offset(tile, across, values.rows),
-                kOperandTileWords * 4);
+    std::memcpy(words.data() + first, bytes + places.words(tile, across), kOperandTileWords * 4);
   }
-  metadata_from_operand(OperandWidth::k16, words.data(), values.rows, channels, metadata);
-  for (std::int64_t token = 0; token < values.rows; ++token) {
-    for (std::int64_t column = 0; column < values.columns; column += 8) {
-      std::memcpy(row_of<std::uint16_t>(values, token) + column,
-                  bytes + chunk_offset(token, 2 * column, values.rows), 16);
-    }
-  }
+  metadata_from_operand(places.width, words.data(), values.rows, channels, metadata);
+  auto* const target = static_cast<unsigned char*>(values.data);
+  for_each_eight(values, [&](std::int64_t there, std::int64_t here) {
+    std::memcpy(target + here, bytes + there, static_cast<std::size_t>(size_of(values.dtype)) * 8);
+  });
 }
 
 }  // namespace rtlynx

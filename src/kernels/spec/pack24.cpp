@@ -2,6 +2,7 @@
 #include "rtlynx/pack24.h"
 
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
 #include "base/half.h"
@@ -79,6 +80,71 @@ std::vector<T> row_of_input(const Pack24& input, std::int64_t m) {
   return input.transform == nullptr ? z : transformed(input, z);
 }
 
+/// Kept values in the type that they leave in: as they are, or as codes of e4m3.
+template <typename T>
+void write_values(const std::vector<T>& kept, const float* code_factor, MatrixView values) {
+  if (code_factor == nullptr) {
+    std::copy(kept.begin(), kept.end(), static_cast<T*>(values.data));
+    return;
+  }
+  auto* const codes = static_cast<E4m3*>(values.data);
+  for (std::size_t i = 0; i < kept.size(); ++i) {
+    codes[i] = to_e4m3(to_float(kept[i]) * *code_factor);
+  }
+}
+
+/// max |z| of a token; NaN if one is there.
+template <typename T>
+float largest_of(const std::vector<T>& z) {
+  float largest = 0.0f;
+  for (const T& element : z) {
+    const float magnitude = std::fabs(to_float(element));
+    if (std::isnan(magnitude)) return magnitude;
+    largest = std::max(largest, magnitude);
+  }
+  return largest;
+}
+
+/// Bounds of what a norm gives, by its modulation: sqrt(K) max |weight (1 + scale)|, max |shift|.
+struct NormLimit {
+  float scaled = 0.0f, shift = 0.0f;
+};
+template <typename T>
+NormLimit norm_limit(const Pack24& input, std::int64_t m) {
+  const std::int64_t image = image_of(m, input.image_tokens), channels = channels_of(input);
+  std::vector<float> scales, shifts;
+  for (std::int64_t k = 0; k < channels; ++k) {
+    const float weight =
+        input.weight == nullptr ? 1.0f : to_float(static_cast<const T*>(input.weight)[k]);
+    scales.push_back(weight * (1.0f + element_or<T>(input.modulation_scale, image, k, 0.0f)));
+    shifts.push_back(element_or<T>(input.modulation_shift, image, k, 0.0f));
+  }
+  return {std::sqrt(static_cast<float>(channels)) * largest_of(scales), largest_of(shifts)};
+}
+
+/// An upper bound of a token's magnitudes behind the transform.
+template <typename T>
+float limit_of(const Pack24& input, float transform_gain, std::int64_t m) {
+  const float spread = input.transform == nullptr
+                           ? 1.0f
+                           : std::sqrt(static_cast<float>(input.transform_block));
+  const float gain = input.transform == nullptr ? 1.0f : transform_gain;
+  if (input.producer != Producer::norm) {
+    return largest_of(produced<T>(input, m)) * spread * gain;
+  }
+  // A transform mixes channels of a row whose norm is bounded already.
+  const NormLimit limit = norm_limit<T>(input, m);
+  return (limit.scaled + limit.shift * spread) * gain;
+}
+
+/// 448 / limit, 1 for zeros; NaN for NaN.
+float code_factor_of(float limit) {
+  constexpr float kLargestCode = 448.0f, kMost = 0x1p126f;
+  if (limit == 0.0f) return 1.0f;
+  const float factor = kLargestCode / limit;
+  return factor > kMost ? kMost : factor;
+}
+
 template <typename T>
 void write_low(const Pack24& input, const std::vector<T>& z, float scale, T* low) {
   for (std::int64_t r = 0; r < input.down.rows; ++r) {
@@ -108,20 +174,38 @@ void pack24(const Pack24& input, const Packed24& packed) {
   check_pack24(kOp, input);
   const std::int64_t tokens = input.x.rows, channels = channels_of(input);
   const DType dtype = input.x.dtype;
-  check_matrix(kOp, "values", packed.values, tokens, channels / 2, dtype);
+  check_matrix(kOp, "values", packed.values, tokens, channels / 2,
+               input.code_factor == nullptr ? dtype : DType::e4m3);
   check_data(kOp, "metadata", packed.metadata, tokens * (channels / 16));
   check_data(kOp, "scale", packed.scale, tokens);
   if (input.down.rows > 0) check_matrix(kOp, "low", packed.low, tokens, input.down.rows, dtype);
   with_element_type(dtype, [&](auto element) {
     using T = decltype(element);
+    std::vector<T> kept(static_cast<std::size_t>(channels / 2));
     for (std::int64_t m = 0; m < tokens; ++m) {
       const std::vector<T> z = row_of_input<T>(input, m);
+      const float* const factor = input.code_factor == nullptr ? nullptr : input.code_factor + m;
       compress24(contiguous(z.data(), dtype, 1, channels),
-                 {.values = slice_rows(packed.values, m, 1),
+                 {.values = contiguous(static_cast<void*>(kept.data()), dtype, 1, channels / 2),
                   .metadata = packed.metadata + m * (channels / 16),
                   .scale = packed.scale + m});
+      write_values(kept, factor, slice_rows(packed.values, m, 1));
       if (!input.restores_norm) packed.scale[m] = 1.0f;
+      if (factor != nullptr) packed.scale[m] /= *factor;
       if (input.down.rows > 0) write_low(input, z, packed.scale[m], row_of<T>(packed.low, m));
+    }
+  });
+}
+
+void code_factors(const Pack24& input, float transform_gain, float* factors) {
+  constexpr const char* kOp = "code_factors";
+  check_pack24(kOp, input);
+  check_transform_gain(kOp, transform_gain);
+  check_data(kOp, "factors", factors, input.x.rows);
+  with_element_type(input.x.dtype, [&](auto element) {
+    using T = decltype(element);
+    for (std::int64_t m = 0; m < input.x.rows; ++m) {
+      factors[m] = code_factor_of(limit_of<T>(input, transform_gain, m));
     }
   });
 }

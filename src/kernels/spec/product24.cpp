@@ -19,9 +19,9 @@ struct Kept {
   std::vector<std::int64_t> channels;  // [K/2]
 };
 
-template <typename T>
+template <typename Value>
 Kept kept_of(const Packed24& packed, std::int64_t m) {
-  const T* const values = row_of<T>(packed.values, m);
+  const Value* const values = row_of<Value>(packed.values, m);
   const std::uint16_t* const metadata = packed.metadata + m * (packed.values.columns / 8);
   Kept kept;
   for (std::int64_t i = 0; i < packed.values.columns; ++i) {
@@ -32,11 +32,11 @@ Kept kept_of(const Packed24& packed, std::int64_t m) {
   return kept;
 }
 
-/// z~ W^T + (H / s) up^T of token m, output n.
-template <typename T>
+/// z~ W^T + (H / scale) up^T of token m, output n.
+template <typename T, typename Value>
 float sum_of(const Kept& kept, ConstMatrixView low, const Product24& product, std::int64_t m,
              std::int64_t n) {
-  const T* const weight = row_of<T>(product.weight, n);
+  const Value* const weight = row_of<Value>(product.weight, n);
   float sum = 0.0f;
   for (std::size_t i = 0; i < kept.values.size(); ++i) {
     sum += kept.values[i] * to_float(weight[kept.channels[i]]);
@@ -57,7 +57,7 @@ float bias_of(const Product24& product, std::int64_t n) {
 
 template <typename T>
 T finish(const Product24& product, std::int64_t m, std::int64_t n, float scale, float sum) {
-  float value = std::fma(scale, sum, bias_of<T>(product, n));
+  float value = std::fma(scale * product.weight_unit, sum, bias_of<T>(product, n));
   if (product.activation == Activation::gelu) value = gelu_tanh(value);
   if (product.gate.rows > 0) {
     value *= to_float(row_of<T>(product.gate, image_of(m, product.image_tokens))[n]);
@@ -66,29 +66,39 @@ T finish(const Product24& product, std::int64_t m, std::int64_t n, float scale, 
   return from_float<T>(value);
 }
 
+/// All products; Value: T, or E4m3.
+template <typename T, typename Value>
+void multiply(const Packed24& packed, std::span<const Product24> products) {
+  for (std::int64_t m = 0; m < packed.values.rows; ++m) {
+    const Kept kept = kept_of<Value>(packed, m);
+    for (const Product24& product : products) {
+      for (std::int64_t n = 0; n < product.weight.rows; ++n) {
+        const float sum = sum_of<T, Value>(kept, packed.low, product, m, n);
+        row_of<T>(product.y, m)[n] = finish<T>(product, m, n, packed.scale[m], sum);
+      }
+    }
+  }
+}
+
 }  // namespace
 
 void product24(const Packed24& packed, std::span<const Product24> products) {
   constexpr const char* kOp = "product24";
-  const PackedShape shape{.tokens = packed.values.rows,
-                          .channels = 2 * packed.values.columns,
-                          .low = packed.low,
-                          .dtype = packed.values.dtype};
+  const bool is_e4m3 = packed.values.dtype == DType::e4m3;
+  if (products.empty()) return;
+  const PackedShape shape{
+      .tokens = packed.values.rows,
+      .channels = 2 * packed.values.columns,
+      .low = packed.low,
+      .dtype = is_e4m3 ? products.front().y.dtype : packed.values.dtype,
+      .value_dtype = packed.values.dtype};
   check_matrix(kOp, "values", packed.values);
   check_metadata24(kOp, packed.metadata, shape.tokens, shape.channels);
   check_data(kOp, "scale", packed.scale, shape.tokens);
   for (const Product24& product : products) check_product24(kOp, shape, product);
   with_element_type(shape.dtype, [&](auto element) {
     using T = decltype(element);
-    for (std::int64_t m = 0; m < shape.tokens; ++m) {
-      const Kept kept = kept_of<T>(packed, m);
-      for (const Product24& product : products) {
-        for (std::int64_t n = 0; n < product.weight.rows; ++n) {
-          const float sum = sum_of<T>(kept, packed.low, product, m, n);
-          row_of<T>(product.y, m)[n] = finish<T>(product, m, n, packed.scale[m], sum);
-        }
-      }
-    }
+    is_e4m3 ? multiply<T, E4m3>(packed, products) : multiply<T, T>(packed, products);
   });
 }
 

@@ -20,13 +20,11 @@ int ceil_div(std::int64_t value, std::int64_t divisor) {
 template <typename T>
 class Describer {
  public:
-  explicit Describer(DType dtype) : dtype_(dtype) {}
-
   void describe(ConstMatrixView matrix, int box_rows, int box_columns, CUtensorMap& map) {
     if (status_ != cudaSuccess) return;
     status_ = device::make_tensor_map(
         {.data = matrix.data,
-         .dtype = dtype_,
+         .dtype = matrix.dtype,
          .axes = {{.size = matrix.columns, .box = box_columns},
                   {.size = matrix.rows, .stride = matrix.row_stride, .box = box_rows}}},
         map);
@@ -43,14 +41,13 @@ class Describer {
   cudaError_t status() const { return status_; }
 
  private:
-  DType dtype_;
   cudaError_t status_ = cudaSuccess;
 };
 
 template <typename T>
 cudaError_t describe_outputs(const gpu::PackedInput& packed, std::span<const Product24> products,
                              Params& params) {
-  Describer<T> maps(packed.dtype);
+  Describer<T> maps;
   int tiles = 0;
   for (const Product24& product : products) {
     Output& output = params.outputs[params.output_count++];
@@ -118,9 +115,15 @@ cudaError_t launch_product24_sm90(const gpu::PackedInput& packed,
                                   const gpu::Gemm24Config& config, void* workspace,
                                   const gpu::DeviceTraits& device, cudaStream_t stream) {
   if (!gpu::is_sm90_config(config)) return cudaErrorInvalidValue;
-  const auto launch = packed.dtype == DType::bf16 ? sm90::launch<sm90::Traits<Bf16>>
-                                                  : sm90::launch<sm90::Traits<F16>>;
-  return launch(packed, products, config, workspace, device, stream);
+  const bool bf16 = packed.dtype == DType::bf16;
+  const auto run = [&](auto launch) {
+    return launch(packed, products, config, workspace, device, stream);
+  };
+  if (packed.width == OperandWidth::k8) {
+    return run(bf16 ? sm90::launch<sm90::Traits<Bf16, E4m3>>
+                    : sm90::launch<sm90::Traits<F16, E4m3>>);
+  }
+  return run(bf16 ? sm90::launch<sm90::Traits<Bf16, Bf16>> : sm90::launch<sm90::Traits<F16, F16>>);
 }
 
 }  // namespace rtlynx

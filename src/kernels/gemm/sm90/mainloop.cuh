@@ -59,8 +59,8 @@ class Producer {
   __device__ bool is_low(int step) const { return step >= params_.k_steps; }
 
   __device__ void expect(const Ring<T>& ring, int blocks, int step) const {
-    const int token_bytes = is_low(step) ? kPackedTileValueBytes : kPackedTileBytes;
-    const int row_bytes = is_low(step) ? 64 : 128;
+    const int token_bytes = is_low(step) ? kPackedTileValueBytes : T::kPackedBytes;
+    const int row_bytes = is_low(step) ? 64 : T::kStepRowBytes;
     device::mbarrier_arrive_expect(ring.full(), blocks * token_bytes + T::kTileOutputs * row_bytes);
   }
 
@@ -75,8 +75,8 @@ class Producer {
     if (!is_low(step)) {
       const std::int64_t packed =
           static_cast<std::int64_t>(step) * params_.token_blocks + tile.token_block;
-      device::bulk_load(ring_.tokens(0), params_.operand + packed * kPackedTileBytes,
-                        blocks * kPackedTileBytes, ring_.full());
+      device::bulk_load(ring_.tokens(0), params_.operand + packed * T::kPackedBytes,
+                        blocks * T::kPackedBytes, ring_.full());
       return;
     }
     const int column = tile.of->low_column + (step - params_.k_steps) * T::kLowStepRank;
@@ -145,21 +145,27 @@ class Consumer {
  private:
   __device__ __forceinline__ void multiply_sparse(Accumulators<T>& acc, int accumulate) {
     device::mbarrier_wait(ring_.full(), ring_.phase);
-    // The word of this lane: [4 slices of 16 tokens][32 lanes]
-    const std::uint32_t metadata =
-        device::load_shared(tokens() + kPackedTileValueBytes + threadIdx.x % 128 * 4);
+    // The word of this lane: [4 slices of 16 tokens][32 lanes]. One serves both halves of 16-bit
+    // elements, each half of e4m3 has its own.
+    const std::uint32_t own = tokens() + kPackedTileValueBytes + threadIdx.x % 128 * 4;
+    const std::uint32_t metadata = device::load_shared(own);
+    std::uint32_t second = metadata;
+    if constexpr (T::kWidth == OperandWidth::k8) {
+      second = device::load_shared(own + kPackedMetadataBytes);
+    }
     device::wgmma_fence();
     multiply_half<0>(acc, metadata, accumulate);
-    multiply_half<1>(acc, metadata, 1);
+    multiply_half<1>(acc, second, 1);
     device::wgmma_commit();
   }
 
-  template <int kHalf>  // channels 32 kHalf .. 32 kHalf + 31 of the step
+  template <int kHalf>  // the first or the second half of the step's channels
   __device__ __forceinline__ void multiply_half(Accumulators<T>& acc, std::uint32_t metadata,
                                                 int accumulate) {
     const auto a = device::matrix_descriptor<device::Swizzle::b64>(tokens() + 32 * kHalf);
     const auto b = device::matrix_descriptor<device::Swizzle::b128>(ring_.weights() + 64 * kHalf);
-    T::Mma::template sparse<kHalf>(acc, a, b, metadata, accumulate);
+    constexpr int kSelector = T::kWidth == OperandWidth::k8 ? 0 : kHalf;
+    T::Mma::template sparse<kSelector>(acc, a, b, metadata, accumulate);
   }
 
   __device__ __forceinline__ void multiply_low(int step, Accumulators<T>& acc, int accumulate) {
@@ -177,7 +183,7 @@ class Consumer {
                                                   int accumulate) {
     const auto a = device::matrix_descriptor<device::Swizzle::b64>(tokens() + 32 * low_half);
     const auto b = device::matrix_descriptor<device::Swizzle::b64>(ring_.weights() + 32 * up_half);
-    T::Mma::dense(acc, a, b, accumulate);
+    T::LowMma::dense(acc, a, b, accumulate);
   }
 
   /// Frees the slot of the group before the one just committed.

@@ -4,6 +4,7 @@
 #include <cuda.h>
 
 #include <cstdint>
+#include <type_traits>
 
 #include "kernels/device/wgmma.cuh"
 #include "kernels/gemm/epilogue.cuh"
@@ -17,13 +18,17 @@ namespace rtlynx::sm90 {
 
 /// Two consumer warpgroups compute a tile of Y together, each half its tokens; one more warpgroup
 /// holds the producer. A step along K is one packed tile of channels, or 32 columns of the low
-/// rank.
-template <typename ElementType>
+/// rank. ValueType: what is multiplied, Element or E4m3; both make steps of as many bytes.
+template <typename ElementType, typename ValueType>
 struct Traits {
   using Element = ElementType;
+  using Value = ValueType;
+  static constexpr OperandWidth kWidth =
+      std::is_same_v<Value, E4m3> ? OperandWidth::k8 : OperandWidth::k16;
   static constexpr int kTileTokens = gpu::kSm90TileTokens;
   static constexpr int kTileOutputs = gpu::kSm90TileOutputs;
-  using Mma = device::Wgmma<Element, kTileOutputs>;
+  using Mma = device::Wgmma<Value, kTileOutputs>;
+  using LowMma = device::Wgmma<Element, kTileOutputs>;
 
   static constexpr int kBlockTokens = kPackedTileTokens;  // M of wgmma
   static constexpr int kBlocks = kTileTokens / kBlockTokens;
@@ -35,10 +40,12 @@ struct Traits {
   static constexpr int kProducerRegisters = 40;
   static constexpr int kConsumerRegisters = 232;
 
-  static constexpr int kStepChannels = kPackedTileChannels;
+  static constexpr int kStepChannels = packed_tile_channels(kWidth);
+  static constexpr int kStepRowBytes = 128;  // of a weight
   static constexpr int kLowStepRank = 32;
-  static constexpr int kTokenBytes = (kBlocks * kPackedTileBytes + 1023) / 1024 * 1024;
-  static constexpr int kWeightBytes = kTileOutputs * kStepChannels * 2;
+  static constexpr int kPackedBytes = packed_tile_bytes(kWidth);
+  static constexpr int kTokenBytes = (kBlocks * kPackedBytes + 1023) / 1024 * 1024;
+  static constexpr int kWeightBytes = kTileOutputs * kStepRowBytes;
   static constexpr int kStageBytes = kTokenBytes + kWeightBytes;
 
   // Each warp stores its 16 tokens in boxes of 64 outputs, from one buffer of its own and two in
@@ -68,7 +75,7 @@ struct Traits {
 
 /// One weight and its result.
 struct Output {
-  CUtensorMap weight;  // [N, K], box [outputs of the tile, 64], 128-byte swizzle
+  CUtensorMap weight;  // [N, K], box [outputs of the tile, 128 bytes], 128-byte swizzle
   CUtensorMap up;      // [N, rank], box [outputs of the tile, 32], 64-byte swizzle
   CUtensorMap y;       // [M, N], box [16, 64], 128-byte swizzle
   EpilogueParams epilogue;
@@ -83,7 +90,7 @@ struct Params {
   int output_count;
   const char* operand;
   int token_blocks;  // ceil(M / 64)
-  int k_steps;       // ceil(K / 64)
+  int k_steps;       // ceil(K / channels of a step)
   int rank;
   gpu::TileGrid grid;
   gpu::Scheduler scheduler;
@@ -119,7 +126,7 @@ struct Ring {
 
   __device__ std::uint32_t stage(int which) const { return base + which * T::kStageBytes; }
   __device__ std::uint32_t tokens(int block) const {
-    return stage(slot) + block * kPackedTileBytes;
+    return stage(slot) + block * T::kPackedBytes;
   }
   __device__ std::uint32_t weights() const { return stage(slot) + T::kTokenBytes; }
   __device__ std::uint32_t full() const { return base + T::kBarrierOffset + 8 * slot; }

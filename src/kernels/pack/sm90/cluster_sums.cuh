@@ -93,6 +93,7 @@ class ClusterSums {
       for (const float4& values : sums) total.add(TokenSums::from(values));
       s = total.scale();
     }
+    s = scale_of(params_, token, s);
     if (part == 0 && blockIdx.y == 0) params_.scale[token] = s;
     const int column = first_column<T>() + 4 * part;
     if (T::kRank == 0 || column >= params_.low_columns) return;

@@ -297,11 +297,23 @@ class Packer {
   __device__ __forceinline__ void keep(int tile, const TokenPair& z) {
     const Selected selected = select<Element>(z);
     if (stores_) {
-      packed_.store(selected);
+      if (params_.code_factor == nullptr) {
+        packed_.store(selected);
+      } else {
+        store_codes<Element>(packed_tile(tile / 2), tile % 2, selected,
+                             {code_factor(params_, token()), code_factor(params_, token() + 8)});
+      }
       if (params_.z != nullptr) store_input(params_, place(), channel_of(tile), z);
     }
     packed_.advance(params_.tile_stride);
     if (params_.restores_norm) sums_.template add<Element>(z, selected, beyond());
+  }
+
+  /// This warpgroup's packed tile of e4m3, of 128 channels.
+  __device__ __forceinline__ char* packed_tile(int across) const {
+    const int block = first_token_ / kPackedTileTokens + warpgroup_;
+    return params_.operand + across * params_.tile_stride +
+           std::int64_t{block} * packed_tile_bytes(OperandWidth::k8);
   }
 
   __device__ __forceinline__ void finish(int block) {
