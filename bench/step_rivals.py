@@ -161,14 +161,19 @@ class Rtlynx:
 def summarize(family, side, batch, ours, theirs):
     ms = {row["name"]: row["ms"] for row in ours["variants"]}
     compiled = next(row["ms"] for row in theirs if row["name"] == "diffusers + torch.compile")
-    keys = {"dense": "dense", "paper": "paper", "paper-block64": "block64", "best-block64": "best"}
+    keys = {"dense": "dense", "paper": "paper", "paper-block64": "block64", "best-block64": "best",
+            "e4m3": "fp8"}
     name = f"step_{family.key}"
     if side != family.side:
         name += f"_{side}"
     if batch > 1:
         name += f"_batch{batch}"
-    return {f"{name}_{keys[variant]}_over_compile": compiled / own
-            for variant, own in ms.items() if variant in keys}
+    summary = {f"{name}_{keys[variant]}_over_compile": compiled / own
+               for variant, own in ms.items() if variant in keys}
+    fp8 = next((row["ms"] for row in theirs if "FP8" in row["name"]), None)
+    if fp8 is not None and "e4m3" in ms:
+        summary[f"{name}_fp8_over_compile_fp8"] = fp8 / ms["e4m3"]
+    return summary
 
 
 def try_arguments(family):

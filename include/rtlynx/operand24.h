@@ -109,8 +109,8 @@ constexpr std::int64_t operand24_bytes(std::int64_t tokens, std::int64_t channel
   return down * across * tile_bytes;
 }
 
-/// values [M, K/2] of a 16-bit type or e4m3 and metadata [M, K/16] (compress24.h) to the operand, on
-/// the host. Throws Error unless K is divisible by 16 and the element type is one of these.
+/// values [M, K/2] of a 16-bit type or e4m3 and metadata [M, K/16] (compress24.h) to the operand,
+/// on the host. Throws Error unless K is divisible by 16 and the element type is one of these.
 void to_operand24(ConstMatrixView values, const std::uint16_t* metadata, void* operand);
 
 /// The exact inverse; padding is not read.

@@ -46,6 +46,7 @@ struct Pack24 {
   /// [M]: the kept values leave as e4m3, multiplied by the token's factor in fp32 and rounded; see
   /// code_factors(). The choice and s are those of z itself. Null: in the element type.
   const float* code_factor = nullptr;
+  float weight_unit = 1.0f;   // with it: what a 1 in the e4m3 weights stands for
   ConstMatrixView down = {};  // [R, K]: L_down transposed of all Linears, one below the other;
                               // no rows: no low rank
 };
@@ -55,8 +56,8 @@ struct Pack24 {
 struct Packed24 {
   MatrixView values = {};             // [M, K/2], element type of X, or e4m3
   std::uint16_t* metadata = nullptr;  // [M, K/16], contiguous
-  float* scale = nullptr;             // [M]: s, of e4m3 values s / code_factor
-  MatrixView low = {};                // [M, R], element type: (z down^T) / scale, rounded once
+  float* scale = nullptr;  // [M]: s, of e4m3 values (s / code_factor) weight_unit in fp32
+  MatrixView low = {};     // [M, R], element type: (z down^T) / scale, rounded once
 };
 
 /// The specification of packing: plain loops on host memory, the order of summation open. Throws
@@ -67,9 +68,10 @@ void pack24(const Pack24& input, const Packed24& packed);
 /// The same up to the choice: z [M, K], element type of X.
 void produce24(const Pack24& input, MatrixView z);
 
-/// Factors [M] by which no element of z leaves the range of e4m3: 448 / limit, limit an upper bound
-/// of the token's magnitudes. e4m3 has the same relative error over four decades, so that the
-/// bound need not be tight:
+/// Factors [M] by which no element of z leaves the range of e4m3: the largest power of two up to
+/// 448 / limit, limit an upper bound of the token's magnitudes. e4m3 has the same relative error
+/// over four decades, so that the bound need not be tight; and by a power of two a code is z
+/// rounded, whatever the bound was:
 ///
 ///   none, gelu, swiglu: limit = max |z|, before a transform
 ///   norm:               limit = sqrt(K) max |weight (1 + scale)| + max |shift|, as a row that was

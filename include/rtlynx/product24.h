@@ -16,15 +16,14 @@ enum class Activation : std::uint8_t { none, gelu };  // gelu: the tanh formula
 ///
 ///   Y = residual + gate * act(s * (Z~ W^T + (H / s) up^T) + bias)
 ///
-/// With e4m3 values W is e4m3 as well, in units of weight_unit, and so is up, in the element type:
-/// s stands for scale * weight_unit, one product in fp32.
+/// With e4m3 values W is e4m3 as well, and up, in the element type, is in the same unit: s stands
+/// for the scale that pack24() gave, which carries both units.
 ///
 /// Rounding: both products exact or rounded in fp32 and summed in one fp32 accumulator, the order
 /// open; one fused multiply-add s * acc + bias in fp32; activation, gate and residual in fp32; one
 /// rounding to the type of Y.
 struct Product24 {
   ConstMatrixView weight = {};    // W [N, K], type of the packed values
-  float weight_unit = 1.0f;       // e4m3: what a 1 in weight and up stands for
   ConstMatrixView up = {};        // L_up transposed [N, r]; no columns: no low rank
   std::int64_t low_column = 0;    // the first of the r columns of H / s that `up` reads
   const void* bias = nullptr;     // [N]; null: zeros

@@ -62,8 +62,9 @@ def _(x, norm=True):
     return x.new_empty(x.shape), x.new_empty(x.shape[:-1], dtype=torch.float32)
 
 
-def _operand_bytes(tokens, channels):
-    return (tokens + 63) // 64 * ((channels + 63) // 64) * 4608  # rtlynx/operand24.h
+def _operand_bytes(tokens, channels, e4m3):
+    tile_channels, tile_bytes = (128, 5120) if e4m3 else (64, 4608)  # rtlynx/operand24.h
+    return (tokens + 63) // 64 * ((channels + tile_channels - 1) // tile_channels) * tile_bytes
 
 
 def _is_tiled(x, channels):
@@ -73,22 +74,24 @@ def _is_tiled(x, channels):
 
 @torch.library.register_fake("rtlynx::pack")
 def _(x, tail=None, producer="none", up=None, moments=None, weight=None, scale=None, shift=None,
-      eps=1e-6, transform=None, down=None, norm=True):
+      eps=1e-6, transform=None, down=None, norm=True, e4m3_unit=None, transform_gain=1.0):
     channels = x.shape[-1] + (tail.shape[-1] if tail is not None else 0)
     torch._check(channels % 16 == 0,
                  lambda: f"pack: required channels divisible by 16, got {channels}")
     leading = x.shape[:-1]
     if _is_tiled(x, channels):
-        operand = x.new_empty((_operand_bytes(math.prod(leading), channels),), dtype=torch.uint8)
+        size = _operand_bytes(math.prod(leading), channels, e4m3_unit is not None)
+        operand = x.new_empty((size,), dtype=torch.uint8)
     else:
-        operand = x.new_empty((*leading, channels))
+        dtype = x.dtype if e4m3_unit is None else torch.float8_e4m3fn
+        operand = x.new_empty((*leading, channels), dtype=dtype)
     columns = down.shape[0] if down is not None else 0
     return (operand, x.new_empty(leading, dtype=torch.float32), x.new_empty((*leading, columns)))
 
 
 @torch.library.register_fake("rtlynx::product")
 def _(operand, row_scale, low, weights, ups, low_starts, biases, activations, gates, residuals):
-    return [weight.new_empty((*row_scale.shape, weight.shape[0])) for weight in weights]
+    return [low.new_empty((*row_scale.shape, weight.shape[0])) for weight in weights]
 
 
 @torch.library.register_fake("rtlynx::product_out")

@@ -43,6 +43,7 @@ struct Compensation24 {
   torch::Tensor down;    // L_down [r, K], with `up` or not at all
   torch::Tensor up;      // L_up [N, r]
   torch::Tensor bias;    // b [N]; undefined: the layer's own
+  bool e4m3 = false;     ///< z~ and W' are rounded to e4m3: z~ with a scale per token
 
   std::int64_t rank() const { return down.defined() ? down.size(0) : 0; }
 

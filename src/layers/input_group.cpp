@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "layers/e4m3.h"
 #include "rtlynx/limits.h"
 
 namespace rtlynx {
@@ -82,7 +83,24 @@ InputGroup::InputGroup(std::vector<SparseLinear> layers, std::vector<ops::Activa
       others_.push_back(i);
     }
   }
+  for (Pack& pack : packs_) {
+    if (layers_[pack.members.front()]->form().e4m3) round_to_e4m3(pack);
+  }
   join_stacks();
+}
+
+void InputGroup::round_to_e4m3(Pack& pack) {
+  std::vector<torch::Tensor> weights;
+  for (const ops::ProductLayer& layer : pack.layers) weights.push_back(layer.weight);
+  const double unit = e4m3_unit(weights);
+  for (ops::ProductLayer& layer : pack.layers) {
+    layer.weight = to_e4m3(layer.weight, unit);
+    if (layer.up.defined()) layer.up = layer.up / unit;
+  }
+  pack.options.e4m3_unit = unit;
+  if (pack.options.transform) {
+    pack.options.transform_gain = transform_gain(*pack.options.transform);
+  }
 }
 
 void InputGroup::add_sparse(std::size_t member, const LinearForm& form) {
@@ -90,8 +108,9 @@ void InputGroup::add_sparse(std::size_t member, const LinearForm& form) {
   if (!packs_.empty()) {
     const Pack& first = packs_.front();
     const LinearForm leader = layers_[first.members.front()]->form();
-    require(same_transform(leader.transform, transform) && leader.norm == form.norm, kOp,
-            "one transform and one norm for all layers that read an input", "several");
+    require(same_transform(leader.transform, transform) && leader.norm == form.norm &&
+                leader.e4m3 == form.e4m3,
+            kOp, "one transform, norm and type for all layers that read an input", "several");
   }
   ops::ProductLayer layer{
       .weight = form.weight, .bias = form.bias, .activation = activations_[member]};

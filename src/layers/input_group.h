@@ -40,7 +40,7 @@ class InputGroup {
   InputGroup() = default;
 
   /// `activations`: of each layer's result; none if there are none. Throws Error if layers with a
-  /// sparse activation differ in transform or norm: one input has one pack.
+  /// sparse activation differ in transform, norm or e4m3: one input has one pack.
   explicit InputGroup(std::vector<SparseLinear> layers,
                       std::vector<ops::Activation> activations = {});
 
@@ -75,6 +75,7 @@ class InputGroup {
                  std::vector<torch::Tensor>& results) const;
 
   void add_sparse(std::size_t member, const LinearForm& form);
+  static void round_to_e4m3(Pack& pack);
   void add_dense(std::size_t member);
   void join_stacks();
 

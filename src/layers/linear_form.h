@@ -23,6 +23,7 @@ struct LinearForm {
   torch::Tensor weight;      // W' [N, K], the layer's own unless it has another
   torch::Tensor bias;        // b [N], or undefined
   torch::Tensor down, up;    // [r, K], [N, r], or undefined
+  bool e4m3 = false;         // sparse activation: z~ and W' are rounded to e4m3
 };
 
 /// down [r, K] (dimension 0) or up [N, r] (dimension 1) with zeros behind it, to a rank that the

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "layers/differentiable24.h"
+#include "layers/e4m3.h"
 
 namespace rtlynx {
 namespace {
@@ -99,7 +100,8 @@ LinearForm SparseLinearImpl::form() const {
               .weight = with.weight.defined() ? with.weight : weight,
               .bias = with.bias.defined() ? with.bias : bias,
               .down = with.down,
-              .up = with.up};
+              .up = with.up,
+              .e4m3 = with.e4m3};
       break;
     }
     case LinearMode::replaced:
@@ -115,7 +117,21 @@ torch::Tensor SparseLinearImpl::forward_compensated(const torch::Tensor& x) cons
                                      .bias = if_defined(with.bias.defined() ? with.bias : bias),
                                      .lora_down = if_defined(with.down),
                                      .lora_up = if_defined(with.up)};
-  return forward_sparse(with.transform.apply(x), weights, with.norm);
+  const torch::Tensor z = with.transform.apply(x);
+  return with.e4m3 ? forward_e4m3(z, weights, with.norm) : forward_sparse(z, weights, with.norm);
+}
+
+torch::Tensor SparseLinearImpl::forward_e4m3(const torch::Tensor& z,
+                                             const ops::Linear24Weights& weights, bool norm) const {
+  const double unit = e4m3_unit({weights.weight});
+  ops::PackOptions options{.norm = norm, .e4m3_unit = unit};
+  ops::ProductLayer layer{.weight = to_e4m3(weights.weight, unit)};
+  if (weights.bias) layer.bias = *weights.bias;
+  if (weights.lora_down) {
+    options.down = padded_rank(*weights.lora_down, 0);
+    layer.up = padded_rank(*weights.lora_up, 1) / unit;
+  }
+  return ops::product(ops::pack(z, options), {layer}).front();
 }
 
 void SparseLinearImpl::set_mode(LinearMode mode) {

@@ -81,6 +81,9 @@ class SparseLinearImpl : public torch::nn::Module {
  private:
   torch::Tensor forward_sparse(const torch::Tensor& x, const ops::Linear24Weights& weights,
                                bool norm) const;
+  /// z [..., K]. It has no gradient.
+  torch::Tensor forward_e4m3(const torch::Tensor& z, const ops::Linear24Weights& weights,
+                             bool norm) const;
   torch::Tensor forward_compensated(const torch::Tensor& x) const;
 
   LinearMode mode_ = LinearMode::dense;

@@ -40,6 +40,10 @@ struct Matrix {
 };
 Matrix matrix_of(std::string_view op, const Tensor& tensor, std::int64_t alignment = 1);
 
+/// The same of a tensor of e4m3, whose rows begin on as many bytes as those of 16-bit elements.
+Matrix codes_of(std::string_view op, const Tensor& tensor, std::int64_t alignment);
+bool is_e4m3(const Tensor& tensor);
+
 /// `sizes` and one more dimension behind them.
 std::vector<std::int64_t> with_last(std::vector<std::int64_t> sizes, std::int64_t last);
 
@@ -56,7 +60,9 @@ struct PackTensors {
   std::optional<Tensor> transform;  // [K / block, block outputs, block inputs]
   std::optional<Tensor> down;       // [R, K]
   bool norm = true;
-  std::string_view op = "pack";  // whose arguments they are
+  std::optional<double> e4m3_unit;  // values leave as e4m3, for weights in this unit
+  double transform_gain = 1.0;      // e4m3: rtlynx/pack24.h's code_factors
+  std::string_view op = "pack";     // whose arguments they are
 };
 
 /// The same, checked, and as the kernels take them.
@@ -76,7 +82,7 @@ PackArguments pack_arguments(const PackTensors& tensors, std::int64_t alignment)
 /// entry without elements stands for nothing.
 struct ProductTensors {
   Tensor operand, scale, low;
-  std::vector<Tensor> weights;            // [N_i, K]
+  std::vector<Tensor> weights;            // [N_i, K], element type or e4m3, as pack gave values
   std::vector<Tensor> ups;                // [N_i, r]
   std::vector<std::int64_t> low_starts;   // first column of low; none: one behind the other
   std::vector<Tensor> biases;             // [N_i], element type or fp32

@@ -57,25 +57,31 @@ struct PackOptions {
   OptionalTensor transform;       // [K / g, g outputs, g inputs], g 16, 64 or 128
   OptionalTensor down;            // [R, K]: L_down transposed of all layers, one below the other
   bool norm = true;               // whether s restores the token's norm
+  /// Kept values leave as e4m3, for weights of e4m3 of which a 1 stands for this, and ups in the
+  /// same unit. A GPU of compute capability 9.0, or the CPU.
+  std::optional<double> e4m3_unit;
+  double transform_gain = 1.0;  // with it: the largest Euclidean norm of a row of the transform
 };
 
 /// The packed input. What `operand` holds is the operators' affair.
 struct Packed {
   at::Tensor operand;
-  at::Tensor scale;  // s, [..] fp32
-  at::Tensor low;    // H / s [.., R]
+  at::Tensor scale;  // [..] fp32: s, and of e4m3 the units
+  at::Tensor low;    // H / scale [.., R]
 };
 
 /// x [.., K - K2], K divisible by 16.
 inline Packed pack(const at::Tensor& x, const PackOptions& options = {}) {
   using Result = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
-  static const auto op = find_op<Result(
-      const at::Tensor&, const OptionalTensor&, std::string_view, const OptionalTensor&,
-      const OptionalTensor&, const OptionalTensor&, const OptionalTensor&, const OptionalTensor&,
-      double, const OptionalTensor&, const OptionalTensor&, bool)>("rtlynx::pack");
-  auto [operand, scale, low] = op.call(
-      x, options.tail, options.producer, options.up, options.moments, options.weight, options.scale,
-      options.shift, options.eps, options.transform, options.down, options.norm);
+  static const auto op =
+      find_op<Result(const at::Tensor&, const OptionalTensor&, std::string_view,
+                     const OptionalTensor&, const OptionalTensor&, const OptionalTensor&,
+                     const OptionalTensor&, const OptionalTensor&, double, const OptionalTensor&,
+                     const OptionalTensor&, bool, std::optional<double>, double)>("rtlynx::pack");
+  auto [operand, scale, low] =
+      op.call(x, options.tail, options.producer, options.up, options.moments, options.weight,
+              options.scale, options.shift, options.eps, options.transform, options.down,
+              options.norm, options.e4m3_unit, options.transform_gain);
   return {std::move(operand), std::move(scale), std::move(low)};
 }
 
@@ -83,7 +89,7 @@ enum class Activation : std::int64_t { none = 0, gelu = 1 };  // gelu: the tanh 
 
 /// One Linear on a packed input: residual + gate * act(s (z~ W^T + (H / s) up^T) + bias).
 struct ProductLayer {
-  at::Tensor weight;  // [N, K]
+  at::Tensor weight;  // [N, K], of the type of x, or e4m3 if the values are
   at::Tensor up;      // [N, r], with one of every layer or of none
   at::Tensor bias;    // [N], of the type of weight, or fp32
   Activation activation = Activation::none;

@@ -56,7 +56,8 @@ Sparsified sparsify24(const Tensor& x, bool norm) {
 Packed pack(const Tensor& x, std::optional<Tensor> tail, std::string producer,
             std::optional<Tensor> up, std::optional<Tensor> moments, std::optional<Tensor> weight,
             std::optional<Tensor> scale, std::optional<Tensor> shift, double eps,
-            std::optional<Tensor> transform, std::optional<Tensor> down, bool norm) {
+            std::optional<Tensor> transform, std::optional<Tensor> down, bool norm,
+            std::optional<double> e4m3_unit, double transform_gain) {
   const NoGrad no_grad;
   return plain::pack({.x = x,
                       .tail = tail,
@@ -69,7 +70,9 @@ Packed pack(const Tensor& x, std::optional<Tensor> tail, std::string producer,
                       .eps = eps,
                       .transform = transform,
                       .down = down,
-                      .norm = norm});
+                      .norm = norm,
+                      .e4m3_unit = e4m3_unit,
+                      .transform_gain = transform_gain});
 }
 
 std::vector<Tensor> product(const Tensor& operand, const Tensor& row_scale, const Tensor& low,

@@ -79,8 +79,9 @@ Packed pack_tiled(const PackTensors& tensors, const OnDeviceOf& device) {
   Pack24& input = arguments.input;
   const std::int64_t tokens = arguments.tokens(), channels = arguments.channels();
   const ScalarType type = tensors.x.scalar_type();
+  const OperandWidth width = tensors.e4m3_unit ? OperandWidth::k8 : OperandWidth::k16;
   const Tensor operand =
-      empty_like_device(tensors.x, {operand24_bytes(tokens, channels)}, ScalarType::Byte);
+      empty_like_device(tensors.x, {operand24_bytes(tokens, channels, width)}, ScalarType::Byte);
   const Tensor scale = empty_like_device(tensors.x, arguments.leading, ScalarType::Float);
   const Tensor low =
       empty_like_device(tensors.x, with_last(arguments.leading, input.down.rows), type);
@@ -95,10 +96,18 @@ Packed pack_tiled(const PackTensors& tensors, const OnDeviceOf& device) {
                   .moments = moments->mutable_data_ptr<float>()},
                  device.stream());
   }
+  std::optional<Tensor> factors;
+  if (tensors.e4m3_unit) {
+    factors = empty_like_device(tensors.x, {tokens}, ScalarType::Float);
+    input.code_factor = factors->mutable_data_ptr<float>();
+    gpu::code_factors(input, static_cast<float>(tensors.transform_gain),
+                      factors->mutable_data_ptr<float>(), device.stream());
+  }
   const std::size_t bytes =
       gpu::pack24_workspace_bytes(static_cast<int>(input.down.rows), gpu::current_device());
   gpu::pack24(input,
               {.dtype = input.x.dtype,
+               .width = width,
                .tokens = tokens,
                .channels = channels,
                .operand = operand.mutable_data_ptr(),
@@ -111,7 +120,8 @@ Packed pack_tiled(const PackTensors& tensors, const OnDeviceOf& device) {
 Packed pack(const Tensor& x, std::optional<Tensor> tail, std::string producer,
             std::optional<Tensor> up, std::optional<Tensor> moments, std::optional<Tensor> weight,
             std::optional<Tensor> scale, std::optional<Tensor> shift, double eps,
-            std::optional<Tensor> transform, std::optional<Tensor> down, bool norm) {
+            std::optional<Tensor> transform, std::optional<Tensor> down, bool norm,
+            std::optional<double> e4m3_unit, double transform_gain) {
   const NoGrad no_grad;
   require_cuda("pack", x);
   const OnDeviceOf device(x);
@@ -126,11 +136,15 @@ Packed pack(const Tensor& x, std::optional<Tensor> tail, std::string producer,
                             .eps = eps,
                             .transform = transform,
                             .down = down,
-                            .norm = norm};
+                            .norm = norm,
+                            .e4m3_unit = e4m3_unit,
+                            .transform_gain = transform_gain};
   if (x.dim() < 1) fail("pack", "at least one dimension", describe(x));
   std::int64_t channels = x.size(x.dim() - 1);
   if (tail && tail->dim() > 0) channels += tail->size(tail->dim() - 1);
-  return is_tiled(x, channels) ? pack_tiled(tensors, device) : plain::pack(tensors);
+  if (is_tiled(x, channels)) return pack_tiled(tensors, device);
+  if (e4m3_unit) fail("pack", "f16 or bf16 and K divisible by 16 for e4m3", describe(x));
+  return plain::pack(tensors);
 }
 
 /// Y of each product, in new tensors.
@@ -139,7 +153,7 @@ std::vector<Tensor> new_results(const ProductTensors& tensors, ProductArguments&
   for (Product24& product : arguments.products) {
     results.push_back(empty_like_device(
         tensors.low, with_last(arguments.leading, product.weight.rows), tensors.low.scalar_type()));
-    product.y = rows_view(results.back(), product.weight.dtype, arguments.tokens);
+    product.y = rows_view(results.back(), arguments.low.dtype, arguments.tokens);
   }
   return results;
 }
@@ -164,7 +178,8 @@ std::vector<Tensor> product_tiled(const ProductTensors& tensors, const std::vect
   if (first.dim() != 2) fail(tensors.op, "a weight [N, K]", describe(first));
   ProductArguments arguments = product_arguments(tensors, first.size(1), kRowAlignment);
   const std::int64_t tokens = arguments.tokens, channels = arguments.channels;
-  if (tensors.operand.numel() != operand24_bytes(tokens, channels)) {
+  const OperandWidth width = is_e4m3(first) ? OperandWidth::k8 : OperandWidth::k16;
+  if (tensors.operand.numel() != operand24_bytes(tokens, channels, width)) {
     fail(tensors.op,
          "the operand of " + std::to_string(tokens) + " tokens and " + std::to_string(channels) +
              " channels that pack gave",
@@ -180,13 +195,15 @@ std::vector<Tensor> product_tiled(const ProductTensors& tensors, const std::vect
   gpu::Gemm24Shape shape{.tokens = tokens,
                          .channels = channels,
                          .rank = static_cast<int>(arguments.products.front().up.columns),
-                         .dtype = arguments.low.dtype};
+                         .dtype = arguments.low.dtype,
+                         .width = width};
   for (const Product24& product : arguments.products) shape.outputs += product.weight.rows;
   const gpu::DeviceTraits traits = gpu::current_device();
   const gpu::Gemm24Config config = gpu::fastest_sparse(shape, traits);
   const Tensor operand = torch::stable::contiguous(tensors.operand);
   gpu::product24(
       {.dtype = shape.dtype,
+       .width = width,
        .tokens = tokens,
        .channels = channels,
        .operand = operand.mutable_data_ptr(),

@@ -97,6 +97,10 @@ PackArguments pack_arguments(const PackTensors& tensors, std::int64_t alignment)
   take_transform(like, tensors, result);
   input.down = take(like, "down", tensors.down, result.held);
   input.restores_norm = tensors.norm;
+  if (tensors.e4m3_unit) {
+    input.weight_unit = static_cast<float>(*tensors.e4m3_unit);
+    check_positive(op, "transform gain", static_cast<float>(tensors.transform_gain));
+  }
   Pack24 checked = input;
   static constexpr float kAny[2] = {};
   if (result.computes_moments) checked.moments = kAny;

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "rtlynx/pack24.h"
 
 namespace rtlynx::ops::plain {
 namespace {
@@ -124,13 +125,32 @@ Tensor finished(const ProductTensors& tensors, std::size_t i, const Tensor& acc)
   return y;
 }
 
+/// Factors [M] of an input on the CPU: rtlynx/pack24.h's code_factors.
+Tensor factors_of(const PackTensors& tensors, const PackArguments& arguments) {
+  const Tensor factors = empty_like_device(tensors.x, {arguments.tokens()}, ScalarType::Float);
+  Pack24 input = arguments.input;
+  static constexpr float kAny[2] = {};  // a norm's bound is of its modulation alone
+  if (arguments.computes_moments) input.moments = kAny;
+  code_factors(input, static_cast<float>(tensors.transform_gain),
+               factors.mutable_data_ptr<float>());
+  return factors;
+}
+
 }  // namespace
 
 Packed pack(const PackTensors& tensors) {
   const PackArguments arguments = pack_arguments(tensors, /*alignment=*/1);
   Tensor z = produced(tensors);
   if (tensors.transform) z = transformed(z, *tensors.transform);
-  const auto [kept, scale] = sparsify(z, tensors.norm);
+  auto [kept, scale] = sparsify(z, tensors.norm);
+  if (tensors.e4m3_unit) {
+    const Tensor factors = factors_of(tensors, arguments);
+    // No product leaves the range, beyond which torch gives NaN.
+    kept =
+        torch::stable::to(times(to_float(kept), view(factors, {-1, 1})), ScalarType::Float8_e4m3fn);
+    const Tensor unit = empty_like_device(factors, {1}, ScalarType::Float);
+    scale = times(over(scale, factors), torch::stable::fill_(unit, *tensors.e4m3_unit));
+  }
   const ScalarType type = tensors.x.scalar_type();
   const std::int64_t low_columns = arguments.input.down.rows;
   Tensor low = empty_like_device(z, {arguments.tokens(), low_columns}, type);
@@ -147,7 +167,8 @@ std::vector<Tensor> product(const ProductTensors& tensors, const std::vector<Ten
   const std::int64_t channels = operand.dim() > 0 ? operand.size(operand.dim() - 1) : 0;
   const ProductArguments arguments = product_arguments(tensors, channels, /*alignment=*/1);
   const ScalarType type = tensors.low.scalar_type();
-  if (operand.scalar_type() != type ||
+  const ScalarType value_type = is_e4m3(tensors.weights.front()) ? ScalarType::Float8_e4m3fn : type;
+  if (operand.scalar_type() != value_type ||
       operand.sizes().vec() != with_last(arguments.leading, channels)) {
     fail(tensors.op, "an operand that pack gave with scale and low", describe(operand));
   }

@@ -50,8 +50,12 @@ ConstMatrixView take_weight(const Reference& like, const Tensor& weight,
   if (weight.dim() != 2 || weight.numel() == 0) {
     fail(like.op, "a weight [N, K], N and K at least 1", describe(weight));
   }
-  require_like(like, "weight", weight);
-  Matrix matrix = matrix_of(like.op, weight, like.alignment);
+  if (!is_e4m3(weight)) require_like(like, "weight", weight);
+  if (weight.device() != like.tensor.device()) {
+    fail(like.op, "a weight on " + device_name(like.tensor), describe(weight));
+  }
+  Matrix matrix = is_e4m3(weight) ? codes_of(like.op, weight, like.alignment)
+                                  : matrix_of(like.op, weight, like.alignment);
   held.push_back(matrix.tensor);
   return matrix.view;
 }
@@ -81,7 +85,8 @@ PackedShape take_packed(const Reference& like, const ProductTensors& tensors,
   return {.tokens = result.tokens,
           .channels = result.channels,
           .low = low.view,
-          .dtype = low.view.dtype};
+          .dtype = low.view.dtype,
+          .value_dtype = is_e4m3(tensors.weights.front()) ? DType::e4m3 : low.view.dtype};
 }
 
 }  // namespace

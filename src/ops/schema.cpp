@@ -16,7 +16,8 @@ STABLE_TORCH_LIBRARY(rtlynx, m) {
   m.def(
       "pack(Tensor x, Tensor? tail=None, str producer='none', Tensor? up=None, "
       "Tensor? moments=None, Tensor? weight=None, Tensor? scale=None, Tensor? shift=None, "
-      "float eps=1e-06, Tensor? transform=None, Tensor? down=None, bool norm=True) -> "
+      "float eps=1e-06, Tensor? transform=None, Tensor? down=None, bool norm=True, "
+      "float? e4m3_unit=None, float transform_gain=1.0) -> "
       "(Tensor operand, Tensor row_scale, Tensor low)");
   m.def(
       "product(Tensor operand, Tensor row_scale, Tensor low, Tensor[] weights, Tensor[] ups, "

@@ -20,6 +20,7 @@ std::optional<DType> known_dtype(ScalarType type) {
 }
 
 std::string type_name(ScalarType type) {
+  if (type == ScalarType::Float8_e4m3fn) return name_of(DType::e4m3);
   if (const auto dtype = known_dtype(type)) return name_of(*dtype);
   return torch::headeronly::toString(type);
 }
@@ -98,8 +99,9 @@ std::vector<std::int64_t> with_last(std::vector<std::int64_t> sizes, std::int64_
   return sizes;
 }
 
-Matrix matrix_of(std::string_view op, const Tensor& tensor, std::int64_t alignment) {
-  const DType dtype = dtype_of(op, tensor);
+namespace {
+
+Matrix rows_of(std::string_view op, const Tensor& tensor, DType dtype, std::int64_t alignment) {
   if (tensor.dim() < 1) fail(op, "at least one dimension", describe(tensor));
   Matrix result{.tensor = tensor, .leading = tensor.sizes().vec(), .view = {}};
   result.leading.pop_back();
@@ -116,6 +118,20 @@ Matrix matrix_of(std::string_view op, const Tensor& tensor, std::int64_t alignme
   result.view = {const_cast<void*>(result.tensor.const_data_ptr()), dtype,
                  product_of(result.leading), columns, *stride};
   return result;
+}
+
+}  // namespace
+
+Matrix matrix_of(std::string_view op, const Tensor& tensor, std::int64_t alignment) {
+  return rows_of(op, tensor, dtype_of(op, tensor), alignment);
+}
+
+bool is_e4m3(const Tensor& tensor) { return tensor.scalar_type() == ScalarType::Float8_e4m3fn; }
+
+Matrix codes_of(std::string_view op, const Tensor& tensor, std::int64_t alignment) {
+  if (!is_e4m3(tensor)) fail(op, "e4m3", describe(tensor));
+  // Of elements of one byte it takes twice as many to the same distance.
+  return rows_of(op, tensor, DType::e4m3, alignment == 1 ? 1 : 2 * alignment);
 }
 
 void require_like(const Reference& like, std::string_view name, const Tensor& tensor) {

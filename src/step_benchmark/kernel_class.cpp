@@ -7,8 +7,9 @@
 namespace rtlynx::step_benchmark {
 
 std::string class_of_kernel(const std::string& name) {
-  static constexpr std::array<std::pair<const char*, const char*>, 14> kParts = {{
+  static constexpr std::array<std::pair<const char*, const char*>, 15> kParts = {{
       {"pack24", "pack"},
+      {"factors_kernel", "pack"},
       {"product24", "sparse product"},
       {"residual_norm", "rows"},
       {"head_norm", "rows"},

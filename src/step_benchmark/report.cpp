@@ -18,6 +18,7 @@ ordered_json describe(const VariantResult& result) {
   ordered_json row = {{"name", variant.name},
                       {"rank", variant.sparse ? variant.rank : 0},
                       {"transform_block", variant.transform_block},
+                      {"e4m3", variant.e4m3},
                       {"ms", result.median_ms()},
                       {"ms_rounds", result.ms},
                       {"activations_gib", result.activations_gib},

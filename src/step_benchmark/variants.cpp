@@ -30,6 +30,7 @@ const std::vector<StepVariant>& step_variants() {
       {.name = "paper", .sparse = true},
       {.name = "paper-block64", .sparse = true, .transform_block = 64},
       {.name = "best-block64", .every_layer = true, .sparse = true, .transform_block = 64},
+      {.name = "e4m3", .every_layer = true, .sparse = true, .transform_block = 64, .e4m3 = true},
   };
   return variants;
 }
@@ -45,7 +46,7 @@ std::vector<StepVariant> variants_named(const std::vector<std::string>& names) {
   const std::set<std::string> distinct(names.begin(), names.end());
   if (named.size() != distinct.size()) {
     throw UsageError(
-        fmt::format("--variant: required dense, paper, paper-block64 or best-block64, got {}",
+        fmt::format("--variant: required dense, paper, paper-block64, best-block64 or e4m3, got {}",
                     fmt::join(distinct, ", ")));
   }
   return named;
@@ -58,12 +59,14 @@ std::vector<const LayerGroup*> sparse_groups(const StepVariant& variant,
   std::vector<const LayerGroup*> sparse;
   for (const LayerGroup& group : groups) {
     if (!variant.sparse || !(variant.every_layer || group.in_paper())) continue;
-    const gpu::Gemm24Config config = gpu::select_gemm24({.tokens = tokens.of(group.stream),
-                                                         .outputs = group.outputs(),
-                                                         .channels = group.channels,
-                                                         .rank = variant.rank},
-                                                        device)
-                                         .config;
+    const gpu::Gemm24Config config =
+        gpu::select_gemm24({.tokens = tokens.of(group.stream),
+                            .outputs = group.outputs(),
+                            .channels = group.channels,
+                            .rank = variant.rank,
+                            .width = variant.e4m3 ? OperandWidth::k8 : OperandWidth::k16},
+                           device)
+            .config;
     if (config.path != gpu::Gemm24Config::Path::dense) sparse.push_back(&group);
   }
   return sparse;
@@ -85,7 +88,7 @@ void apply(const StepVariant& variant, const std::vector<const LayerGroup*>& spa
     }
     const torch::TensorOptions options = item.linear->weight.options().requires_grad(false);
     const std::int64_t inputs = item.linear->in_features(), outputs = item.linear->out_features();
-    Compensation24 form;
+    Compensation24 form{.e4m3 = variant.e4m3};
     form.down = kLowRankDeviation * torch::randn({variant.rank, inputs}, options);
     form.up = kLowRankDeviation * torch::randn({outputs, variant.rank}, options);
     if (variant.transform_block > 0) {

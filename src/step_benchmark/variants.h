@@ -17,9 +17,10 @@ struct StepVariant {
   bool sparse = false;       // else all dense
   int rank = 64;             // of each sparse layer
   int transform_block = 0;   // blocks before the choice; 0: none
+  bool e4m3 = false;         // kept values and weights of sparse layers are e4m3
 };
 
-/// dense, paper, paper-block64, best-block64.
+/// dense, paper, paper-block64, best-block64, e4m3.
 const std::vector<StepVariant>& step_variants();
 
 /// Those of these names, in their order above; none named: all. Throws UsageError for another name.

@@ -57,6 +57,9 @@ TEST(VariantsTest, BestAddsWhatGains) {
   const std::set<std::string> best = sparse_names("best-block64", kH200);
   EXPECT_TRUE(std::includes(best.begin(), best.end(), paper.begin(), paper.end()));
   EXPECT_TRUE(best.contains("single_transformer_blocks.0.proj_out"));
+  // e4m3 is never slower than 16 bits.
+  const std::set<std::string> e4m3 = sparse_names("e4m3", kH200);
+  EXPECT_TRUE(std::includes(e4m3.begin(), e4m3.end(), best.begin(), best.end()));
 }
 
 // A group runs sparse only where that is faster: not where there is no kernel for it.

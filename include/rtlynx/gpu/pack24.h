@@ -15,13 +15,13 @@ namespace rtlynx::gpu {
 
 /// The packed input in device memory.
 struct PackedInput {
-  DType dtype = DType::bf16;                 // of X and H
-  OperandWidth width = OperandWidth::k16;    // of the kept values: k8 is e4m3
-  std::int64_t tokens = 0;    // M
-  std::int64_t channels = 0;  // K
-  void* operand = nullptr;    // operand24_bytes(width, M, K), the layout of rtlynx/operand24.h
-  float* scale = nullptr;     // [M]: s, of e4m3 values s / code_factor
-  MatrixView low = {};        // [M, R]: H / scale; no columns: no low rank
+  DType dtype = DType::bf16;               // of X and H
+  OperandWidth width = OperandWidth::k16;  // of the kept values: k8 is e4m3
+  std::int64_t tokens = 0;                 // M
+  std::int64_t channels = 0;               // K
+  void* operand = nullptr;  // operand24_bytes(width, M, K), the layout of rtlynx/operand24.h
+  float* scale = nullptr;   // [M]: s, of e4m3 values (s / code_factor) weight_unit
+  MatrixView low = {};      // [M, R]: H / scale; no columns: no low rank
 };
 
 /// Memory that a call needs beside its arguments, at least as many bytes as asked for. It must be

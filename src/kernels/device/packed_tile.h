@@ -7,6 +7,9 @@
 /// Where device code finds what in a tile of the packed operand (rtlynx/operand24.h).
 namespace rtlynx {
 
+/// Bytes of a tile of e4m3: device code calls no constexpr function of the host's.
+inline constexpr int kPackedTileBytesE4m3 = packed_tile_bytes(OperandWidth::k8);
+
 /// Rows of four 16-byte chunks, permuted so that eight rows of one chunk lie in different banks.
 /// The packed values lie so; the low-rank tiles of the GEMM borrow the order.
 RTLYNX_HOST_DEVICE constexpr int narrow_chunk_offset(int row, int chunk) {

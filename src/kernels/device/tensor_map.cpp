@@ -50,8 +50,8 @@ cudaError_t make_tensor_map(const TensorBox& box, CUtensorMap& map) {
   const auto swizzle = box.axes[0].box * size_of(box.dtype) == 128 ? CU_TENSOR_MAP_SWIZZLE_128B
                                                                    : CU_TENSOR_MAP_SWIZZLE_64B;
   const CUresult status =
-      encode(&map, type_of(box.dtype), static_cast<cuuint32_t>(count), const_cast<void*>(box.data), sizes,
-             strides + 1, box_sizes, element_strides, CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle,
+      encode(&map, type_of(box.dtype), static_cast<cuuint32_t>(count), const_cast<void*>(box.data),
+             sizes, strides + 1, box_sizes, element_strides, CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle,
              CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   return status == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
 }

@@ -14,7 +14,6 @@ namespace rtlynx {
 
 struct EpilogueParams {
   const float* scale;  // [M]
-  float weight_unit;   // a factor to it
   const void* bias;    // [N]; null: zeros
   bool bias_is_f32;    // else of the element type
   Activation activation;
@@ -30,7 +29,6 @@ struct EpilogueParams {
 inline EpilogueParams epilogue_params(const gpu::PackedInput& packed, const Product24& product) {
   const std::int64_t tokens = packed.tokens, image = product.image_tokens;
   return {.scale = packed.scale,
-          .weight_unit = product.weight_unit,
           .bias = product.bias,
           .bias_is_f32 = product.bias_dtype == DType::f32,
           .activation = product.activation,
@@ -56,8 +54,7 @@ struct EpilogueRow {
 template <typename Element>
 __device__ EpilogueRow<Element> epilogue_row(const EpilogueParams& params, int row) {
   using Bits = typename Element::Bits;
-  EpilogueRow<Element> result{
-      .scale = params.scale[row] * params.weight_unit, .gate = nullptr, .residual = nullptr};
+  EpilogueRow<Element> result{.scale = params.scale[row], .gate = nullptr, .residual = nullptr};
   if (params.gate != nullptr) {
     const unsigned image = static_cast<unsigned>(row) / static_cast<unsigned>(params.image_tokens);
     result.gate = static_cast<const Bits*>(params.gate) + image * params.gate_stride;

@@ -2,11 +2,13 @@
 #include "kernels/pack/pack24.h"
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 
 #include "base/error.h"
 #include "kernels/check.h"
 #include "kernels/device/element.h"
+#include "kernels/pack/code_factors.h"
 #include "kernels/pack/workspace.h"
 #include "kernels/spec/arguments.h"
 #include "kernels/spec/matrix.h"
@@ -55,8 +57,7 @@ void check_packed(const Pack24& input, const gpu::PackedInput& packed) {
     fail(kOp, "a packed input " + describe("of", {nullptr, input.x.dtype, tokens, channels, 0}),
          describe("one of", {nullptr, packed.dtype, packed.tokens, packed.channels, 0}));
   }
-  const OperandWidth width =
-      input.code_factor == nullptr ? OperandWidth::k16 : OperandWidth::k8;
+  const OperandWidth width = input.code_factor == nullptr ? OperandWidth::k16 : OperandWidth::k8;
   require(packed.width == width, kOp, "values of 8 bits with code factors, else of 16",
           std::to_string(static_cast<int>(packed.width)));
   check_pointer(kOp, "operand", packed.operand);
@@ -107,6 +108,7 @@ Params params_of(const Pack24& input, const gpu::PackedInput& packed, void* z) {
                          std::int64_t{packed_tile_bytes(packed.width)},
           .restores_norm = input.restores_norm,
           .code_factor = input.code_factor,
+          .weight_unit = input.weight_unit,
           .scale = packed.scale,
           .down = data_of(input.down),
           .down_stride = input.down.row_stride,
@@ -185,6 +187,23 @@ std::size_t pack24_workspace_bytes(int low_columns, const DeviceTraits& device) 
 void pack24(const Pack24& input, const PackedInput& packed, const Workspace& workspace,
             cudaStream_t stream) {
   pack::pack24_by(pack::Kernel::fastest, input, packed, workspace, stream, nullptr);
+}
+
+void code_factors(const Pack24& input, float transform_gain, float* factors, cudaStream_t stream) {
+  constexpr std::string_view kOp = "gpu::code_factors";
+  pack::check_input(input);
+  check_positive(kOp, "transform gain", transform_gain);
+  if (input.x.rows == 0 || channels_of(input) == 0) return;
+  check_pointer(kOp, "factors", factors);
+  const bool transforms = input.transform != nullptr;
+  const pack::FactorParams params{
+      .input = pack::params_of(input, {}, nullptr),
+      .spread = transforms ? std::sqrt(static_cast<float>(input.transform_block)) : 1.0f,
+      .gain = transforms ? transform_gain : 1.0f,
+      .factors = factors};
+  check(
+      pack::launch_code_factors(input.x.dtype, params, current_device().compute_capability, stream),
+      kOp);
 }
 
 }  // namespace rtlynx::gpu

@@ -36,8 +36,9 @@ struct Params {
   std::int64_t tile_stride;  // of the operand, to the next channels: bytes
   bool restores_norm;
   const float* code_factor;  // [M]: values leave as e4m3; null: as they are
+  float weight_unit;         // with code_factor: a factor to the scale
   float* scale;              // [M]
-  const void* down;  // [low_columns, K]
+  const void* down;          // [low_columns, K]
   std::int64_t down_stride;
   void* low;  // [M, low_columns]
   std::int64_t low_stride;

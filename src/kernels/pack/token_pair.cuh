@@ -89,7 +89,8 @@ __device__ __forceinline__ float code_factor(const Params& params, int token) {
 
 /// What the token's product is multiplied by, `s` restoring its norm.
 __device__ __forceinline__ float scale_of(const Params& params, int token, float s) {
-  return params.code_factor == nullptr ? s : s / params.code_factor[token];
+  if (params.code_factor == nullptr) return s;
+  return s / params.code_factor[token] * params.weight_unit;
 }
 
 /// Writes z to Params::z.

@@ -78,6 +78,11 @@ void check_transform(std::string_view op, const Pack24& input) {
 
 }  // namespace
 
+void check_positive(std::string_view op, std::string_view name, float value) {
+  if (std::isfinite(value) && value > 0.0f) return;
+  fail(op, "a " + std::string(name) + " above 0", std::to_string(value));
+}
+
 void check_pack24(std::string_view op, const Pack24& input) {
   check_matrix(op, "X", input.x);
   check_tail(op, input);
@@ -85,19 +90,12 @@ void check_pack24(std::string_view op, const Pack24& input) {
   check_producer(op, input);
   check_transform(op, input);
   check_if_there(op, "down", input.down, input.down.rows, channels_of(input), input.x.dtype);
-}
-
-void check_transform_gain(std::string_view op, float transform_gain) {
-  if (std::isfinite(transform_gain) && transform_gain > 0.0f) return;
-  fail(op, "a transform gain above 0", std::to_string(transform_gain));
+  check_positive(op, "weight unit", input.weight_unit);
 }
 
 void check_product24(std::string_view op, const PackedShape& packed, const Product24& product) {
   const std::int64_t outputs = product.weight.rows, low_columns = packed.low.columns;
   check_matrix(op, "weight", product.weight, outputs, packed.channels, packed.value_dtype);
-  if (!std::isfinite(product.weight_unit) || product.weight_unit <= 0.0f) {
-    fail(op, "a weight unit above 0", std::to_string(product.weight_unit));
-  }
   const std::int64_t rank = product.up.columns;
   if (rank != 0) {
     check_matrix(op, "up", product.up, outputs, rank, packed.dtype);

@@ -24,15 +24,15 @@ constexpr std::int64_t channels_of(const Pack24& input) {
 
 void check_pack24(std::string_view op, const Pack24& input);
 /// Finite and above 0.
-void check_transform_gain(std::string_view op, float transform_gain);
+void check_positive(std::string_view op, std::string_view name, float value);
 
 /// What the products of a packed input have to fit.
 struct PackedShape {
   std::int64_t tokens = 0;
   std::int64_t channels = 0;
-  ConstMatrixView low;  // H / scale; no columns: no low rank
-  DType dtype = DType::f32;         // element type
-  DType value_dtype = DType::f32;   // the same, or e4m3
+  ConstMatrixView low;             // H / scale; no columns: no low rank
+  DType dtype = DType::f32;        // element type
+  DType value_dtype = DType::f32;  // the same, or e4m3
 };
 void check_product24(std::string_view op, const PackedShape& packed, const Product24& product);
 

@@ -2,6 +2,7 @@
 #include "rtlynx/pack24.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <vector>
 
@@ -125,9 +126,8 @@ NormLimit norm_limit(const Pack24& input, std::int64_t m) {
 /// An upper bound of a token's magnitudes behind the transform.
 template <typename T>
 float limit_of(const Pack24& input, float transform_gain, std::int64_t m) {
-  const float spread = input.transform == nullptr
-                           ? 1.0f
-                           : std::sqrt(static_cast<float>(input.transform_block));
+  const float spread =
+      input.transform == nullptr ? 1.0f : std::sqrt(static_cast<float>(input.transform_block));
   const float gain = input.transform == nullptr ? 1.0f : transform_gain;
   if (input.producer != Producer::norm) {
     return largest_of(produced<T>(input, m)) * spread * gain;
@@ -137,12 +137,14 @@ float limit_of(const Pack24& input, float transform_gain, std::int64_t m) {
   return (limit.scaled + limit.shift * spread) * gain;
 }
 
-/// 448 / limit, 1 for zeros; NaN for NaN.
+/// The largest power of two up to 448 / limit, 1 for zeros; NaN for NaN.
 float code_factor_of(float limit) {
   constexpr float kLargestCode = 448.0f, kMost = 0x1p126f;
   if (limit == 0.0f) return 1.0f;
   const float factor = kLargestCode / limit;
-  return factor > kMost ? kMost : factor;
+  if (std::isnan(factor)) return factor;
+  return factor > kMost ? kMost
+                        : std::bit_cast<float>(std::bit_cast<std::uint32_t>(factor) & 0x7f800000u);
 }
 
 template <typename T>
@@ -191,7 +193,7 @@ void pack24(const Pack24& input, const Packed24& packed) {
                   .scale = packed.scale + m});
       write_values(kept, factor, slice_rows(packed.values, m, 1));
       if (!input.restores_norm) packed.scale[m] = 1.0f;
-      if (factor != nullptr) packed.scale[m] /= *factor;
+      if (factor != nullptr) packed.scale[m] = packed.scale[m] / *factor * input.weight_unit;
       if (input.down.rows > 0) write_low(input, z, packed.scale[m], row_of<T>(packed.low, m));
     }
   });
@@ -200,7 +202,7 @@ void pack24(const Pack24& input, const Packed24& packed) {
 void code_factors(const Pack24& input, float transform_gain, float* factors) {
   constexpr const char* kOp = "code_factors";
   check_pack24(kOp, input);
-  check_transform_gain(kOp, transform_gain);
+  check_positive(kOp, "transform gain", transform_gain);
   check_data(kOp, "factors", factors, input.x.rows);
   with_element_type(input.x.dtype, [&](auto element) {
     using T = decltype(element);

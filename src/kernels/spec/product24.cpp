@@ -57,7 +57,7 @@ float bias_of(const Product24& product, std::int64_t n) {
 
 template <typename T>
 T finish(const Product24& product, std::int64_t m, std::int64_t n, float scale, float sum) {
-  float value = std::fma(scale * product.weight_unit, sum, bias_of<T>(product, n));
+  float value = std::fma(scale, sum, bias_of<T>(product, n));
   if (product.activation == Activation::gelu) value = gelu_tanh(value);
   if (product.gate.rows > 0) {
     value *= to_float(row_of<T>(product.gate, image_of(m, product.image_tokens))[n]);
@@ -86,12 +86,11 @@ void product24(const Packed24& packed, std::span<const Product24> products) {
   constexpr const char* kOp = "product24";
   const bool is_e4m3 = packed.values.dtype == DType::e4m3;
   if (products.empty()) return;
-  const PackedShape shape{
-      .tokens = packed.values.rows,
-      .channels = 2 * packed.values.columns,
-      .low = packed.low,
-      .dtype = is_e4m3 ? products.front().y.dtype : packed.values.dtype,
-      .value_dtype = packed.values.dtype};
+  const PackedShape shape{.tokens = packed.values.rows,
+                          .channels = 2 * packed.values.columns,
+                          .low = packed.low,
+                          .dtype = is_e4m3 ? products.front().y.dtype : packed.values.dtype,
+                          .value_dtype = packed.values.dtype};
   check_matrix(kOp, "values", packed.values);
   check_metadata24(kOp, packed.metadata, shape.tokens, shape.channels);
   check_data(kOp, "scale", packed.scale, shape.tokens);

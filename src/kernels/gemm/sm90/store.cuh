@@ -122,7 +122,7 @@ class Store {
   }
 
   static __device__ float scale_of(const EpilogueParams& e, int token) {
-    return token < e.tokens ? e.scale[token] * e.weight_unit : 1.0f;
+    return token < e.tokens ? e.scale[token] : 1.0f;
   }
 
   __device__ std::uint32_t buffer_of(int chunk, std::uint32_t lent) const {

@@ -125,9 +125,7 @@ struct Ring {
   std::uint32_t phase = 0;
 
   __device__ std::uint32_t stage(int which) const { return base + which * T::kStageBytes; }
-  __device__ std::uint32_t tokens(int block) const {
-    return stage(slot) + block * T::kPackedBytes;
-  }
+  __device__ std::uint32_t tokens(int block) const { return stage(slot) + block * T::kPackedBytes; }
   __device__ std::uint32_t weights() const { return stage(slot) + T::kTokenBytes; }
   __device__ std::uint32_t full() const { return base + T::kBarrierOffset + 8 * slot; }
   __device__ std::uint32_t empty_of(int which) const {

@@ -313,7 +313,7 @@ class Packer {
   __device__ __forceinline__ char* packed_tile(int across) const {
     const int block = first_token_ / kPackedTileTokens + warpgroup_;
     return params_.operand + across * params_.tile_stride +
-           std::int64_t{block} * packed_tile_bytes(OperandWidth::k8);
+           std::int64_t{block} * kPackedTileBytesE4m3;
   }
 
   __device__ __forceinline__ void finish(int block) {
