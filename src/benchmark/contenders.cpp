@@ -40,7 +40,8 @@ Contenders::Contenders(const Shape& shape, const Options& options, const Librari
   if (packs_gemm()) problem.reserve_workspace(gemm.config, device);
   if (packs_linear()) problem.reserve_workspace(linear.config, device);
   if (libraries.cublaslt != nullptr) {
-    search_dense(*libraries.cublaslt, options.wants("linear") || options.wants("fused"), timer);
+    search_dense(*libraries.cublaslt,
+                 options.wants("linear") || options.wants("fused") || options.wants("e4m3"), timer);
   }
   if (libraries.cusparselt != nullptr && (options.wants("gemm") || options.wants("pack"))) {
     try {
@@ -49,6 +50,16 @@ Contenders::Contenders(const Shape& shape, const Options& options, const Librari
       sparse_missing = error.what();
     }
   }
+  if (options.wants("e4m3")) prepare_e4m3(libraries.cublaslt.get(), device, timer);
+}
+
+void Contenders::prepare_e4m3(const CublasLt* library, const gpu::DeviceTraits& device,
+                              Timer& timer) {
+  if (device.compute_capability != 90) {
+    e4m3_missing = "it needs a GPU of compute capability 9.0";
+    return;
+  }
+  e4m3 = std::make_unique<E4m3Problem>(problem, library, device, timer);
 }
 
 void Contenders::search_dense(const CublasLt& library, bool with_bias, Timer& timer) {

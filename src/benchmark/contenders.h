@@ -6,6 +6,7 @@
 
 #include "benchmark/cublaslt.h"
 #include "benchmark/cusparselt.h"
+#include "benchmark/e4m3_problem.h"
 #include "benchmark/options.h"
 #include "benchmark/problem.h"
 #include "benchmark/timing.h"
@@ -38,8 +39,11 @@ struct Contenders {
   std::string dense_missing;
   std::unique_ptr<SparseRival> sparse;
   std::string sparse_missing;
+  std::unique_ptr<E4m3Problem> e4m3;  // where its section is wanted
+  std::string e4m3_missing;
 
  private:
+  void prepare_e4m3(const CublasLt* library, const gpu::DeviceTraits& device, Timer& timer);
   void search_dense(const CublasLt& library, bool with_bias, Timer& timer);
 };
 

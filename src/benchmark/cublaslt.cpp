@@ -36,6 +36,12 @@ constexpr int kCompute32F = 68;             // CUBLAS_COMPUTE_32F
 constexpr int kTransposeAttribute = 3;      // CUBLASLT_MATMUL_DESC_TRANSA
 constexpr int kEpilogueAttribute = 7;       // CUBLASLT_MATMUL_DESC_EPILOGUE
 constexpr int kBiasPointerAttribute = 8;    // CUBLASLT_MATMUL_DESC_BIAS_POINTER
+constexpr int kWeightScaleAttribute = 17;   // CUBLASLT_MATMUL_DESC_A_SCALE_POINTER
+constexpr int kTokenScaleAttribute = 18;    // CUBLASLT_MATMUL_DESC_B_SCALE_POINTER
+constexpr int kFastAttribute = 25;          // CUBLASLT_MATMUL_DESC_FAST_ACCUM
+constexpr int kWeightModeAttribute = 31;    // CUBLASLT_MATMUL_DESC_A_SCALE_MODE
+constexpr int kTokenModeAttribute = 32;     // CUBLASLT_MATMUL_DESC_B_SCALE_MODE
+constexpr std::int32_t kOneForEachRow = 3;  // CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F
 constexpr int kMaxWorkspacePreference = 1;  // CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES
 constexpr std::int32_t kTranspose = 1;      // CUBLAS_OP_T
 constexpr std::uint32_t kEpilogueBias = 4;  // CUBLASLT_EPILOGUE_BIAS
@@ -46,6 +52,11 @@ constexpr const char* kNames[] = {"libcublasLt.so.13", "libcublasLt.so.12", "lib
 
 void check(Status status, const char* call) {
   if (status != 0) fail(call, "status 0", std::to_string(status));
+}
+
+cudaDataType_t type_of(DType dtype) {
+  if (dtype == DType::e4m3) return CUDA_R_8F_E4M3;
+  return dtype == DType::f16 ? CUDA_R_16F : CUDA_R_16BF;
 }
 
 }  // namespace
@@ -107,7 +118,8 @@ std::string CublasLt::version() const { return std::to_string(api_->get_version(
 struct DenseMatmul::State {
   State(const CublasLt& library, const DenseProblem& problem)
       : api(library.api()), workspace(kWorkspaceBytes) {
-    const cudaDataType_t type = problem.dtype == DType::f16 ? CUDA_R_16F : CUDA_R_16BF;
+    const cudaDataType_t type = type_of(problem.dtype);
+    const bool is_e4m3 = problem.dtype == DType::e4m3;
     const auto tokens = static_cast<std::uint64_t>(problem.tokens);
     const auto outputs = static_cast<std::uint64_t>(problem.outputs);
     const auto channels = static_cast<std::uint64_t>(problem.channels);
@@ -117,9 +129,17 @@ struct DenseMatmul::State {
       set(kEpilogueAttribute, kEpilogueBias);
       set(kBiasPointerAttribute, problem.bias);
     }
+    if (is_e4m3) set(kFastAttribute, std::int8_t{1});
+    if (problem.token_scale != nullptr) {
+      set(kWeightScaleAttribute, problem.weight_scale);
+      set(kTokenScaleAttribute, problem.token_scale);
+      set(kWeightModeAttribute, kOneForEachRow);
+      set(kTokenModeAttribute, kOneForEachRow);
+    }
     check(api.create_layout(&weight, type, channels, outputs, problem.channels), "layout of W");
     check(api.create_layout(&x, type, channels, tokens, problem.channels), "layout of X");
-    check(api.create_layout(&y, type, outputs, tokens, problem.outputs), "layout of Y");
+    check(api.create_layout(&y, is_e4m3 ? CUDA_R_16BF : type, outputs, tokens, problem.outputs),
+          "layout of Y");
   }
   ~State() {
     if (y != nullptr) api.destroy_layout(y);
@@ -178,8 +198,8 @@ DenseMatmul::DenseMatmul(const CublasLt& library, const DenseProblem& problem)
 
 DenseMatmul::~DenseMatmul() = default;
 
-void DenseMatmul::search(const Measure& measure, const void* x, const void* weight, void* y,
-                         cudaStream_t stream) {
+double DenseMatmul::search(const Measure& measure, const void* x, const void* weight, void* y,
+                           cudaStream_t stream) {
   double fastest = std::numeric_limits<double>::infinity();
   Algorithm chosen{};
   for (const Algorithm& algorithm : state_->algorithms) {
@@ -194,6 +214,7 @@ void DenseMatmul::search(const Measure& measure, const void* x, const void* weig
   require(fastest < std::numeric_limits<double>::infinity(), "cuBLASLt",
           "an algorithm that runs on these operands", "none");
   state_->chosen = chosen;
+  return fastest;
 }
 
 void DenseMatmul::run(const void* x, const void* weight, void* y, cudaStream_t stream) const {

@@ -38,11 +38,16 @@ struct DenseProblem {
   std::int64_t tokens = 0;
   std::int64_t outputs = 0;
   std::int64_t channels = 0;
-  DType dtype = DType::bf16;
-  const void* bias = nullptr;  // [N], of dtype; null: none
+  DType dtype = DType::bf16;   // f16 and bf16: of all; e4m3: of X and W, Y is bf16
+  const void* bias = nullptr;  // [N], of the type of Y; null: none
+
+  // e4m3, in device memory: factors of the rows of X [M] and of W [N], or none of both.
+  const float* token_scale = nullptr;
+  const float* weight_scale = nullptr;
 };
 
-/// Y [M, N] = X [M, K] W [N, K]^T (+ bias) with fp32 accumulation, all row-major and contiguous.
+/// Y [M, N] = X [M, K] W [N, K]^T (+ bias), all row-major and contiguous; accumulated in fp32, of
+/// e4m3 with the library's fast accumulation.
 class DenseMatmul {
  public:
   /// Asks for all algorithms, up to 64, with a workspace of 64 MiB. Throws Error if there is none.
@@ -53,8 +58,9 @@ class DenseMatmul {
 
   using Measure = std::function<double(const std::function<void()>&)>;
   /// Keeps the algorithm for which `measure` is smallest, of those that run on these operands.
-  void search(const Measure& measure, const void* x, const void* weight, void* y,
-              cudaStream_t stream);
+  /// Gives its time.
+  double search(const Measure& measure, const void* x, const void* weight, void* y,
+                cudaStream_t stream);
 
   /// The algorithm found, or the library's first choice before a search.
   void run(const void* x, const void* weight, void* y, cudaStream_t stream) const;

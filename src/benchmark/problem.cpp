@@ -168,8 +168,7 @@ void Problem::pack(int index, const PackOptions& options, cudaStream_t stream) c
   gpu::pack24(problem, packed(index, options.low_rank), workspace(), stream);
 }
 
-void Problem::product(int index, const gpu::Gemm24Config& config, bool low_rank,
-                      cudaStream_t stream) const {
+std::vector<Product24> Problem::products(int index, bool low_rank) const {
   const OperandSet& operands = set(index);
   const std::int64_t all_outputs = shape_.all_outputs();
   std::vector<Product24> products;
@@ -193,7 +192,12 @@ void Problem::product(int index, const gpu::Gemm24Config& config, bool low_rank,
     }
     first += outputs;
   }
-  gpu::product24(packed(index, low_rank), products, config, workspace(), stream);
+  return products;
+}
+
+void Problem::product(int index, const gpu::Gemm24Config& config, bool low_rank,
+                      cudaStream_t stream) const {
+  gpu::product24(packed(index, low_rank), products(index, low_rank), config, workspace(), stream);
 }
 
 void Problem::produce_dense(int index, cudaStream_t stream) const {

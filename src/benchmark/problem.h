@@ -62,6 +62,8 @@ class Problem {
   /// What set `index` packs, on the device.
   Pack24 input(int index, const PackOptions& options) const;
   void pack(int index, const PackOptions& options, cudaStream_t stream) const;
+  /// All weights, each with its own low rank and bias, or without both, and their Y.
+  std::vector<Product24> products(int index, bool low_rank) const;
   /// All weights on the packed input, each with its own low rank and bias, or without both.
   void product(int index, const gpu::Gemm24Config& config, bool low_rank,
                cudaStream_t stream) const;

@@ -98,6 +98,20 @@ Table fused_table() {
            share_column("overhead", fused_overhead_share)}};
 }
 
+Table e4m3_table() {
+  return {"e4m3: product of packed input, rank 0; linear with pack, rank 64 and bias (us)",
+          "e4m3",
+          {time_column("burst", "e4m3", "rtlynx", Mode::burst),
+           ratio_column("/cuBLASLt", "fp8_gemm_over_cublaslt_burst"),
+           ratio_column("/bf16", "fp8_gemm_over_bf16_burst"),
+           time_column("sustained", "e4m3", "rtlynx", Mode::sustained),
+           ratio_column("/cuBLASLt", "fp8_gemm_over_cublaslt_sustained"),
+           time_column("pack", "e4m3", "pack", Mode::burst),
+           time_column("linear", "e4m3", "linear", Mode::burst),
+           ratio_column("/dense fp8", "fp8_linear_over_dense_fp8_burst"),
+           ratio_column("/dense bf16", "fp8_linear_over_dense_bf16_burst")}};
+}
+
 bool has_section(const ShapeResult& result, const std::string& name) {
   return std::any_of(result.sections.begin(), result.sections.end(),
                      [&](const Section& section) { return section.name == name; });
@@ -198,8 +212,8 @@ std::string to_text(const RunResult& run) {
       "{}, {}, {}; medians, ratios are rival time / rtlynx time\n{}"
       "W weights on one input run as one product; a row of one weight is that weight alone.\n\n",
       run.gpu, run.dtype, run.date, render_libraries(run));
-  for (const Table& table :
-       {gemm_table(), pack_table(run.copy_bytes_per_second), linear_table(), fused_table()}) {
+  for (const Table& table : {gemm_table(), pack_table(run.copy_bytes_per_second), linear_table(),
+                             fused_table(), e4m3_table()}) {
     text += render(table, run);
   }
   return text + render_sweep(run) + render_missing(run) + render_summary(run);

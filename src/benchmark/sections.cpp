@@ -85,6 +85,34 @@ class Entrants {
             dense};
   }
 
+  std::vector<Entrant> e4m3() const {
+    const bool present = all_.e4m3 != nullptr, has_dense = present && all_.e4m3->has_dense();
+    const auto call = [this](void (E4m3Problem::*method)(int, bool, cudaStream_t) const,
+                             bool low_rank) {
+      return Call([=, this](int set) { ((*all_.e4m3).*method)(set, low_rank, stream_); });
+    };
+    const Call product = call(&E4m3Problem::product, /*low_rank=*/false);
+    const Call pack = call(&E4m3Problem::pack, /*low_rank=*/true);
+    const Call product_of_layer = call(&E4m3Problem::product, /*low_rank=*/true);
+    const std::string& dense_missing = present ? all_.dense_missing : all_.e4m3_missing;
+    return {entrant_if(present, "rtlynx", product, all_.e4m3_missing),
+            entrant_if(
+                has_dense, "cublaslt", [this](int set) { all_.e4m3->dense(set, stream_); },
+                dense_missing),
+            entrant_if(
+                all_.packs_gemm(), "bf16",
+                [this](int set) { problem_.product(set, all_.gemm.config, false, stream_); },
+                kDenseChosen),
+            entrant_if(present, "pack", pack, all_.e4m3_missing),
+            entrant_if(
+                present, "linear", [=](int set) { pack(set), product_of_layer(set); },
+                all_.e4m3_missing),
+            entrant_if(
+                has_dense, "cublaslt linear",
+                [this](int set) { all_.e4m3->dense_linear(set, stream_); }, dense_missing),
+            {"cublaslt bf16 linear", dense_bias_call(), all_.dense_missing}};
+  }
+
  private:
   Call pack_call(const PackOptions& options) const {
     return [this, options](int set) { problem_.pack(set, options, stream_); };
@@ -150,7 +178,8 @@ Section time_section(const std::string& name, const Contenders& contenders, Time
   if (name == "pack") return timed(entrants.pack());
   if (name == "linear") return timed(entrants.linear());
   if (name == "fused") return timed(entrants.fused());
-  throw UsageError("what: required gemm, pack, linear or fused, got " + name);
+  if (name == "e4m3") return timed(entrants.e4m3());
+  throw UsageError("what: required gemm, pack, linear, fused or e4m3, got " + name);
 }
 
 std::vector<SweepEntry> sweep(Contenders& contenders, const gpu::DeviceTraits& device,

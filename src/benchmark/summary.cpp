@@ -23,6 +23,11 @@ constexpr Ratio kRatios[] = {
     {"linear_over_dense_sustained", "linear", "rtlynx", "cublaslt", Mode::sustained},
     {"fused_over_dense_burst", "fused", "rtlynx", "cublaslt", Mode::burst},
     {"fused_over_dense_sustained", "fused", "rtlynx", "cublaslt", Mode::sustained},
+    {"fp8_gemm_over_cublaslt_burst", "e4m3", "rtlynx", "cublaslt", Mode::burst},
+    {"fp8_gemm_over_cublaslt_sustained", "e4m3", "rtlynx", "cublaslt", Mode::sustained},
+    {"fp8_gemm_over_bf16_burst", "e4m3", "rtlynx", "bf16", Mode::burst},
+    {"fp8_linear_over_dense_fp8_burst", "e4m3", "linear", "cublaslt linear", Mode::burst},
+    {"fp8_linear_over_dense_bf16_burst", "e4m3", "linear", "cublaslt bf16 linear", Mode::burst},
 };
 
 using Value = std::function<std::optional<double>(const ShapeResult&)>;

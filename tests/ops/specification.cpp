@@ -96,6 +96,8 @@ at::ScalarType scalar_type(DType dtype) {
       return at::kHalf;
     case DType::bf16:
       return at::kBFloat16;
+    case DType::e4m3:
+      return at::kFloat8_e4m3fn;
   }
   return at::kFloat;
 }
@@ -226,6 +228,8 @@ double unit_roundoff(DType dtype) {
       return 0x1p-11;
     case DType::bf16:
       return 0x1p-8;
+    case DType::e4m3:
+      return 0x1p-4;
   }
   return 0.0;
 }

@@ -155,6 +155,8 @@ cudaError_t launch_sparsify24(const Sparsify24& problem, cudaStream_t stream) {
       return launch<F16>(problem, stream);
     case DType::bf16:
       return launch<Bf16>(problem, stream);
+    case DType::e4m3:
+      break;
   }
   return cudaErrorInvalidValue;
 }
