@@ -59,7 +59,14 @@ void Contenders::prepare_e4m3(const CublasLt* library, const gpu::DeviceTraits& 
     e4m3_missing = "it needs a GPU of compute capability 9.0";
     return;
   }
-  e4m3 = std::make_unique<E4m3Problem>(problem, library, device, timer);
+  e4m3 = std::make_unique<E4m3Problem>(problem, device, timer.stream());
+  e4m3_dense_missing = dense_missing;
+  if (library == nullptr) return;
+  try {
+    e4m3->search_dense(*library, timer);
+  } catch (const Error& error) {
+    e4m3_dense_missing = error.what();
+  }
 }
 
 void Contenders::search_dense(const CublasLt& library, bool with_bias, Timer& timer) {

@@ -40,7 +40,7 @@ struct Contenders {
   std::unique_ptr<SparseRival> sparse;
   std::string sparse_missing;
   std::unique_ptr<E4m3Problem> e4m3;  // where its section is wanted
-  std::string e4m3_missing;
+  std::string e4m3_missing, e4m3_dense_missing;
 
  private:
   void prepare_e4m3(const CublasLt* library, const gpu::DeviceTraits& device, Timer& timer);

@@ -52,16 +52,14 @@ DeviceBuffer expanded(const void* operand, std::int64_t tokens, std::int64_t cha
 
 }  // namespace
 
-E4m3Problem::E4m3Problem(const Problem& problem, const CublasLt* library,
-                         const gpu::DeviceTraits& device, Timer& timer)
+E4m3Problem::E4m3Problem(const Problem& problem, const gpu::DeviceTraits& device,
+                         cudaStream_t stream)
     : problem_(problem), config_(gpu::fastest_sparse(shape_of(problem, kRank), device)) {
   workspace_ = DeviceBuffer(
       std::max(gpu::pack24_workspace_bytes(static_cast<int>(problem.low_columns()), device),
                gpu::product24_workspace_bytes(config_, device)));
-  check_cuda(cudaMemsetAsync(workspace_.data(), 0, workspace_.bytes(), timer.stream()),
-             "workspace");
-  for (int i = 0; i < problem.sets(); ++i) draw(sets_.emplace_back(), i, timer.stream());
-  if (library != nullptr) search(*library, timer);
+  check_cuda(cudaMemsetAsync(workspace_.data(), 0, workspace_.bytes(), stream), "workspace");
+  for (int i = 0; i < problem.sets(); ++i) draw(sets_.emplace_back(), i, stream);
 }
 
 Rows E4m3Problem::x_of(int set) const {
@@ -87,7 +85,7 @@ void E4m3Problem::draw(Set& set, int index, cudaStream_t stream) const {
   pack(index, /*low_rank=*/true, stream);
 }
 
-void E4m3Problem::search(const CublasLt& library, Timer& timer) {
+void E4m3Problem::search_dense(const CublasLt& library, Timer& timer) {
   const std::int64_t outputs = problem_.shape().all_outputs();
   const std::vector<float> ones(size_for(outputs), 1.0f);
   weight_scale_ = DeviceBuffer(ones.size() * sizeof(float));
@@ -98,7 +96,6 @@ void E4m3Problem::search(const CublasLt& library, Timer& timer) {
   check_cuda(cudaMemset(bias_.data(), 0, bias_.bytes()), "bias");
   const Set& set = sets_.front();
   quantize_rows(x_of(0), set.x.as<std::uint8_t>(), set.x_scale.as<float>(), timer.stream());
-  double fastest = 0;
   const auto searched = [&](bool with_scales, const void* bias, double& time) {
     DenseProblem dense{.tokens = problem_.shape().tokens,
                        .outputs = outputs,
@@ -115,12 +112,11 @@ void E4m3Problem::search(const CublasLt& library, Timer& timer) {
                        set.x.data(), set.weight.data(), problem_.set(0).y.data(), timer.stream());
     return matmul;
   };
-  double with_scales = 0, with_bias = 0;
-  dense_ = searched(false, nullptr, fastest);
-  auto by_rows = searched(true, nullptr, with_scales);
-  dense_has_scales_ = with_scales < fastest;
-  if (dense_has_scales_) dense_ = std::move(by_rows);
+  double plain = 0, with_scales = 0, with_bias = 0;
+  auto by_tensor = searched(false, nullptr, plain), by_rows = searched(true, nullptr, with_scales);
   dense_bias_ = searched(true, bias_.data(), with_bias);
+  dense_has_scales_ = with_scales < plain;
+  dense_ = std::move(dense_has_scales_ ? by_rows : by_tensor);
 }
 
 gpu::PackedInput E4m3Problem::packed(int index, bool low_rank) const {

@@ -17,10 +17,11 @@ namespace rtlynx::benchmark {
 /// 16-bit problem.
 class E4m3Problem {
  public:
-  /// `library`: null where there is no rival. The rival is searched, without scales and with one
-  /// for each row.
-  E4m3Problem(const Problem& problem, const CublasLt* library, const gpu::DeviceTraits& device,
-              Timer& timer);
+  E4m3Problem(const Problem& problem, const gpu::DeviceTraits& device, cudaStream_t stream);
+
+  /// Searches the rival's products, without scales and with one for each row. Throws Error where
+  /// the library has none.
+  void search_dense(const CublasLt& library, Timer& timer);
 
   /// Factors and pack, with the low rank or without.
   void pack(int set, bool low_rank, cudaStream_t stream) const;
@@ -36,8 +37,6 @@ class E4m3Problem {
   /// Both products of set 0 against fp64 on the same codes. Throws WrongResult.
   std::vector<Check> check(std::uint64_t seed, cudaStream_t stream) const;
 
-  const gpu::Gemm24Config& config() const { return config_; }
-
  private:
   struct Set {
     DeviceBuffer weight;   // [N, K] codes
@@ -50,7 +49,6 @@ class E4m3Problem {
   };
 
   void draw(Set& set, int index, cudaStream_t stream) const;
-  void search(const CublasLt& library, Timer& timer);
   Rows x_of(int set) const;
   gpu::PackedInput packed(int set, bool low_rank) const;
   gpu::Workspace workspace() const { return {workspace_.data(), workspace_.bytes()}; }

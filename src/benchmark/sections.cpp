@@ -94,7 +94,7 @@ class Entrants {
     const Call product = call(&E4m3Problem::product, /*low_rank=*/false);
     const Call pack = call(&E4m3Problem::pack, /*low_rank=*/true);
     const Call product_of_layer = call(&E4m3Problem::product, /*low_rank=*/true);
-    const std::string& dense_missing = present ? all_.dense_missing : all_.e4m3_missing;
+    const std::string& dense_missing = present ? all_.e4m3_dense_missing : all_.e4m3_missing;
     return {entrant_if(present, "rtlynx", product, all_.e4m3_missing),
             entrant_if(
                 has_dense, "cublaslt", [this](int set) { all_.e4m3->dense(set, stream_); },

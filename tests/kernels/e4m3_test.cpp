@@ -19,6 +19,10 @@ namespace {
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
+void fill_row(TestMatrix<BFloat16>& matrix, std::int64_t m, float value) {
+  for (std::int64_t k = 0; k < matrix.columns; ++k) matrix.at(m, k) = to_bfloat16(value);
+}
+
 E4m3 code(int bits) { return {static_cast<std::uint8_t>(bits)}; }
 
 TEST(E4m3, ValuesAreThoseOfTheFormat) {
@@ -106,8 +110,8 @@ TEST(E4m3Pack, FactorsArePowersOfTwoThatKeepEveryElementInRange) {
   for (const Producer producer : kProducers) {
     TestInput<BFloat16> input = input_of(producer, 7, 128);
     // One channel has all of the last row.
-    for (std::int64_t k = 1; k < 128; ++k) input.x.row(6)[k] = to_bfloat16(0.0f);
-    input.x.row(6)[0] = to_bfloat16(3e4f);
+    for (std::int64_t k = 1; k < 128; ++k) input.x.at(6, k) = to_bfloat16(0.0f);
+    input.x.at(6, 0) = to_bfloat16(3e4f);
     if (producer == Producer::norm) {
       input.moments[12] = 3e4f / 128;
       input.moments[13] = 1.0f / (3e4f / std::sqrt(128.0f));
@@ -147,7 +151,7 @@ TEST(E4m3Pack, TransformsWidenTheBound) {
   }
   input.transform_block = 16;
   input.transform.resize(4 * 16 * 16);
-  std::fill(input.x.row(0), input.x.row(0) + 64, to_bfloat16(7.0f));
+  fill_row(input.x, 0, 7.0f);
   const PackedCodes packed(input, 1.0f);
   const TestMatrix<BFloat16> z = input.produced();
   for (std::int64_t m = 0; m < 3; ++m) {
@@ -159,10 +163,10 @@ TEST(E4m3Pack, TransformsWidenTheBound) {
 
 TEST(E4m3Pack, ZerosAndWhatIsNotFinite) {
   TestInput<BFloat16> input{.x = TestMatrix<BFloat16>(4, 16)};
-  for (std::int64_t m = 0; m < 4; ++m) std::fill_n(input.x.row(m), 16, to_bfloat16(0.0f));
-  input.x.row(1)[3] = to_bfloat16(kInfinity);
-  input.x.row(2)[3] = to_bfloat16(kNan);
-  input.x.row(3)[3] = to_bfloat16(1e-39f);
+  for (std::int64_t m = 0; m < 4; ++m) fill_row(input.x, m, 0.0f);
+  input.x.at(1, 3) = to_bfloat16(kInfinity);
+  input.x.at(2, 3) = to_bfloat16(kNan);
+  input.x.at(3, 3) = to_bfloat16(1e-39f);
   PackedCodes packed(input, 0.5f);
   EXPECT_EQ(packed.factors[0], 1.0f);
   EXPECT_EQ(packed.scale[0], 0.5f);

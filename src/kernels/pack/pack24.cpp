@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <string>
 
 #include "base/error.h"
@@ -87,7 +88,9 @@ Params params_of(const Pack24& input, const gpu::PackedInput& packed, void* z) {
           .x_stride = input.x.row_stride,
           .tail = data_of(input.tail),
           .tail_stride = input.tail.row_stride,
-          .tail_start = static_cast<int>(input.x.columns),
+          // Without a tail, whatever lies beyond the channels is X's.
+          .tail_start = input.tail.rows > 0 ? static_cast<int>(input.x.columns)
+                                            : std::numeric_limits<int>::max(),
           .tokens = tokens,
           .channels = channels,
           .tiles = tiles_across(channels, packed.width),

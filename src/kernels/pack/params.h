@@ -13,7 +13,7 @@ struct Params {
   std::int64_t x_stride;
   const void* tail;  // [M, channels - tail_start]; null: none
   std::int64_t tail_stride;
-  int tail_start;
+  int tail_start;  // beyond all channels without a tail
   int tokens;
   int channels;
   int tiles;  // of 64 channels; of e4m3 an even number: its packed tiles have 128

@@ -48,8 +48,8 @@ cudaError_t make_tensor_maps(const Params& params, TensorMaps& maps) {
   const auto tokens = [&](const void* data, std::int64_t channels, std::int64_t row_stride) {
     return matrix_box<Element>(data, params.tokens, channels, row_stride, kTileTokens);
   };
-  cudaError_t status =
-      device::make_tensor_map(tokens(params.x, params.tail_start, params.x_stride), maps.x);
+  cudaError_t status = device::make_tensor_map(
+      tokens(params.x, std::min(params.tail_start, params.channels), params.x_stride), maps.x);
   if (status == cudaSuccess && T::kSwiglu) {
     status =
         device::make_tensor_map(tokens(params.up, params.channels, params.up_stride), maps.other);
