@@ -87,9 +87,8 @@ class Store {
   /// `token`, `tile`: as prepared. `lent`: the stage that both warpgroups have done with.
   __device__ __forceinline__ void write(int token, const Tile& tile, std::uint32_t lent,
                                         const Accumulators<T>& acc) const {
-    static_assert(T::kTileOutputs == 2 * 128);                       // a pair for each thread
-    device::named_barrier_sync(warpgroup_barrier(warpgroup_), 128);  // all have read the last bias
-    device::store_shared(bias() + threadIdx.x % 128 * 8, bias_pair_);
+    static_assert(T::kTileOutputs == 2 * 128);  // a pair for each thread
+    device::store_shared(bias_in(lent) + threadIdx.x % 128 * 8, bias_pair_);
     device::named_barrier_sync(warpgroup_barrier(warpgroup_), 128);
     const EpilogueParams& e = tile.of->epilogue;
     const int first = first_token(token);
@@ -117,8 +116,8 @@ class Store {
   enum class Kind { plain, gelu, general };
 
   static __device__ int first_token(int token) { return token + threadIdx.x % 128 / 32 * 16; }
-  __device__ std::uint32_t bias() const {
-    return base_ + T::kBiasOffset + warpgroup_ * T::kTileOutputs * 4;
+  __device__ std::uint32_t bias_in(std::uint32_t lent) const {
+    return lent + T::kBiasInStage + warpgroup_ * T::kBiasBytes;
   }
 
   static __device__ float scale_of(const EpilogueParams& e, int token) {
@@ -136,6 +135,7 @@ class Store {
                                              const Accumulators<T>& acc) const {
     const EpilogueParams& e = tile.of->epilogue;
     const int output = tile.output, lane = threadIdx.x % 32;
+    const std::uint32_t bias = bias_in(lent);
     const EpilogueRow<Element> upper = row_of<kKind>(e, first + lane / 4, scale_[0]);
     const EpilogueRow<Element> lower = row_of<kKind>(e, first + lane / 4 + 8, scale_[1]);
 #pragma unroll
@@ -155,7 +155,7 @@ class Store {
           const int j = chunk * (T::kStoreOutputs / 8) + 2 * pair + i;
           const int at = column + (2 * pair + i) * 8 + lane % 4 * 2;
           const float2 top{acc[4 * j], acc[4 * j + 1]}, bottom{acc[4 * j + 2], acc[4 * j + 3]};
-          const float2 pair_bias = device::load_shared_pair(bias() + (at - output) * 4);
+          const float2 pair_bias = device::load_shared_pair(bias + (at - output) * 4);
           packed[2 * i] = finish_pair<kKind>(e, top, upper, at, pair_bias);
           packed[2 * i + 1] = finish_pair<kKind>(e, bottom, lower, at, pair_bias);
         }

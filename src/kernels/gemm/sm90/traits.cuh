@@ -55,21 +55,23 @@ struct Traits {
   static constexpr int kWarps = 4 * kWarpgroups;
   static constexpr int kBorrowedBuffers = 2;
 
+  // Behind the buffers in that stage each warpgroup keeps the bias of its tile: [kTileOutputs]
+  // fp32.
+  static constexpr int kBiasInStage = kWarps * kBorrowedBuffers * kStoreBytes;
+  static constexpr int kBiasBytes = kTileOutputs * 4;
+
   static constexpr int kSharedBytes = gpu::kSm90SharedBytes;
-  static constexpr int kReservedBytes = kWarpgroups * kTileOutputs * 4 + 256;  // bias, barriers
+  static constexpr int kMostBarrierBytes = 256;
   static constexpr int kStages =
-      (kSharedBytes - kReservedBytes - kWarps * kStoreBytes) / kStageBytes;
+      (kSharedBytes - kMostBarrierBytes - kWarps * kStoreBytes) / kStageBytes;
   static constexpr int kStoreOffset = kStages * kStageBytes;
-  // Each warpgroup keeps the bias of its tile: [kTileOutputs] fp32.
-  static constexpr int kBiasOffset = kStoreOffset + kWarps * kStoreBytes;
-  static constexpr int kBiasBytes = kWarpgroups * kTileOutputs * 4;
-  static constexpr int kBarrierOffset = kBiasOffset + kBiasBytes;
+  static constexpr int kBarrierOffset = kStoreOffset + kWarps * kStoreBytes;
   static constexpr int kUsedBytes = kBarrierOffset + 16 * kStages;
 
   static_assert(kTileTokens == 2 * kBlockTokens);
   static_assert(kWarpgroups <= gpu::Gemm24Workspace::kFlagsPerCta);
   static_assert(kStages >= 3 && kUsedBytes <= kSharedBytes);
-  static_assert(kWarps * kBorrowedBuffers * kStoreBytes <= kStageBytes);
+  static_assert(kBiasInStage + kWarpgroups * kBiasBytes <= kStageBytes);
   static_assert(kStageBytes % 1024 == 0 && kTileOutputs % kStoreOutputs == 0);
 };
 
