@@ -46,7 +46,12 @@ struct Pack24 {
   /// [M]: the kept values leave as e4m3, multiplied by the token's factor in fp32 and rounded; see
   /// code_factors(). The choice and s are those of z itself. Null: in the element type.
   const float* code_factor = nullptr;
-  float weight_unit = 1.0f;   // with it: what a 1 in the e4m3 weights stands for
+  float weight_unit = 1.0f;  // with it: what a 1 in the e4m3 weights stands for
+
+  /// For code_factors, not for a norm: [M], upper bounds of the magnitudes of X (of swiglu: of
+  /// X * up) and of the tail, as product24() gives them. Null: read them.
+  const float* limit = nullptr;
+  const float* tail_limit = nullptr;
   ConstMatrixView down = {};  // [R, K]: L_down transposed of all Linears, one below the other;
                               // no rows: no low rank
 };
@@ -73,7 +78,7 @@ void produce24(const Pack24& input, MatrixView z);
 /// over four decades, so that the bound need not be tight; and by a power of two a code is z
 /// rounded, whatever the bound was:
 ///
-///   none, gelu, swiglu: limit = max |z|, before a transform
+///   none, gelu, swiglu: limit = max |z|, before a transform; of what has one, its given limit
 ///   norm:               limit = sqrt(K) max |weight (1 + scale)| + max |shift|, as a row that was
 ///                       divided by its root mean square has no element beyond sqrt(K)
 ///   transform:          limit * sqrt(block) * transform_gain

@@ -33,6 +33,8 @@ struct Product24 {
   std::int64_t image_tokens = 0;  // tokens that share a row of gate, G = ceil(M / this); 0: all
   ConstMatrixView residual = {};  // [M, N], element type; may be y itself; no rows: zeros
   MatrixView y = {};              // out: [M, N], element type
+  float* largest = nullptr;       // in and out: [M], raised to the largest |Y| of each token, NaN
+                                  // the largest of all; null: not wanted
 };
 
 /// The specification: plain loops on host memory. Throws Error, before anything is written, if

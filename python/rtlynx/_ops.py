@@ -74,7 +74,8 @@ def _is_tiled(x, channels):
 
 @torch.library.register_fake("rtlynx::pack")
 def _(x, tail=None, producer="none", up=None, moments=None, weight=None, scale=None, shift=None,
-      eps=1e-6, transform=None, down=None, norm=True, e4m3_unit=None, transform_gain=1.0):
+      eps=1e-6, transform=None, down=None, norm=True, e4m3_unit=None, transform_gain=1.0,
+      limit=None, tail_limit=None):
     channels = x.shape[-1] + (tail.shape[-1] if tail is not None else 0)
     torch._check(channels % 16 == 0,
                  lambda: f"pack: required channels divisible by 16, got {channels}")
@@ -96,7 +97,7 @@ def _(operand, row_scale, low, weights, ups, low_starts, biases, activations, ga
 
 @torch.library.register_fake("rtlynx::product_out")
 def _(operand, row_scale, low, weights, ups, low_starts, biases, activations, gates, residuals,
-      out):
+      out, largest):
     return None
 
 

@@ -177,8 +177,14 @@ void InputGroup::join_stacks() {
   }
 }
 
+bool InputGroup::reads_limits() const {
+  return std::any_of(packs_.begin(), packs_.end(),
+                     [](const Pack& pack) { return pack.options.e4m3_unit.has_value(); });
+}
+
 void InputGroup::run_pack(const Pack& pack, const GroupInput& input,
-                          std::vector<torch::Tensor>& results) const {
+                          std::vector<torch::Tensor>& results,
+                          const std::vector<torch::Tensor>& largest) const {
   ops::PackOptions options = pack.options;
   torch::Tensor x = input.x;
   const InputTransform& transform = layers_[pack.members.front()]->form().transform;
@@ -198,22 +204,31 @@ void InputGroup::run_pack(const Pack& pack, const GroupInput& input,
   } else {
     x = input.dense();
   }
+  if (options.e4m3_unit && x.is_same(input.x) && !input.moments.defined()) {
+    options.limit = given(input.limit);
+    if (options.tail) options.tail_limit = given(input.tail_limit);
+  }
   const ops::Packed packed = ops::pack(x, options);
-  const bool any_place = std::any_of(pack.members.begin(), pack.members.end(),
-                                     [&](std::size_t i) { return results[i].defined(); });
+  const auto wanted = [&](std::size_t i) { return i < largest.size() && largest[i].defined(); };
+  const bool any_place = std::any_of(pack.members.begin(), pack.members.end(), [&](std::size_t i) {
+    return results[i].defined() || wanted(i);
+  });
   if (!any_place) {
     std::vector<torch::Tensor> ys = ops::product(packed, pack.layers);
     for (std::size_t i = 0; i < ys.size(); ++i) results[pack.members[i]] = std::move(ys[i]);
     return;
   }
-  std::vector<torch::Tensor> places;
+  std::vector<torch::Tensor> places, raised;
   for (std::size_t i = 0; i < pack.members.size(); ++i) {
     torch::Tensor& place = results[pack.members[i]];
     const std::int64_t outputs = pack.layers[i].weight.size(0);
     if (!place.defined()) place = torch::empty({x.size(0), x.size(1), outputs}, x.options());
     places.push_back(place);
+    const std::size_t member = pack.members[i];
+    raised.push_back(wanted(member) ? largest[member]
+                                    : torch::empty({0}, x.options().dtype(torch::kFloat32)));
   }
-  ops::product_out(packed, pack.layers, places);
+  ops::product_out(packed, pack.layers, places, raised);
 }
 
 void InputGroup::run_stack(const Stack& stack, const torch::Tensor& z,
@@ -235,11 +250,25 @@ void InputGroup::run_stack(const Stack& stack, const torch::Tensor& z,
   }
 }
 
+void InputGroup::raise_others(const std::vector<torch::Tensor>& results,
+                              const std::vector<torch::Tensor>& largest) const {
+  const auto raise = [&](std::size_t member) {
+    if (member >= largest.size() || !largest[member].defined()) return;
+    torch::Tensor target = largest[member];
+    const torch::Tensor own = results[member].abs().amax(-1).to(torch::kFloat32);
+    target.copy_(torch::maximum(target, own));
+  };
+  for (const Stack& stack : stacks_)
+    std::for_each(stack.members.begin(), stack.members.end(), raise);
+  std::for_each(others_.begin(), others_.end(), raise);
+}
+
 std::vector<torch::Tensor> InputGroup::forward(const GroupInput& input,
-                                               const std::vector<torch::Tensor>& out) const {
+                                               const std::vector<torch::Tensor>& out,
+                                               const std::vector<torch::Tensor>& largest) const {
   std::vector<torch::Tensor> results = out;
   results.resize(layers_.size());
-  for (const Pack& pack : packs_) run_pack(pack, input, results);
+  for (const Pack& pack : packs_) run_pack(pack, input, results, largest);
   if (!reads_dense()) return results;
   const torch::Tensor z = input.dense();
   for (const Stack& stack : stacks_) run_stack(stack, z, results);
@@ -253,6 +282,7 @@ std::vector<torch::Tensor> InputGroup::forward(const GroupInput& input,
       place = y;
     }
   }
+  raise_others(results, largest);
   return results;
 }
 

@@ -25,10 +25,17 @@ struct GroupInput {
   Norm norm = Norm::layer;     // which norm the moments are of
   double eps = 1e-6;           // of the norm
   torch::Tensor normed;        // [B, S, K]: that input, where it is there already
+  torch::Tensor limit;         // [B, S] fp32: bounds of the magnitudes of x, or of x * up ...
+  torch::Tensor tail_limit;    // ... and of the tail, where the group reads them as e4m3
 
   /// The input itself [B, S, K].
   torch::Tensor dense() const;
 };
+
+/// Zeros [B, S] fp32 to raise, for a stream [B, S, K].
+inline torch::Tensor zero_limits(const torch::Tensor& stream) {
+  return torch::zeros({stream.size(0), stream.size(1)}, stream.options().dtype(torch::kFloat32));
+}
 
 /// The Linears that read one input, prepared to run on it together: those with a sparse activation
 /// share one pack and one product, plain ones with one activation function one dense product.
@@ -48,10 +55,15 @@ class InputGroup {
   bool reads_dense() const { return !stacks_.empty() || !others_.empty(); }
   bool reads_packed() const { return !packs_.empty(); }
 
+  /// Whether it is faster with limits in its input.
+  bool reads_limits() const;
+
   /// The layers' results [B, S, N_i], in their order. Rows may lie apart. `out`: where to write
-  /// them, none at all or an entry for each layer, which may be undefined.
+  /// them, none at all or an entry for each layer, which may be undefined. `largest`: the same for
+  /// [B, S] fp32, raised to the largest magnitude of each token's results.
   std::vector<torch::Tensor> forward(const GroupInput& input,
-                                     const std::vector<torch::Tensor>& out = {}) const;
+                                     const std::vector<torch::Tensor>& out = {},
+                                     const std::vector<torch::Tensor>& largest = {}) const;
 
  private:
   /// Layers that read one packed input, at most as many and as much low rank as go into one.
@@ -69,8 +81,10 @@ class InputGroup {
     std::vector<std::size_t> members;
   };
 
-  void run_pack(const Pack& pack, const GroupInput& input,
-                std::vector<torch::Tensor>& results) const;
+  void run_pack(const Pack& pack, const GroupInput& input, std::vector<torch::Tensor>& results,
+                const std::vector<torch::Tensor>& largest) const;
+  void raise_others(const std::vector<torch::Tensor>& results,
+                    const std::vector<torch::Tensor>& largest) const;
   void run_stack(const Stack& stack, const torch::Tensor& z,
                  std::vector<torch::Tensor>& results) const;
 

@@ -89,8 +89,11 @@ void FusedDoubleBlock::finish(const Side& side, FusedStream& stream, const torch
                               const std::vector<torch::Tensor>& own, const NextNorm& next) {
   const NextNorm mlp{&side.up, own[4], own[3]};
   stream = advance_stream(stream, side.out.forward({.x = attended}).front(), own[2], mlp);
-  const torch::Tensor hidden = side.up.forward(input_of(stream, mlp)).front();
-  stream = advance_stream(stream, side.down.forward({.x = hidden}).front(), own[5], next);
+  torch::Tensor limit;
+  if (side.down.reads_limits()) limit = zero_limits(stream.h);
+  const torch::Tensor hidden = side.up.forward(input_of(stream, mlp), {}, {limit}).front();
+  const torch::Tensor y = side.down.forward({.x = hidden, .limit = limit}).front();
+  stream = advance_stream(stream, y, own[5], next);
 }
 
 }  // namespace rtlynx

@@ -60,9 +60,10 @@ struct PackTensors {
   std::optional<Tensor> transform;  // [K / block, block outputs, block inputs]
   std::optional<Tensor> down;       // [R, K]
   bool norm = true;
-  std::optional<double> e4m3_unit;  // values leave as e4m3, for weights in this unit
-  double transform_gain = 1.0;      // e4m3: rtlynx/pack24.h's code_factors
-  std::string_view op = "pack";     // whose arguments they are
+  std::optional<double> e4m3_unit;          // values leave as e4m3, for weights in this unit
+  double transform_gain = 1.0;              // e4m3: rtlynx/pack24.h's code_factors
+  std::optional<Tensor> limit, tail_limit;  // e4m3: [..] fp32, the same
+  std::string_view op = "pack";             // whose arguments they are
 };
 
 /// The same, checked, and as the kernels take them.
@@ -90,6 +91,7 @@ struct ProductTensors {
   std::vector<Tensor> gates;              // [G, N_i]
   std::vector<Tensor> residuals;          // [.., N_i]
   std::string_view op = "product";        // whose arguments they are
+  std::vector<Tensor> largest = {};       // product_out: [..] fp32, raised
 
   std::size_t count() const { return weights.size(); }
   /// Entry i of one of the lists, if it is there.

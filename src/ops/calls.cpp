@@ -54,14 +54,14 @@ std::vector<at::Tensor> product(const Packed& packed, const std::vector<ProductL
 }
 
 void product_out(const Packed& packed, const std::vector<ProductLayer>& layers,
-                 const std::vector<at::Tensor>& out) {
+                 const std::vector<at::Tensor>& out, const std::vector<at::Tensor>& largest) {
   static const auto op =
       find_op<void(const at::Tensor&, const at::Tensor&, const at::Tensor&, at::TensorList,
                    at::TensorList, at::IntArrayRef, at::TensorList, at::IntArrayRef, at::TensorList,
-                   at::TensorList, at::TensorList)>("rtlynx::product_out");
+                   at::TensorList, at::TensorList, at::TensorList)>("rtlynx::product_out");
   const Lists lists = lists_of(layers);
   op.call(packed.operand, packed.scale, packed.low, lists.weights, lists.ups, lists.low_starts,
-          lists.biases, lists.activations, lists.gates, lists.residuals, out);
+          lists.biases, lists.activations, lists.gates, lists.residuals, out, largest);
 }
 
 Heads head_norm(const HeadStreams& streams, const OptionalTensor& rotation, std::int64_t head_dim,

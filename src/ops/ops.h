@@ -61,6 +61,9 @@ struct PackOptions {
   /// same unit. A GPU of compute capability 9.0, or the CPU.
   std::optional<double> e4m3_unit;
   double transform_gain = 1.0;  // with it: the largest Euclidean norm of a row of the transform
+  /// With it, not for norms: [..] fp32, upper bounds of the magnitudes of x (of swiglu: of x * up)
+  /// and of the tail, as product_out gives them. What has none is read once more.
+  OptionalTensor limit, tail_limit;
 };
 
 /// The packed input. What `operand` holds is the operators' affair.
@@ -73,15 +76,15 @@ struct Packed {
 /// x [.., K - K2], K divisible by 16.
 inline Packed pack(const at::Tensor& x, const PackOptions& options = {}) {
   using Result = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
-  static const auto op =
-      find_op<Result(const at::Tensor&, const OptionalTensor&, std::string_view,
-                     const OptionalTensor&, const OptionalTensor&, const OptionalTensor&,
-                     const OptionalTensor&, const OptionalTensor&, double, const OptionalTensor&,
-                     const OptionalTensor&, bool, std::optional<double>, double)>("rtlynx::pack");
-  auto [operand, scale, low] =
-      op.call(x, options.tail, options.producer, options.up, options.moments, options.weight,
-              options.scale, options.shift, options.eps, options.transform, options.down,
-              options.norm, options.e4m3_unit, options.transform_gain);
+  static const auto op = find_op<Result(
+      const at::Tensor&, const OptionalTensor&, std::string_view, const OptionalTensor&,
+      const OptionalTensor&, const OptionalTensor&, const OptionalTensor&, const OptionalTensor&,
+      double, const OptionalTensor&, const OptionalTensor&, bool, std::optional<double>, double,
+      const OptionalTensor&, const OptionalTensor&)>("rtlynx::pack");
+  auto [operand, scale, low] = op.call(
+      x, options.tail, options.producer, options.up, options.moments, options.weight, options.scale,
+      options.shift, options.eps, options.transform, options.down, options.norm, options.e4m3_unit,
+      options.transform_gain, options.limit, options.tail_limit);
   return {std::move(operand), std::move(scale), std::move(low)};
 }
 
@@ -101,9 +104,10 @@ struct ProductLayer {
 /// The results of one to four layers, [.., N_i].
 std::vector<at::Tensor> product(const Packed& packed, const std::vector<ProductLayer>& layers);
 
-/// The same into `out`, whose rows may lie apart.
+/// The same into `out`, whose rows may lie apart. `largest`: none at all, or for each layer [..]
+/// fp32, raised to the largest magnitude of each token's results, or a tensor without elements.
 void product_out(const Packed& packed, const std::vector<ProductLayer>& layers,
-                 const std::vector<at::Tensor>& out);
+                 const std::vector<at::Tensor>& out, const std::vector<at::Tensor>& largest = {});
 
 /// What multiplies x in linear24.
 struct Linear24Weights {

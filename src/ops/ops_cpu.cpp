@@ -57,7 +57,8 @@ Packed pack(const Tensor& x, std::optional<Tensor> tail, std::string producer,
             std::optional<Tensor> up, std::optional<Tensor> moments, std::optional<Tensor> weight,
             std::optional<Tensor> scale, std::optional<Tensor> shift, double eps,
             std::optional<Tensor> transform, std::optional<Tensor> down, bool norm,
-            std::optional<double> e4m3_unit, double transform_gain) {
+            std::optional<double> e4m3_unit, double transform_gain, std::optional<Tensor> limit,
+            std::optional<Tensor> tail_limit) {
   const NoGrad no_grad;
   return plain::pack({.x = x,
                       .tail = tail,
@@ -72,7 +73,9 @@ Packed pack(const Tensor& x, std::optional<Tensor> tail, std::string producer,
                       .down = down,
                       .norm = norm,
                       .e4m3_unit = e4m3_unit,
-                      .transform_gain = transform_gain});
+                      .transform_gain = transform_gain,
+                      .limit = limit,
+                      .tail_limit = tail_limit});
 }
 
 std::vector<Tensor> product(const Tensor& operand, const Tensor& row_scale, const Tensor& low,
@@ -89,10 +92,11 @@ void product_out(const Tensor& operand, const Tensor& row_scale, const Tensor& l
                  std::vector<Tensor> weights, std::vector<Tensor> ups,
                  std::vector<std::int64_t> low_starts, std::vector<Tensor> biases,
                  std::vector<std::int64_t> activations, std::vector<Tensor> gates,
-                 std::vector<Tensor> residuals, std::vector<Tensor> out) {
+                 std::vector<Tensor> residuals, std::vector<Tensor> out,
+                 std::vector<Tensor> largest) {
   const NoGrad no_grad;
   plain::product({operand, row_scale, low, weights, ups, low_starts, biases, activations, gates,
-                  residuals, "product_out"},
+                  residuals, "product_out", largest},
                  &out);
 }
 

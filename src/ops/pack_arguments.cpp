@@ -77,6 +77,18 @@ void take_transform(const Reference& like, const PackTensors& tensors, PackArgum
   result.input.transform_block = static_cast<int>(transform.size(1));
 }
 
+const float* take_limit(const Reference& like, std::string_view name,
+                        const std::optional<Tensor>& limit, PackArguments& result) {
+  if (!limit) return nullptr;
+  require_fp32(like, name, *limit);
+  if (limit->numel() != result.tokens()) {
+    fail(like.op,
+         "a " + std::string(name) + " of each of " + std::to_string(result.tokens()) + " tokens",
+         describe(*limit));
+  }
+  return take_numbers(like, *limit, result.held);
+}
+
 }  // namespace
 
 PackArguments pack_arguments(const PackTensors& tensors, std::int64_t alignment) {
@@ -100,6 +112,8 @@ PackArguments pack_arguments(const PackTensors& tensors, std::int64_t alignment)
   if (tensors.e4m3_unit) {
     input.weight_unit = static_cast<float>(*tensors.e4m3_unit);
     check_positive(op, "transform gain", static_cast<float>(tensors.transform_gain));
+    input.limit = take_limit(like, "limit", tensors.limit, result);
+    input.tail_limit = take_limit(like, "tail_limit", tensors.tail_limit, result);
   }
   Pack24 checked = input;
   static constexpr float kAny[2] = {};

@@ -125,6 +125,15 @@ Tensor finished(const ProductTensors& tensors, std::size_t i, const Tensor& acc)
   return y;
 }
 
+/// largest [..] is raised to the largest magnitude of each row of y [M, N]; NaN stays NaN.
+void raise(const Tensor& largest, const Tensor& y) {
+  const std::vector<std::int64_t> last{1};
+  const Tensor own =
+      call_aten("aten::amax", "", call_aten("aten::abs", "", to_float(y)), last, false);
+  Tensor target = largest;
+  torch::stable::copy_(target, call_aten("aten::maximum", "", view(largest, {-1}), own));
+}
+
 /// Factors [M] of an input on the CPU: rtlynx/pack24.h's code_factors.
 Tensor factors_of(const PackTensors& tensors, const PackArguments& arguments) {
   const Tensor factors = empty_like_device(tensors.x, {arguments.tokens()}, ScalarType::Float);
@@ -182,8 +191,9 @@ std::vector<Tensor> product(const ProductTensors& tensors, const std::vector<Ten
       const Tensor low = columns_of(as_matrix(tensors.low), part.low_column, part.up.columns);
       acc = plus(acc, multiply_fp32(torch::stable::contiguous(low), tensors.ups[i]));
     }
-    results.push_back(view(torch::stable::to(finished(tensors, i, acc), type),
-                           with_last(arguments.leading, tensors.weights[i].size(0))));
+    const Tensor y = torch::stable::to(finished(tensors, i, acc), type);
+    if (const auto largest = ProductTensors::entry(tensors.largest, i)) raise(*largest, y);
+    results.push_back(view(y, with_last(arguments.leading, tensors.weights[i].size(0))));
   }
   if (out == nullptr) return results;
   for (std::size_t i = 0; i < results.size(); ++i) {

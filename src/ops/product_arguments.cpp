@@ -25,6 +25,7 @@ void check_lists(const ProductTensors& tensors) {
   check("activations", tensors.activations.size());
   check("gates", tensors.gates.size());
   check("residuals", tensors.residuals.size());
+  check("largest", tensors.largest.size());
 }
 
 void take_bias(const Reference& like, const std::optional<Tensor>& bias, Product24& product,
@@ -89,6 +90,18 @@ PackedShape take_packed(const Reference& like, const ProductTensors& tensors,
           .value_dtype = is_e4m3(tensors.weights.front()) ? DType::e4m3 : low.view.dtype};
 }
 
+/// It is written to: a copy would not do.
+float* take_largest(const Reference& like, const std::optional<Tensor>& largest,
+                    const ProductArguments& result) {
+  if (!largest) return nullptr;
+  require_fp32(like, "largest", *largest);
+  if (largest->numel() != result.tokens || !largest->is_contiguous()) {
+    fail(like.op, "a contiguous largest of " + std::to_string(result.tokens) + " tokens",
+         describe(*largest));
+  }
+  return largest->mutable_data_ptr<float>();
+}
+
 }  // namespace
 
 std::optional<Tensor> ProductTensors::entry(const std::vector<Tensor>& list, std::size_t i) {
@@ -112,6 +125,7 @@ ProductArguments product_arguments(const ProductTensors& tensors, std::int64_t c
     product.low_column = tensors.low_starts.empty() ? next_column : tensors.low_starts[i];
     next_column = product.low_column + product.up.columns;
     take_bias(like, ProductTensors::entry(tensors.biases, i), product, result.held);
+    product.largest = take_largest(like, ProductTensors::entry(tensors.largest, i), result);
     if (!tensors.activations.empty()) {
       product.activation = activation_of(op, tensors.activations[i]);
     }

@@ -17,7 +17,8 @@ STABLE_TORCH_LIBRARY(rtlynx, m) {
       "pack(Tensor x, Tensor? tail=None, str producer='none', Tensor? up=None, "
       "Tensor? moments=None, Tensor? weight=None, Tensor? scale=None, Tensor? shift=None, "
       "float eps=1e-06, Tensor? transform=None, Tensor? down=None, bool norm=True, "
-      "float? e4m3_unit=None, float transform_gain=1.0) -> "
+      "float? e4m3_unit=None, float transform_gain=1.0, Tensor? limit=None, "
+      "Tensor? tail_limit=None) -> "
       "(Tensor operand, Tensor row_scale, Tensor low)");
   m.def(
       "product(Tensor operand, Tensor row_scale, Tensor low, Tensor[] weights, Tensor[] ups, "
@@ -26,7 +27,7 @@ STABLE_TORCH_LIBRARY(rtlynx, m) {
   m.def(
       "product_out(Tensor operand, Tensor row_scale, Tensor low, Tensor[] weights, Tensor[] ups, "
       "int[] low_starts, Tensor[] biases, int[] activations, Tensor[] gates, Tensor[] residuals, "
-      "Tensor(a!)[] out) -> ()");
+      "Tensor(a!)[] out, Tensor(b!)[] largest) -> ()");
   m.def(
       "linear24(Tensor x, Tensor weight, Tensor? bias=None, Tensor? lora_down=None, "
       "Tensor? lora_up=None, bool norm=True) -> Tensor");

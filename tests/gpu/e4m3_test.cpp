@@ -68,6 +68,7 @@ struct E4m3Product {
         gpu_gate(gate),
         gpu_residual(residual),
         gpu_y(dtype, tokens, n),
+        gpu_largest(static_cast<std::size_t>(tokens) * sizeof(float)),
         y(testing::zeros(dtype, tokens, n)) {}
 
   static std::vector<std::uint8_t> codes_of(const Matrix& values) {
@@ -87,6 +88,7 @@ struct E4m3Product {
   DeviceMatrix gpu_up;
   DeviceBuffer gpu_bias;
   DeviceMatrix gpu_gate, gpu_residual, gpu_y;
+  DeviceBuffer gpu_largest;
   Matrix y;  // the specification's
 };
 
@@ -165,8 +167,12 @@ class E4m3Case {
     for (std::size_t i = 0; i < products_.size(); ++i) {
       const E4m3Product& own = *products_[i];
       products_[i]->gpu_y.poison();
+      products_[i]->gpu_largest.fill(0);
       products.push_back(product(i, own.gpu_codes.data(), own.gpu_up.view(), own.gpu_bias.data(),
                                  own.gpu_gate.view(), own.gpu_residual.view(), own.gpu_y.view()));
+    }
+    for (std::size_t i = 0; i < products.size(); ++i) {
+      products[i].largest = products_[i]->gpu_largest.floats();
     }
     const testing::TestWorkspace workspace(
         gpu::product24_workspace_bytes(config, gpu::current_device()));
@@ -209,6 +215,14 @@ class E4m3Case {
     specify_products(scale, low);
     for (const auto& own : products_) {
       const Matrix y = own->gpu_y.read();
+      const std::vector<float> largest = own->gpu_largest.read<float>();
+      for (std::int64_t m = 0; m < tokens_; ++m) {
+        float expected = 0.0f;
+        for (std::int64_t n = 0; n < own->outputs; ++n) {
+          expected = std::max(expected, std::fabs(y.value(m, n)));
+        }
+        ASSERT_EQ(largest[static_cast<std::size_t>(m)], expected) << "row " << m;
+      }
       double error = 0.0, rounding = 0.0, squares = 0.0;
       for (std::int64_t m = 0; m < tokens_; ++m) {
         for (std::int64_t n = 0; n < own->outputs; ++n) {
@@ -399,6 +413,28 @@ TEST_P(E4m3GpuTest, TransformsBeforeTheChoice) {
       add_transform(transformed, block);
       expect_all(transformed, {.outputs = {264}, .rank = 64});
     }
+  }
+}
+
+TEST_P(E4m3GpuTest, LimitsStandInForReading) {
+  const std::int64_t tokens = 301;
+  const std::vector<float> limits = testing::uniform(tokens, 1, 0.0f, 900.0f);
+  const std::vector<float> tail_limits = testing::uniform(tokens, 2, 0.0f, 900.0f);
+  const DeviceBuffer gpu_limits = on_gpu(limits), gpu_tail_limits = on_gpu(tail_limits);
+  HostInput host = input(Producer::none, tokens, 256);
+  host.tail = testing::normal_matrix(GetParam(), tokens, 80, 3, 200.0f);
+  const E4m3Case device(host, {});
+  for (const auto& [of_x, of_tail] : {std::pair{true, true}, {true, false}, {false, true}}) {
+    Pack24 own = device.problem(), specified = host.view();
+    if (of_x) own.limit = gpu_limits.floats(), specified.limit = limits.data();
+    if (of_tail)
+      own.tail_limit = gpu_tail_limits.floats(), specified.tail_limit = tail_limits.data();
+    const DeviceBuffer factors(static_cast<std::size_t>(tokens) * sizeof(float));
+    std::vector<float> expected(static_cast<std::size_t>(tokens));
+    gpu::code_factors(own, 1.0f, factors.floats(), nullptr);
+    ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+    code_factors(specified, 1.0f, expected.data());
+    EXPECT_EQ(factors.read<float>(), expected);
   }
 }
 

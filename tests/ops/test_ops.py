@@ -7,6 +7,7 @@ import sys
 import unittest
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import rtlynx
 
@@ -110,6 +111,15 @@ class OpcheckTest(unittest.TestCase):
         for place in places():
             self.check(ops.pack.default, [((), sample) for sample in pack_samples(**place)])
 
+    def test_pack_of_e4m3(self):
+        for place in places(narrow_on_gpu=True):
+            x = random(2, 5, 80, **place)
+            packed = ops.pack(x, e4m3_unit=0.5)
+            with FakeTensorMode() as mode:
+                fakes = ops.pack(mode.from_tensor(x), e4m3_unit=0.5)
+            for fake, real in zip(fakes, packed):
+                self.assertEqual((fake.shape, fake.dtype), (real.shape, real.dtype))
+
     def test_product(self):
         for place in places():
             self.check(ops.product.default, [(sample, {}) for sample in product_samples(**place)])
@@ -118,7 +128,9 @@ class OpcheckTest(unittest.TestCase):
         for place in places():
             for sample in product_samples(**place):
                 out = [torch.empty_like(y) for y in ops.product(*sample)]
-                self.check(ops.product_out.default, [((*sample, out), {})])
+                largest = [torch.zeros(y.shape[:-1], device=y.device) for y in out]
+                self.check(ops.product_out.default, [((*sample, out, []), {}),
+                                                     ((*sample, out, largest), {})])
 
     def test_linear24(self):
         for place in places():
@@ -270,9 +282,9 @@ class BehaviourTest(unittest.TestCase):
                 self.assertFalse(result().requires_grad)
             self.assertTrue(torch.is_grad_enabled())
         with self.assertRaisesRegex(RuntimeError, "rtlynx.product_out has no gradient"):
-            ops.product_out(*product_arguments(packed, [weight]), [random(2, 6, 24)])
+            ops.product_out(*product_arguments(packed, [weight]), [random(2, 6, 24)], [])
         with torch.no_grad():
-            ops.product_out(*product_arguments(packed, [weight]), [random(2, 6, 24)])
+            ops.product_out(*product_arguments(packed, [weight]), [random(2, 6, 24)], [])
 
     @unittest.skipUnless(torch._C._dispatch_has_kernel_for_dispatch_key("rtlynx::linear24", "CUDA"),
                          "no CUDA registration to ask")

@@ -58,7 +58,8 @@ std::size_t product24_workspace_bytes(const Gemm24Config& config, const DeviceTr
 /// addresses, all with a low rank of the same r columns or all without. What rtlynx/product24.h
 /// specifies, on device memory of the current device: f16 or bf16; N divisible by 8, K and
 /// low_column by 16, r by 16 up to kMaxRank; every pointer 16-byte aligned and every row stride
-/// divisible by 8, of an e4m3 weight by 16. e4m3 runs on path sm90 alone.
+/// divisible by 8, of an e4m3 weight by 16. e4m3 and `largest` are
+/// for path sm90 alone.
 ///
 /// Asynchronous on `stream`; allocates nothing; capturable in a graph; the same bits every time,
 /// and for each token the same whatever the other tokens are as long as `config` and the number of

@@ -22,8 +22,9 @@ struct EpilogueParams {
   std::int64_t image_tokens;  // 1 .. M
   const void* residual;       // [M, N]; null: zeros. May be Y: read an element before writing it
   std::int64_t residual_stride;
-  int tokens;   // M
-  int outputs;  // N
+  int tokens;      // M
+  int outputs;     // N
+  float* largest;  // [M]; null: not wanted
 };
 
 inline EpilogueParams epilogue_params(const gpu::PackedInput& packed, const Product24& product) {
@@ -38,7 +39,8 @@ inline EpilogueParams epilogue_params(const gpu::PackedInput& packed, const Prod
           .residual = product.residual.rows > 0 ? product.residual.data : nullptr,
           .residual_stride = product.residual.row_stride,
           .tokens = static_cast<int>(tokens),
-          .outputs = static_cast<int>(product.weight.rows)};
+          .outputs = static_cast<int>(product.weight.rows),
+          .largest = product.largest};
 }
 
 /// What the elements of one row share, so that it is looked up once.

@@ -72,6 +72,7 @@ void check_product(const PackedInput& packed, const Product24& product, std::int
   check_rows("residual", product.residual);
   check_rows("y", product.y);
   check_pointer(kOp, "bias", product.bias, /*optional=*/true);
+  check_pointer(kOp, "largest", product.largest, /*optional=*/true);
 }
 
 void check_products(const PackedInput& packed, std::span<const Product24> products) {
@@ -96,10 +97,15 @@ void check_workspace(const Gemm24Config& config, const Workspace& workspace,
   }
 }
 
-void check_device(const PackedInput& packed, const Gemm24Config& config,
-                  const DeviceTraits& device) {
+void check_device(const PackedInput& packed, std::span<const Product24> products,
+                  const Gemm24Config& config, const DeviceTraits& device) {
   require(packed.width == OperandWidth::k16 || config.path == Gemm24Config::Path::sm90, kOp,
           "path sm90 for e4m3", name_of(config.path));
+  const bool wants_largest = std::any_of(products.begin(), products.end(), [](const auto& product) {
+    return product.largest != nullptr;
+  });
+  require(!wants_largest || config.path == Gemm24Config::Path::sm90, kOp,
+          "path sm90 for the largest of each token", name_of(config.path));
   if (config.path == Gemm24Config::Path::sm90) {
     require(device.compute_capability == 90, kOp,
             "a GPU of compute capability 9.0 for the sm90 path",
@@ -124,7 +130,7 @@ void product24(const PackedInput& packed, std::span<const Product24> products,
   check_packed(packed);
   check_products(packed, products);
   const DeviceTraits device = current_device();
-  check_device(packed, config, device);
+  check_device(packed, products, config, device);
   check_workspace(config, workspace, device);
   const cudaError_t status =
       config.path == Gemm24Config::Path::sm90

@@ -73,8 +73,9 @@ __global__ void __launch_bounds__(kThreads)
   const Params& params = all.input;
   const int token = static_cast<int>(blockIdx.x) * kWarps + static_cast<int>(threadIdx.x) / 32;
   if (token >= params.tokens) return;
-  unsigned largest = 0;
-  for (int i = threadIdx.x % 32; i < params.channels / kVectorElements; i += 32) {
+  unsigned largest = all.limit == nullptr ? 0 : magnitude(all.limit[token]);
+  if (all.tail_limit != nullptr) largest = max(largest, magnitude(all.tail_limit[token]));
+  for (int i = all.first_read + static_cast<int>(threadIdx.x) % 32; i < all.end_read; i += 32) {
     largest = max(largest, largest_of<Element>(produced<Element>(params, token, i)));
   }
   largest = __reduce_max_sync(0xffffffffu, largest);
@@ -130,6 +131,18 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+/// Where all limits are given: a thread for a token.
+__global__ void __launch_bounds__(kThreads)
+    limit_factors_kernel(const __grid_constant__ FactorParams all) {
+  device::let_next_grid_start();
+  device::wait_for_previous_grid();
+  const int token = static_cast<int>(blockIdx.x) * kThreads + static_cast<int>(threadIdx.x);
+  if (token >= all.input.tokens) return;
+  unsigned largest = magnitude(all.limit[token]);
+  if (all.tail_limit != nullptr) largest = max(largest, magnitude(all.tail_limit[token]));
+  all.factors[token] = factor_of(__uint_as_float(largest) * all.spread * all.gain);
+}
+
 template <typename Element>
 cudaError_t launch(const FactorParams& params, int compute_capability, cudaStream_t stream) {
   const auto tokens = static_cast<unsigned>(params.input.tokens);
@@ -137,6 +150,10 @@ cudaError_t launch(const FactorParams& params, int compute_capability, cudaStrea
     const unsigned images = (tokens + params.input.image_tokens - 1) / params.input.image_tokens;
     return device::launch_early(norm_factors_kernel<Element>, images, kThreads, params,
                                 compute_capability, stream);
+  }
+  if (params.first_read >= params.end_read) {
+    return device::launch_early(limit_factors_kernel, (tokens + kThreads - 1) / kThreads, kThreads,
+                                params, compute_capability, stream);
   }
   return device::launch_early(token_factors_kernel<Element>, (tokens + kWarps - 1) / kWarps,
                               kThreads, params, compute_capability, stream);

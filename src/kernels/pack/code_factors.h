@@ -10,9 +10,12 @@ namespace rtlynx::pack {
 
 struct FactorParams {
   Params input;
-  float spread;    // sqrt(block of the transform), 1 without one
-  float gain;      // of the transform
-  float* factors;  // [M]
+  float spread;              // sqrt(block of the transform), 1 without one
+  float gain;                // of the transform
+  float* factors;            // [M]
+  const float* limit;        // [M], of X; null: read it
+  const float* tail_limit;   // [M]; null: read the tail, if there is one
+  int first_read, end_read;  // vectors of eight channels that have no limit
 };
 
 /// gpu::code_factors of arguments that were checked.

@@ -198,12 +198,21 @@ void code_factors(const Pack24& input, float transform_gain, float* factors, cud
   check_positive(kOp, "transform gain", transform_gain);
   if (input.x.rows == 0 || channels_of(input) == 0) return;
   check_pointer(kOp, "factors", factors);
+  check_pointer(kOp, "limit", input.limit, /*optional=*/true);
+  check_pointer(kOp, "tail_limit", input.tail_limit, /*optional=*/true);
   const bool transforms = input.transform != nullptr;
+  constexpr int kVectorChannels = 8;
+  const int vectors_of_x = static_cast<int>(input.x.columns) / kVectorChannels;
+  const int vectors_of_tail = static_cast<int>(input.tail.columns) / kVectorChannels;
   const pack::FactorParams params{
       .input = pack::params_of(input, {}, nullptr),
       .spread = transforms ? std::sqrt(static_cast<float>(input.transform_block)) : 1.0f,
       .gain = transforms ? transform_gain : 1.0f,
-      .factors = factors};
+      .factors = factors,
+      .limit = input.limit,
+      .tail_limit = input.tail_limit,
+      .first_read = input.limit != nullptr ? vectors_of_x : 0,
+      .end_read = input.tail_limit != nullptr ? vectors_of_x : vectors_of_x + vectors_of_tail};
   check(
       pack::launch_code_factors(input.x.dtype, params, current_device().compute_capability, stream),
       kOp);

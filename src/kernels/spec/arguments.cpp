@@ -91,6 +91,11 @@ void check_pack24(std::string_view op, const Pack24& input) {
   check_transform(op, input);
   check_if_there(op, "down", input.down, input.down.rows, channels_of(input), input.x.dtype);
   check_positive(op, "weight unit", input.weight_unit);
+  if (input.producer == Producer::norm && (input.limit != nullptr || input.tail_limit != nullptr)) {
+    fail(op, "no limit for a norm, whose modulation bounds it", "one");
+  }
+  if (input.tail_limit != nullptr && input.tail.rows == 0)
+    fail(op, "a tail with its limit", "none");
 }
 
 void check_product24(std::string_view op, const PackedShape& packed, const Product24& product) {

@@ -123,15 +123,25 @@ NormLimit norm_limit(const Pack24& input, std::int64_t m) {
   return {std::sqrt(static_cast<float>(channels)) * largest_of(scales), largest_of(shifts)};
 }
 
+/// A token's largest magnitude before a transform, or what bounds it.
+template <typename T>
+float plain_limit(const Pack24& input, std::int64_t m) {
+  const std::vector<T> z = produced<T>(input, m);
+  const auto tail = z.begin() + input.x.columns;
+  const float of_x =
+      input.limit != nullptr ? input.limit[m] : largest_of(std::vector<T>(z.begin(), tail));
+  const float of_tail =
+      input.tail_limit != nullptr ? input.tail_limit[m] : largest_of(std::vector<T>(tail, z.end()));
+  return std::isnan(of_x) || of_x > of_tail ? of_x : of_tail;
+}
+
 /// An upper bound of a token's magnitudes behind the transform.
 template <typename T>
 float limit_of(const Pack24& input, float transform_gain, std::int64_t m) {
   const float spread =
       input.transform == nullptr ? 1.0f : std::sqrt(static_cast<float>(input.transform_block));
   const float gain = input.transform == nullptr ? 1.0f : transform_gain;
-  if (input.producer != Producer::norm) {
-    return largest_of(produced<T>(input, m)) * spread * gain;
-  }
+  if (input.producer != Producer::norm) return plain_limit<T>(input, m) * spread * gain;
   // A transform mixes channels of a row whose norm is bounded already.
   const NormLimit limit = norm_limit<T>(input, m);
   return (limit.scaled + limit.shift * spread) * gain;

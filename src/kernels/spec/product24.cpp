@@ -66,6 +66,10 @@ T finish(const Product24& product, std::int64_t m, std::int64_t n, float scale, 
   return from_float<T>(value);
 }
 
+void raise(float& largest, float magnitude) {
+  if (std::isnan(magnitude) || magnitude > largest) largest = magnitude;
+}
+
 /// All products; Value: T, or E4m3.
 template <typename T, typename Value>
 void multiply(const Packed24& packed, std::span<const Product24> products) {
@@ -74,7 +78,9 @@ void multiply(const Packed24& packed, std::span<const Product24> products) {
     for (const Product24& product : products) {
       for (std::int64_t n = 0; n < product.weight.rows; ++n) {
         const float sum = sum_of<T, Value>(kept, packed.low, product, m, n);
-        row_of<T>(product.y, m)[n] = finish<T>(product, m, n, packed.scale[m], sum);
+        const T y = finish<T>(product, m, n, packed.scale[m], sum);
+        row_of<T>(product.y, m)[n] = y;
+        if (product.largest != nullptr) raise(product.largest[m], std::fabs(to_float(y)));
       }
     }
   }

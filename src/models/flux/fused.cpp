@@ -48,7 +48,10 @@ torch::Tensor FluxFused::run_single(const SingleBlock& block, const FusedStream&
     together = torch::empty({joint.h.size(0), joint.h.size(1), 5 * dim}, joint.h.options());
     places = {{}, {}, {}, together.narrow(2, dim, 4 * dim)};
   }
-  const std::vector<torch::Tensor> qkvm = block.in.forward(input_of(joint, own), places);
+  torch::Tensor limit;  // of the MLP
+  if (block.out.reads_limits()) limit = zero_limits(joint.h);
+  const std::vector<torch::Tensor> qkvm =
+      block.in.forward(input_of(joint, own), places, {{}, {}, {}, limit});
   ops::Heads heads = ops::head_norm({.q = {qkvm[0]},
                                      .k = {qkvm[1]},
                                      .v = {},
@@ -57,7 +60,9 @@ torch::Tensor FluxFused::run_single(const SingleBlock& block, const FusedStream&
                                     rotation, model_->config().attention_head_dim);
   heads.v = qkvm[2];
   const torch::Tensor attended = attend_heads(heads, model_->config().attention_head_dim);
-  if (!together.defined()) return block.out.forward({.x = attended, .tail = qkvm[3]}).front();
+  if (!together.defined()) return {
+      return block.out.forward({.x = attended, .tail = qkvm[3], .tail_limit = limit}).front();
+    }
   together.narrow(2, 0, dim).copy_(attended);
   return block.out.forward({.x = together}).front();
 }

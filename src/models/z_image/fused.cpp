@@ -133,8 +133,15 @@ torch::Tensor ZImageFused::run(const std::vector<Block>& blocks, const torch::Te
     const torch::Tensor attended = block.out.forward({.x = attend(block, qkv, tokens)}).front();
     const Next mlp{&block.gate_up, block.ffn_norm1, mods[i].mlp_scale};
     stream = advance(stream, attended, block.attention_norm2, mods[i].attention_gate, mlp);
-    const auto gate_up = block.gate_up.forward(input(stream, mlp));
-    const torch::Tensor update = block.down.forward({.x = gate_up[0], .up = gate_up[1]}).front();
+    torch::Tensor gate_limit, up_limit, limit;  // |silu(g) u| <= |g| |u|
+    if (block.down.reads_limits()) {
+      gate_limit = zero_limits(stream.h);
+      up_limit = zero_limits(stream.h);
+    }
+    const auto gate_up = block.gate_up.forward(input(stream, mlp), {}, {gate_limit, up_limit});
+    if (gate_limit.defined()) limit = gate_limit * up_limit;
+    const torch::Tensor update =
+        block.down.forward({.x = gate_up[0], .up = gate_up[1], .limit = limit}).front();
     stream = advance(stream, update, block.ffn_norm2, mods[i].mlp_gate, attention_next(i + 1));
   }
   return stream.h;

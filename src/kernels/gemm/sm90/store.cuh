@@ -138,6 +138,7 @@ class Store {
     const std::uint32_t bias = bias_in(lent);
     const EpilogueRow<Element> upper = row_of<kKind>(e, first + lane / 4, scale_[0]);
     const EpilogueRow<Element> lower = row_of<kKind>(e, first + lane / 4 + 8, scale_[1]);
+    std::uint32_t largest[2] = {};  // pairs of magnitudes of the upper and of the lower token
 #pragma unroll
     for (int chunk = 0; chunk < T::kTileOutputs / T::kStoreOutputs; ++chunk) {
       const int column = output + chunk * T::kStoreOutputs;
@@ -158,6 +159,9 @@ class Store {
           const float2 pair_bias = device::load_shared_pair(bias + (at - output) * 4);
           packed[2 * i] = finish_pair<kKind>(e, top, upper, at, pair_bias);
           packed[2 * i + 1] = finish_pair<kKind>(e, bottom, lower, at, pair_bias);
+          if (e.largest == nullptr) continue;
+          largest[0] = __vmaxu2(largest[0], packed[2 * i] & 0x7fff7fffu);
+          largest[1] = __vmaxu2(largest[1], packed[2 * i + 1] & 0x7fff7fffu);
         }
         // Lane l addresses row l % 8 of matrix l / 8; 16-byte chunks are swizzled as the map says.
         const int row = lane % 8 + 8 * (lane / 8 % 2);
@@ -171,6 +175,22 @@ class Store {
         device::store_commit();
       }
     }
+    if (e.largest == nullptr) return;
+    raise_largest(e, first + lane / 4, largest[0]);
+    raise_largest(e, first + lane / 4 + 8, largest[1]);
+  }
+
+  /// Of a quad's lanes. As bits magnitudes are in order, NaN above all.
+  static __device__ __forceinline__ void raise_largest(const EpilogueParams& e, int token,
+                                                       std::uint32_t pair) {
+#pragma unroll
+    for (int lanes = 1; lanes < 4; lanes *= 2) {
+      pair = __vmaxu2(pair, __shfl_xor_sync(0xffffffffu, pair, lanes));
+    }
+    if (threadIdx.x % 4 != 0 || token >= e.tokens) return;
+    const std::uint32_t bits = max(pair & 0xffffu, pair >> 16);
+    atomicMax(reinterpret_cast<unsigned*>(e.largest + token),
+              __float_as_uint(Element::to_float(static_cast<std::uint16_t>(bits))));
   }
 
   /// Rows beyond the last token are not stored; they look up the last one's.
