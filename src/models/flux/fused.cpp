@@ -60,9 +60,9 @@ torch::Tensor FluxFused::run_single(const SingleBlock& block, const FusedStream&
                                     rotation, model_->config().attention_head_dim);
   heads.v = qkvm[2];
   const torch::Tensor attended = attend_heads(heads, model_->config().attention_head_dim);
-  if (!together.defined()) return {
-      return block.out.forward({.x = attended, .tail = qkvm[3], .tail_limit = limit}).front();
-    }
+  if (!together.defined()) {
+    return block.out.forward({.x = attended, .tail = qkvm[3], .tail_limit = limit}).front();
+  }
   together.narrow(2, 0, dim).copy_(attended);
   return block.out.forward({.x = together}).front();
 }
