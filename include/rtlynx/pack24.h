@@ -57,12 +57,12 @@ struct Pack24 {
 };
 
 /// The packed input on the host: the compressed z (rtlynx/compress24.h), what its product is
-/// multiplied by, and H in units of that.
+/// multiplied by, and H in units of what a 1 in the values stands for: s, of e4m3 s / code_factor.
 struct Packed24 {
   MatrixView values = {};             // [M, K/2], element type of X, or e4m3
   std::uint16_t* metadata = nullptr;  // [M, K/16], contiguous
   float* scale = nullptr;  // [M]: s, of e4m3 values (s / code_factor) weight_unit in fp32
-  MatrixView low = {};     // [M, R], element type: (z down^T) / scale, rounded once
+  MatrixView low = {};     // [M, R], element type: (z down^T) / that unit, rounded once
 };
 
 /// The specification of packing: plain loops on host memory, the order of summation open. Throws

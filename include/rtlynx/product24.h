@@ -16,8 +16,8 @@ enum class Activation : std::uint8_t { none, gelu };  // gelu: the tanh formula
 ///
 ///   Y = residual + gate * act(s * (Z~ W^T + (H / s) up^T) + bias)
 ///
-/// With e4m3 values W is e4m3 as well, and up, in the element type, is in the same unit: s stands
-/// for the scale that pack24() gave, which carries both units.
+/// With e4m3 values W is e4m3 as well, and up, in the element type, is in the unit of its codes:
+/// s stands for the scale that pack24() gave, which carries the units of both.
 ///
 /// Rounding: both products exact or rounded in fp32 and summed in one fp32 accumulator, the order
 /// open; one fused multiply-add s * acc + bias in fp32; activation, gate and residual in fp32; one

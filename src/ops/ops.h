@@ -70,7 +70,7 @@ struct PackOptions {
 struct Packed {
   at::Tensor operand;
   at::Tensor scale;  // [..] fp32: s, and of e4m3 the units
-  at::Tensor low;    // H / scale [.., R]
+  at::Tensor low;    // H / s [.., R], of e4m3 in the unit of the kept values
 };
 
 /// x [.., K - K2], K divisible by 16.

@@ -157,8 +157,7 @@ Packed pack(const PackTensors& tensors) {
     // No product leaves the range, beyond which torch gives NaN.
     kept =
         torch::stable::to(times(to_float(kept), view(factors, {-1, 1})), ScalarType::Float8_e4m3fn);
-    const Tensor unit = empty_like_device(factors, {1}, ScalarType::Float);
-    scale = times(over(scale, factors), torch::stable::fill_(unit, *tensors.e4m3_unit));
+    scale = over(scale, view(factors, scale.sizes().vec()));
   }
   const ScalarType type = tensors.x.scalar_type();
   const std::int64_t low_columns = arguments.input.down.rows;
@@ -166,6 +165,10 @@ Packed pack(const PackTensors& tensors) {
   if (low_columns > 0) {
     const Tensor h = multiply_fp32(z, *tensors.down);
     low = torch::stable::to(over(h, view(scale, {-1, 1})), type);
+  }
+  if (tensors.e4m3_unit) {
+    const Tensor unit = empty_like_device(scale, {1}, ScalarType::Float);
+    scale = times(scale, torch::stable::fill_(unit, *tensors.e4m3_unit));
   }
   return {view(kept, with_last(arguments.leading, arguments.channels())),
           view(scale, arguments.leading), view(low, with_last(arguments.leading, low_columns))};

@@ -30,7 +30,12 @@ void copy_weights_and_forms(const torch::nn::Module& from, torch::nn::Module& to
   for (const NamedLinear& item : named_linears(from)) layers.emplace(item.name, item.linear);
   for (NamedLinear& item : named_linears(to)) {
     const SparseLinear& own = layers.at(item.name);
-    if (own->mode() == LinearMode::compensated) item.linear->set_compensation(*own->compensation());
+    if (own->mode() == LinearMode::compensated) {
+      Compensation24 form = *own->compensation();
+      // What e4m3 rounds, an fp32 model has as it is.
+      if (item.linear->weight.scalar_type() == torch::kFloat32) form.e4m3 = false;
+      item.linear->set_compensation(form);
+    }
     item.linear->set_mode(own->mode());
   }
 }

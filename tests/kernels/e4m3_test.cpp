@@ -197,7 +197,7 @@ TEST(E4m3Pack, CodesAreTheKeptValuesTimesTheFactor) {
                   to_e4m3(plain.values.value(m, i) * factor).bits);
       }
       for (std::int64_t r = 0; r < 16; ++r) {
-        const float expected = plain.low.value(m, r) * factor / 0.125f;  // exact: powers of two
+        const float expected = plain.low.value(m, r) * factor;  // exact: a power of two
         EXPECT_EQ(packed.low.value(m, r), expected);
       }
     }

@@ -21,7 +21,7 @@ struct PackedInput {
   std::int64_t channels = 0;               // K
   void* operand = nullptr;  // operand24_bytes(width, M, K), the layout of rtlynx/operand24.h
   float* scale = nullptr;   // [M]: s, of e4m3 values (s / code_factor) weight_unit
-  MatrixView low = {};      // [M, R]: H / scale; no columns: no low rank
+  MatrixView low = {};      // [M, R]: H / s, of e4m3 H / (s / code_factor); no columns: no low rank
 };
 
 /// Memory that a call needs beside its arguments, at least as many bytes as asked for. It must be

@@ -36,7 +36,7 @@ struct Params {
   std::int64_t tile_stride;  // of the operand, to the next channels: bytes
   bool restores_norm;
   const float* code_factor;  // [M]: values leave as e4m3; null: as they are
-  float weight_unit;         // with code_factor: a factor to the scale
+  float weight_unit;         // a factor to the scale, 1 without code_factor
   float* scale;              // [M]
   const void* down;          // [low_columns, K]
   std::int64_t down_stride;

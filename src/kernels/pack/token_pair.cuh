@@ -87,10 +87,9 @@ __device__ __forceinline__ float code_factor(const Params& params, int token) {
   return __ldg(params.code_factor + min(token, params.tokens - 1));
 }
 
-/// What the token's product is multiplied by, `s` restoring its norm.
+/// What a 1 in the token's kept values stands for, `s` restoring its norm.
 __device__ __forceinline__ float scale_of(const Params& params, int token, float s) {
-  if (params.code_factor == nullptr) return s;
-  return s / params.code_factor[token] * params.weight_unit;
+  return params.code_factor == nullptr ? s : s / params.code_factor[token];
 }
 
 /// Writes z to Params::z.

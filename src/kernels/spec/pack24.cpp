@@ -203,8 +203,9 @@ void pack24(const Pack24& input, const Packed24& packed) {
                   .scale = packed.scale + m});
       write_values(kept, factor, slice_rows(packed.values, m, 1));
       if (!input.restores_norm) packed.scale[m] = 1.0f;
-      if (factor != nullptr) packed.scale[m] = packed.scale[m] / *factor * input.weight_unit;
+      if (factor != nullptr) packed.scale[m] /= *factor;
       if (input.down.rows > 0) write_low(input, z, packed.scale[m], row_of<T>(packed.low, m));
+      if (factor != nullptr) packed.scale[m] *= input.weight_unit;
     }
   });
 }

@@ -32,7 +32,7 @@ Kept kept_of(const Packed24& packed, std::int64_t m) {
   return kept;
 }
 
-/// z~ W^T + (H / scale) up^T of token m, output n.
+/// z~ W^T + (H / unit) up^T of token m, output n.
 template <typename T, typename Value>
 float sum_of(const Kept& kept, ConstMatrixView low, const Product24& product, std::int64_t m,
              std::int64_t n) {

@@ -94,7 +94,7 @@ class ClusterSums {
       s = total.scale();
     }
     s = scale_of(params_, token, s);
-    if (part == 0 && blockIdx.y == 0) params_.scale[token] = s;
+    if (part == 0 && blockIdx.y == 0) params_.scale[token] = s * params_.weight_unit;
     const int column = first_column<T>() + 4 * part;
     if (T::kRank == 0 || column >= params_.low_columns) return;
     float4 h{0.0f, 0.0f, 0.0f, 0.0f};

@@ -118,7 +118,7 @@ class Parts {
   __device__ __forceinline__ void write(int token, const TokenSums& sums, const float* low) const {
     if (token >= params_.tokens) return;
     const float s = scale_of(params_, token, params_.restores_norm ? sums.scale() : 1.0f);
-    if (threadIdx.x % 4 == 0 && blockIdx.y == 0) params_.scale[token] = s;
+    if (threadIdx.x % 4 == 0 && blockIdx.y == 0) params_.scale[token] = s * params_.weight_unit;
     auto* const row = static_cast<std::uint16_t*>(params_.low) + token * params_.low_stride;
 #pragma unroll
     for (int i = 0; i < kEights; ++i) {
