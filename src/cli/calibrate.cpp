@@ -250,6 +250,10 @@ void train_model(const CalibrateArguments& arguments, Pipeline& pipeline) {
                                       ? start_low_rank(pipeline, arguments.calibrate.recipe,
                                                        rank_for(arguments, pipeline), options.seed)
                                       : read_compensation(arguments.start);
+  for (const auto& [name, layer] : start.layers) {
+    require(!layer.values.e4m3, arguments.start, "layers without e4m3, which has no gradient",
+            name);
+  }
   const InterruptScope scope;
   TrainLowRankResult result;
   {
@@ -295,6 +299,9 @@ void calibrate_model(const CalibrateArguments& arguments) {
     throw UsageError("--transform: required none for " + arguments.method +
                      ", or a --start file with a transform, got " + arguments.transform);
   }
+  if (is_trained(arguments) && arguments.calibrate.solve.e4m3) {
+    throw UsageError("--e4m3: required a method that solves, got " + arguments.method);
+  }
   if (is_trained(arguments) && !arguments.choose.empty()) {
     throw UsageError("--choose: required a method that solves, got " + arguments.method);
   }
@@ -329,6 +336,7 @@ void add_calibrate(CLI::App& app) {
   command->footer(
       "Examples:\n"
       "  rtlynx calibrate --transform 64 -o best.safetensors\n"
+      "  rtlynx calibrate --transform 64 --e4m3 -o fast.safetensors    # e4m3 products, on Hopper\n"
       "  rtlynx calibrate --transform 64 --choose error --budget 0.05 -o careful.safetensors\n"
       "  rtlynx calibrate --choose equal --mix all --cost multiplications -o mixed.safetensors\n"
       "  rtlynx calibrate --method low-rank --moments sums.safetensors -o paper.safetensors\n"

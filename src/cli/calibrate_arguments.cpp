@@ -39,6 +39,8 @@ void add_method_options(CLI::App& command, CalibrateArguments& arguments) {
                   "Ridge, as a share of the moments' mean diagonal")
       ->transform(options::number(1e-9, 1e3))
       ->capture_default_str();
+  command.add_flag("--e4m3", arguments.calibrate.solve.e4m3,
+                   "Round kept values and weights to e4m3 where they run; closed forms only");
   command
       .add_option("--recipe", arguments.calibrate.recipe,
                   "Layers to sparsify: the paper's choice for a model")

@@ -24,6 +24,7 @@ constexpr const char* kPrefix = "rtlynx.";
 constexpr const char* kActivation = "activation 2:4";
 constexpr const char* kWeight = "weight 2:4";
 constexpr const char* kFixed = "fixed choice";
+constexpr const char* kE4m3 = "e4m3";
 
 /// The tensors of a layer, or of an input, under the names that they have in a file.
 using NamedSlots = std::vector<std::pair<const char*, torch::Tensor*>>;
@@ -160,11 +161,15 @@ std::int64_t version_of(const ModelCompensation& compensation) {
   std::int64_t version = 1;
   for (const auto& [name, layer] : compensation.layers) {
     const Compensation24& values = layer.values;
+    std::int64_t own = 1;
     if (layer.replacement) {
-      version = std::max<std::int64_t>(version, 2);
+      own = 2;
+    } else if (values.e4m3) {
+      own = 4;
     } else if (!values.transform.is_identity() && !values.weight.defined()) {
-      version = 3;
+      own = 3;
     }
+    version = std::max(version, own);
   }
   return version;
 }
@@ -177,6 +182,7 @@ nlohmann::ordered_json target_of(const LayerCompensation& layer, std::int64_t ve
     target["kind"] = kind_of(layer);
     target["method"] = layer.method;
   }
+  if (!layer.replacement && layer.values.e4m3) target["values"] = kE4m3;
   return target;
 }
 
@@ -211,6 +217,7 @@ class TargetReader {
     if (version_ >= 2) layer.method = json_string(target, "method", place);
     if (kind == kActivation) {
       layer.values.norm = json_bool(target, "norm", place);
+      layer.values.e4m3 = is_e4m3(target, place);
       tensors_.fill(name, layer_slots(layer.values));
     } else {
       const bool known = kind == kWeight || kind == kFixed;
@@ -227,6 +234,13 @@ class TargetReader {
   void check_nothing_is_left() const { tensors_.check_nothing_is_left(); }
 
  private:
+  bool is_e4m3(const nlohmann::json& target, const std::string& place) const {
+    if (version_ < 4 || !json_has(target, "values")) return false;
+    const std::string values = json_string(target, "values", place);
+    require(values == kE4m3, place, std::string("values ") + kE4m3, printable(values));
+    return true;
+  }
+
   // By alpha / rank, as of a LoRA.
   void scale_up(LayerCompensation& layer, const std::string& place) const {
     if (layer.replacement && is_fixed(*layer.replacement)) return;

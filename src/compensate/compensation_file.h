@@ -40,9 +40,9 @@ struct ModelCompensation {
   std::map<std::string, LayerCompensation> layers;  ///< by layer name
 };
 
-/// The newest version of the format: 2 has replacements, 3 transforms without weights. A file is
-/// written as the oldest that can say it, which older readers know.
-inline constexpr int kCompensationFormatVersion = 3;
+/// The newest version of the format: 2 has replacements, 3 transforms without weights, 4 layers in
+/// e4m3. A file is written as the oldest that can say it, which older readers know.
+inline constexpr int kCompensationFormatVersion = 4;
 
 /// Writes one safetensors file, atomically, all floating-point values as bf16:
 ///
@@ -61,6 +61,9 @@ inline constexpr int kCompensationFormatVersion = 3;
 ///   rtlynx.<layer>.axes [K/g, g, h]   rtlynx.<layer>.weight [N, K] or [N, K h / g]   .down   .up
 ///
 /// A fixed choice's low rank has a rank of its own, which alpha does not concern.
+///
+/// Version 4 says "values": "e4m3" of targets whose kept values and weight are rounded to it; the
+/// tensors of the file are bf16 all the same.
 ///
 /// It is no style LoRA, and no key says "lora", which diffusers' loaders look for.
 void write_compensation(const std::filesystem::path& path, const ModelCompensation& compensation);

@@ -132,6 +132,7 @@ LayerSolution solve_layer(const InputMoments& moments, const InputTransform& tra
   const LayerFit fit = fit_layer(moments, own, options);
   LayerSolution solution;
   solution.values.norm = uses_norm(options);
+  solution.values.e4m3 = options.e4m3;
   solution.values.transform = transform;
   const bool refitted =
       options.method == CompensationMethod::refit || options.method == CompensationMethod::joint;

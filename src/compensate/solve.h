@@ -57,6 +57,7 @@ struct SolveOptions {
   bool norm = false;       ///< S = s x~; `naive` and `norm` have their own way
   std::int64_t rank = 16;  ///< of low_rank and joint
   double damping = kDamping;
+  bool e4m3 = false;  ///< kept values and weights are rounded to e4m3 where they run
 };
 
 /// Whether the method multiplies by s.

@@ -252,6 +252,8 @@ std::vector<Method> compensated_methods() {
   return {
       compensated("norm+lora", "norm and a low rank in closed form: the paper's recipe",
                   {.method = M::low_rank, .norm = true}, "none"),
+      compensated("norm+lora+e4m3", "norm+lora, kept values and weights in e4m3",
+                  {.method = M::low_rank, .norm = true, .e4m3 = true}, "none"),
       compensated("refit", "new weights by least squares", {.method = M::refit}, "none"),
       compensated("joint", "new weights and a low rank at once", {.method = M::joint}, "none"),
       compensated("columns+joint", "chosen by column norms, then joint", {.method = M::joint},
@@ -259,6 +261,8 @@ std::vector<Method> compensated_methods() {
       compensated("block64", "blocks of 64 channels transformed before the choice",
                   {.method = M::naive}, "64"),
       compensated("block64+joint", "block64, then joint", {.method = M::joint}, "64"),
+      compensated("block64+joint+e4m3", "block64+joint, kept values and weights in e4m3",
+                  {.method = M::joint, .e4m3 = true}, "64"),
   };
 }
 

@@ -132,6 +132,20 @@ TEST_F(CompensationFile, HoldsSharedTensorsOnceAndSaysNothingOfLora) {
       read.layers.at(kKey).values.transform.blocks));
 }
 
+TEST_F(CompensationFile, SaysWhichLayersAreE4m3) {
+  ModelCompensation saved = sample(model_);
+  saved.layers.at(kQuery).values.e4m3 = saved.layers.at(kKey).values.e4m3 = true;
+  write_compensation(path_, saved);
+  const SafetensorsMetadata metadata = SafetensorsFile::open(path_).metadata();
+  EXPECT_EQ(metadata.at("format_version"), "4");
+  for (const auto& [name, layer] : read_compensation(path_).layers) {
+    EXPECT_EQ(layer.values.e4m3, name == kQuery || name == kKey) << name;
+  }
+  std::string targets = metadata.at("targets");
+  targets.replace(targets.find("\"e4m3\""), 6, "\"e5m2\"");
+  expect_refused(with_metadata("targets", targets), "required values e4m3, got e5m2");
+}
+
 TEST_F(CompensationFile, NeedsNoWeightBehindATransform) {
   ModelCompensation saved = sample(model_);
   for (auto& [name, layer] : saved.layers) layer.values.weight = torch::Tensor();
@@ -185,8 +199,8 @@ TEST_F(CompensationFile, ALowRankOfRankZeroIsRefused) {
 
 TEST_F(CompensationFile, OtherFormatsAndVersionsAreRefused) {
   expect_refused(with_metadata("format", "pt"), "required format rtlynx compensation, got pt");
-  expect_refused(with_metadata("format_version", "4"),
-                 "required format version 3 or older, got 4; a newer rtlynx reads it");
+  expect_refused(with_metadata("format_version", "5"),
+                 "required format version 4 or older, got 5; a newer rtlynx reads it");
   expect_refused(with_metadata("format_version", "2"), "\"kind\"");
   expect_refused(with_metadata("format_version", "new"), "metadata format_version");
   expect_refused(with_metadata("pattern", "4:8"), "required pattern 2:4, got 4:8");
