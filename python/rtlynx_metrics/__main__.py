@@ -106,7 +106,7 @@ def choose_device(name):
 def progress_bar(label, count):
     """A line on stderr; silent unless that is a terminal."""
     if not sys.stderr.isatty():
-        yield lambda: None
+        yield lambda count=1: None
         return
     from tqdm import tqdm
     with tqdm(desc=label, total=count) as bar:
