@@ -67,25 +67,26 @@ class EvaluateTest(unittest.TestCase):
         return {entry["name"]: entry for entry in report["methods"]}
 
     def test_all_methods_to_the_page(self):
-        methods = "naive,norm,paper"
+        methods = "naive,norm,paper,ours"
         code, said, errors = self.evaluate(
             "--methods", methods, "--count", 3, "--seeds", 2, "--rank", 8,
             "--calibration-prompts", self.folder / "calibration.txt")
         self.assertEqual(code, 0, errors)
         self.assertRegex(said, r"method +PSNR +SSIM\ndense\nnaive +[\d.]+ \(")
         folders = read_folders([self.out / name for name in ("dense", *methods.split(","))])
-        self.assertEqual([len(folder.pictures) for folder in folders], [6] * 4)
-        self.assertEqual(rtlynx.read_file(self.out / "paper.safetensors").metadata["method"],
-                         "low-rank")
+        self.assertEqual([len(folder.pictures) for folder in folders], [6] * 5)
+        for name, method in (("paper", "low-rank"), ("ours", "joint")):
+            made = rtlynx.read_file(self.out / f"{name}.safetensors")
+            self.assertEqual(made.metadata["method"], method)
         scores = self.scores()
         for name in methods.split(","):
-            self.assertEqual(scores[name]["sparse_layers"], 14, name)
+            self.assertEqual(scores[name]["sparse_layers"], 17 if name == "ours" else 14, name)
             # The same noise: closer to dense than pictures of another seed are to each other.
             apart = self.psnr_of_other_seeds()
             self.assertGreater(scores[name]["psnr"], apart, name)
         self.assertNotIn("psnr", scores["dense"])
         page = PageParser((self.out / "index.html").read_text())
-        self.assertEqual(len(page.images), 3 * 4)
+        self.assertEqual(len(page.images), 3 * 5)
         for source in page.images:
             self.assertTrue((self.out / source).is_file(), source)
         self.assertIn("14 of", page.text)
