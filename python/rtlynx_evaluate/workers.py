@@ -5,6 +5,7 @@ A picture and its values depend on nothing but the picture, and arrive in the or
 asked for: however many workers there are, the results are the same.
 """
 
+import gc
 import itertools
 import os
 
@@ -33,7 +34,8 @@ class Worker:
         return self._painter.draw(method, jobs)
 
     def open_scorer(self, metrics, weights):
-        self._painter = None  # its memory is the networks' now
+        self._painter = None  # its memory is the networks' now; sparse layers are in cycles
+        gc.collect()
         self._scorer = Scorer(metrics, self._make_networks(weights, self._settings.device))
         return self._scorer.fid_features() if "fid" in metrics else None
 
