@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Runs diffusers' own model tests of FLUX, Qwen-Image and Z-Image, dense and with every eligible layer
-forced sparse: what passes dense has to pass sparse.
+"""Runs diffusers' own model tests of FLUX, Qwen-Image and Z-Image, dense and with every eligible
+layer forced sparse: what passes dense has to pass sparse.
 
     git clone https://github.com/huggingface/diffusers
     tools/diffusers_model_tests.py diffusers                    # all three

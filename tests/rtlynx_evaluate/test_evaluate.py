@@ -170,6 +170,16 @@ class EvaluateTest(unittest.TestCase):
         self.assertIn("arguments of FluxPipeline, got beauty", errors)
         self.assertEqual(len(errors.splitlines()), 2, errors)
 
+    def test_the_other_families(self):
+        for build in (tiny_pipeline.build_qwen_image, tiny_pipeline.build_z_image):
+            with self.subTest(build.__name__):
+                self.model = self.folder / build.__name__
+                build(self.model)
+                out = self.folder / f"{build.__name__}-out"
+                code, _, errors = self.evaluate("--count", 2, "--size", "32x32", out=out)
+                self.assertEqual(code, 0, errors)
+                self.assertGreater(self.scores(out)["norm"]["sparse_layers"], 0)
+
     def test_refuses(self):
         for arguments, code, words in (
                 (["--metrics", "fid"], 2, "--weights: required for fid"),

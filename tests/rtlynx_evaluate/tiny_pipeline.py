@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A FluxPipeline of the goldens' small parts, and stand-ins for trained networks."""
+"""Pipelines of the goldens' small parts, and stand-ins for trained networks."""
 
 import json
 import pathlib
 import shutil
+import sys
 
 import numpy as np
 import torch
@@ -11,7 +12,10 @@ from PIL import Image
 
 from rtlynx_metrics.measure import Networks
 
-GOLDENS = pathlib.Path(__file__).resolve().parents[1] / "goldens"
+TESTS = pathlib.Path(__file__).resolve().parents[1]
+GOLDENS = TESTS / "goldens"
+sys.path.append(str(TESTS / "rtlynx_plugin"))
+import tiny_models  # noqa: E402
 PARTS = {"tokenizer": "text_flux/tokenizer", "tokenizer_2": "text_flux/tokenizer_2",
          "text_encoder": "text_flux/text_encoder", "text_encoder_2": "text_flux/text_encoder_2",
          "vae": "vae_kl"}
@@ -32,6 +36,34 @@ def build(folder):
         Image.fromarray(generator.integers(0, 255, size=(40, 24, 3)).astype(np.uint8)).save(
             folder / "photos" / "animals" / f"{name}.jpg")
     return folder / "model", folder / "meta_data.json"
+
+
+def build_qwen_image(folder):
+    """A QwenImagePipeline's folder."""
+    import diffusers
+    import transformers
+    pipe = diffusers.QwenImagePipeline(
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
+        vae=diffusers.AutoencoderKLQwenImage.from_pretrained(GOLDENS / "vae_qwen_image"),
+        text_encoder=transformers.Qwen2_5_VLForConditionalGeneration.from_pretrained(
+            GOLDENS / "text_qwen_image" / "text_encoder"),
+        tokenizer=transformers.Qwen2Tokenizer.from_pretrained(
+            GOLDENS / "text_qwen_image" / "tokenizer"),
+        transformer=tiny_models.qwen_image())
+    pipe.save_pretrained(folder)
+
+
+def build_z_image(folder):
+    """A ZImagePipeline's folder."""
+    import diffusers
+    import transformers
+    pipe = diffusers.ZImagePipeline(
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
+        vae=diffusers.AutoencoderKL.from_pretrained(GOLDENS / "vae_kl"),
+        text_encoder=transformers.AutoModel.from_pretrained(GOLDENS / "text_z_image" / "text_encoder"),
+        tokenizer=transformers.AutoTokenizer.from_pretrained(GOLDENS / "text_z_image" / "tokenizer"),
+        transformer=tiny_models.z_image(in_channels=4))
+    pipe.save_pretrained(folder)
 
 
 class MeanColours:
