@@ -42,17 +42,17 @@ def read_methods(texts, out):
         if text in CALIBRATIONS:
             methods.append(Method(text, out / f"{text}.safetensors"))
         elif text in NAMES:
-            methods.append(Method(text))
+            methods += [Method(text)] if text != "dense" else []
         elif text.endswith(".safetensors"):
             path = pathlib.Path(text)
             if not path.is_file():
                 raise MetricsError(f"{path}: required a compensation file, found none")
+            if path.stem in NAMES:
+                raise MetricsError(f"{path}: required another name than a method's, got {path.stem}")
             methods.append(Method(path.stem, path.resolve()))
         else:
             raise MetricsError(f"methods: required {', '.join(NAMES)} or a file .safetensors, "
                                f"got {text}")
-    methods = [method for index, method in enumerate(methods)
-               if method.name != "dense" or index == 0]
     names = [method.name for method in methods]
     for name in names:
         if names.count(name) > 1:

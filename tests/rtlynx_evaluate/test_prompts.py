@@ -70,7 +70,9 @@ class PromptsTest(unittest.TestCase):
         found = read_methods(["norm", "dense", "paper", str(file)], self.folder)
         self.assertEqual([method.name for method in found], ["dense", "norm", "paper", "best"])
         self.assertEqual(found[2].compensation, self.folder / "paper.safetensors")
-        for texts, words in ((["norm", "norm"], "got norm twice"), (["beauty"], "got beauty"),
+        own = self.write("dense.safetensors", "")
+        for texts, words in (([str(own)], "another name than a method's"),
+                             (["norm", "norm"], "got norm twice"), (["beauty"], "got beauty"),
                              (["no.safetensors"], "found none")):
             with self.subTest(texts), self.assertRaisesRegex(MetricsError, words):
                 read_methods(texts, self.folder)
