@@ -11,7 +11,7 @@ FUZZ_SECONDS ?= 60
 PROMPTS ?= 32
 FUZZ_TARGETS := safetensors json png_texts token_files byte_pair t5_model compensation
 
-.PHONY: help setup configure build demo test bench quality sanitize fuzz wheel format format-check
+.PHONY: help setup configure build demo test bench quality sanitize fuzz wheel wheel-test format format-check
 
 help:
 	@echo "make setup     install what is missing: system packages, .venv with torch"
@@ -21,6 +21,7 @@ help:
 	@echo "make quality   compare all methods on PROMPTS captions: table and page in out/quality"
 	@echo "make sanitize  all CPU tests under ASan and UBSan, then the fuzzers for a minute each"
 	@echo "make wheel     the Python package with the operators in it, into out/"
+	@echo "make wheel-test  the plug-in's tests with that wheel, in an environment of its own"
 	@echo "make format    format the sources; format-check only looks"
 
 setup:
@@ -71,6 +72,9 @@ fuzz:
 
 wheel: build
 	@tools/wheel.sh .venv/bin/python $(BUILD) out
+
+wheel-test: wheel
+	@tools/wheel_test.sh .venv/bin/python "$$(ls -t out/rtlynx-*.whl | head -1)"
 
 format: setup
 	@$(SOURCES) | xargs --no-run-if-empty $(CLANG_FORMAT) -i

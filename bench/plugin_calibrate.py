@@ -55,6 +55,8 @@ def main():
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--samples", type=int, default=64, help="forwards in a pass")
     parser.add_argument("--memory", default="64GiB", help="for the sums of a pass")
+    parser.add_argument("--method", default="low-rank")
+    parser.add_argument("--transform", default="none")
     parser.add_argument("--rank", type=int, default=64)
     parser.add_argument("--blocks", type=int, default=19)
     parser.add_argument("--singles", type=int, default=38)
@@ -75,12 +77,13 @@ def main():
         draws.append(seconds)
         kept.write_text(json.dumps(state()))
 
-    rtlynx.calibrate(model, drawing(model, options, log), options.out, rank=options.rank,
-                     memory=options.memory)
+    rtlynx.calibrate(model, drawing(model, options, log), options.out, method=options.method,
+                     transform=options.transform, rank=options.rank, memory=options.memory)
     on_gpu = options.device != "cpu"
     print(json.dumps({
         "gpu": torch.cuda.get_device_name() if on_gpu else "none",
         "date": datetime.date.today().isoformat(), "torch": torch.__version__,
+        "method": options.method, "transform": options.transform,
         "samples": options.samples, "passes": len(draws), "memory": options.memory,
         "draw_seconds": sum(draws), "seconds": state()["seconds"],
         "peak_gib": torch.cuda.max_memory_allocated() / 2**30 if on_gpu else None}))

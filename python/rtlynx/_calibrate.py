@@ -8,20 +8,30 @@ import pathlib
 import shutil
 import sys
 import time
-import warnings
+from dataclasses import dataclass
 
-import torch
-
-from . import _compensation, _sparsify
+from . import _compensation, _moments, _sparsify
 from ._error import Error
 
-_DAMPING = 0.01  # kDamping of src/compensate/closed_form.h
-_METHODS = ("low-rank",)
+_TRANSFORMS = ("none", "16", "64", "128")
 _UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
-def calibrate(model, run, out, method="low-rank", rank=64, samples=1024, memory="8GiB",
-              recipe="auto", exclude=()):
+@dataclass
+class _Pass:
+    """Groups whose sums are taken in one call of run: for their transform, or their layers."""
+
+    groups: list
+    is_transform: bool
+    sums: tuple  # names
+    norm: bool
+
+    def bytes(self):
+        return sum(_sum_bytes(group, self.sums) for group in self.groups)
+
+
+def calibrate(model, run, out, method="low-rank", transform="none", rank=64, samples=1024,
+              memory="8GiB", recipe="auto", exclude=()):
     """Makes a compensation for ``rtlynx.sparsify`` and writes it.
 
     ``run`` is called once for every pass, dense; a pass sums second moments of as many inputs as fit
@@ -33,54 +43,93 @@ def calibrate(model, run, out, method="low-rank", rank=64, samples=1024, memory=
         run: a function without arguments that calls the pipeline, once a prompt.
         out: the file to write.
         method: ``"low-rank"``: the token's norm, and the low rank that the paper trains, in closed
-            form. Refit, joint and block transforms: not from Python yet.
-        rank: of every layer, up to 128.
+            form; ``"refit"``: another weight in place of each layer's own; ``"joint"``: both at once,
+            the least error. Other weights make the file as large as the layers.
+        transform: ``"none"``, or ``"16"``, ``"64"``, ``"128"``: blocks of so many channels, or fewer
+            where that does not divide an input's, are transformed before the choice. Needs a further
+            round of passes, and other weights while the model runs.
+        rank: of every layer, up to 128. Not for ``"refit"``.
         samples: tokens, at random, of every input in every call; None takes all.
         memory: for the sums of a pass, beside the model: bytes, or such as ``"8GiB"``. An input of K
-            channels takes 16 K^2 bytes; one at least is summed.
+            channels takes 16 K^2 bytes, 24 K^2 for ``"joint"``; one at least is summed.
         recipe, exclude: the layers, as for ``rtlynx.sparsify``.
 
     Returns:
         The ``Compensation``.
     """
     out = _check_out(out)
-    if method not in _METHODS:
-        raise Error("calibrate", f"method {' or '.join(_METHODS)}", method)
-    if not callable(run):
-        raise Error("calibrate", "run, a function that calls the pipeline", type(run).__name__)
-    if samples is not None and (not isinstance(samples, int) or samples < 1):
-        raise Error("calibrate", "samples, a positive number or None", samples)
+    transform, memory = str(transform), _bytes(memory)
+    _check_choices(run, method, transform, samples)
     _sparsify._check_model(model)
     groups = _sparsify._Plan(model, None, recipe, exclude, None, force=True).groups
-    _check_rank(groups, rank)
-    passes = _passes(groups, _bytes(memory))
-    settings = {"revision": _compensation.weights_revision(model), "method": method, "rank": rank,
-                "samples": samples, "passes": [[group.layers for group in part] for part in passes]}
-    kept = _Kept(out, settings)
+    _check_groups(groups, method, rank)
+    passes = _passes(groups, memory, method, transform)
+    kept = _Kept(out, {
+        "revision": _compensation.weights_revision(model), "method": method, "transform": transform,
+        "rank": rank, "samples": samples,
+        "passes": [[part.is_transform, [group.layers for group in part.groups]] for part in passes]})
     _say(f"{sum(len(group.layers) for group in groups)} layers, {len(groups)} inputs: "
          f"{len(passes)} passes of run, {kept.count(len(passes))} of them done; sums of up to "
-         f"{max(sum(map(_sum_bytes, part)) for part in passes) / 2**30:.1f} GiB at a time")
+         f"{max(part.bytes() for part in passes) / 2**30:.1f} GiB at a time")
     begin, done = time.monotonic(), 0
     for index, part in enumerate(passes):
         if kept.has(index):
             continue
-        kept.put(index, _solve(_sums(part, run, samples), rank))
+        kept.put(index, _run_pass(part, run, samples, method, rank, transform,
+                                  {} if part.is_transform else _transforms(passes, kept)))
         done += 1
         left = (time.monotonic() - begin) / done * (len(passes) - kept.count(len(passes)))
         _progress(index + 1, len(passes), left)
-    layers = {}
-    for index, part in enumerate(passes):
-        tensors = kept.get(index)
-        for group in part:
-            for name in group.layers:
-                layers[name] = _compensation.LayerCompensation(
-                    group.layers[0], True, tensors[f"{name}.down"], tensors[f"{name}.up"])
-    result = _compensation.Compensation(layers, {}, {
-        "base_model": type(model).__name__, "base_revision": settings["revision"],
-        "method": method, "transform": "none", "recipe": str(recipe)})
+    result = _compensation.Compensation(
+        _layers(passes, kept, method), _transforms(passes, kept),
+        {"base_model": type(model).__name__, "base_revision": kept.settings["revision"],
+         "method": method, "transform": transform if transform == "none" else f"block {transform}",
+         "recipe": str(recipe)})
     result.save(out)
     kept.remove()
     return result
+
+
+def _run_pass(part, run, samples, method, rank, transform, transforms):
+    sums = [_moments.Sums(group, part.sums, part.norm, samples, transforms.get(group.layers[0]))
+            for group in part.groups]
+    _moments.collect(sums, run, 1 if part.is_transform or method == "refit" else rank)
+    if part.is_transform:
+        return _moments.solve_transforms(sums, int(transform))
+    return _moments.solve_layers(sums, method, rank, transforms)
+
+
+def _transforms(passes, kept):
+    """What finished passes found, by input."""
+    found = {}
+    for index, part in enumerate(passes):
+        if part.is_transform:
+            for name, blocks in kept.get(index).items():
+                found[name.removesuffix(".transform")] = _compensation.InputTransform(blocks)
+    return found
+
+
+def _layers(passes, kept, method):
+    layers = {}
+    for index, part in enumerate(passes):
+        if part.is_transform:
+            continue
+        tensors = kept.get(index)
+        for group in part.groups:
+            for name in group.layers:
+                layers[name] = _moments.layer_of(name, group.layers[0], method, tensors)
+    return layers
+
+
+def _check_choices(run, method, transform, samples):
+    if method not in _moments.METHODS:
+        raise Error("calibrate", f"method {', '.join(_moments.METHODS)}", method)
+    if transform not in _TRANSFORMS:
+        raise Error("calibrate", f"transform {', '.join(_TRANSFORMS)}", transform)
+    if not callable(run):
+        raise Error("calibrate", "run, a function that calls the pipeline", type(run).__name__)
+    if samples is not None and (not isinstance(samples, int) or samples < 1):
+        raise Error("calibrate", "samples, a positive number or None", samples)
 
 
 def _check_out(out):
@@ -102,9 +151,11 @@ def _bytes(memory):
     return memory
 
 
-def _check_rank(groups, rank):
+def _check_groups(groups, method, rank):
     if not groups:
         raise Error("calibrate", "a recipe that names layers of the model", "none")
+    if method == "refit":
+        return
     if not isinstance(rank, int):
         raise Error("calibrate", "a rank, a whole number", rank)
     for group in groups:
@@ -114,93 +165,37 @@ def _check_rank(groups, rank):
                 raise Error("calibrate", f"a rank from 1 to {most} for {name}", rank)
 
 
-def _sum_bytes(group):
-    return 16 * group.modules[0].in_features ** 2
+def _sum_bytes(group, sums):
+    return 8 * len(sums) * group.modules[0].in_features ** 2
 
 
-def _passes(groups, memory):
-    passes, held = [], 0
-    for group in groups:
-        if not passes or held + _sum_bytes(group) > memory:
-            passes.append([])
-            held = 0
-        passes[-1].append(group)
-        held += _sum_bytes(group)
+def _passes(groups, memory, method, transform):
+    """As many groups a pass as fit: first those that get a transform, for it, then all."""
+    sums, norm = _moments.METHODS[method]
+    rounds = [(groups, False, sums, norm)]
+    if transform != "none":
+        transformed = [group for group in groups
+                       if _moments.block_for(group.modules[0].in_features, int(transform))]
+        rounds.insert(0, (transformed, True, ("xx",), norm))
+    passes = []
+    for of_round, *options in rounds:
+        held, parts = memory, []
+        for group in of_round:
+            size = _sum_bytes(group, options[1])
+            if held + size > memory:
+                parts.append(_Pass([], *options))
+                held = 0
+            parts[-1].groups.append(group)
+            held += size
+        passes += parts
     return passes
-
-
-class _Sums:
-    """Of X^T X and X^T S over tokens, in float64, for S = s x~."""
-
-    def __init__(self, group, samples):
-        self.group, self.samples, self.tokens = group, samples, 0
-        channels, device = group.modules[0].in_features, group.modules[0].weight.device
-        self.xx, self.xs = (torch.zeros(channels, channels, dtype=torch.float64, device=device)
-                            for _ in range(2))
-        self.generator = torch.Generator().manual_seed(0)
-
-    def see(self, module, arguments):
-        with torch.inference_mode(False), torch.no_grad():
-            rows = arguments[0].detach().flatten(0, -2)
-            if self.samples is not None and len(rows) > self.samples:
-                chosen = torch.randperm(len(rows), generator=self.generator)[:self.samples]
-                rows = rows[chosen.to(rows.device)]
-            kept, scale = torch.ops.rtlynx.sparsify24(rows, True)
-            rows, selected = rows.float(), kept.float() * scale.unsqueeze(1)
-            self.xx += rows.T @ rows
-            self.xs += rows.T @ selected
-            self.tokens += len(rows)
-
-
-@contextlib.contextmanager
-def _full_precision():
-    # Moments in TF32 are not positive definite.
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
-
-
-def _sums(part, run, samples):
-    sums = [_Sums(group, samples) for group in part]
-    hooks = [each.group.modules[0].register_forward_pre_hook(each.see) for each in sums]
-    try:
-        with _full_precision():
-            run()
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return sums
-
-
-def _solve(sums, rank):
-    tensors = {}
-    for each in sums:
-        first = each.group.layers[0]
-        if each.tokens < rank:
-            raise Error("calibrate", f"at least {rank} tokens, the rank, read by {first}",
-                        f"{each.tokens}")
-        if not (each.xx.isfinite().all() and each.xs.isfinite().all()):
-            raise Error("calibrate", f"finite inputs of {first}", "infinite or NaN ones")
-        if each.tokens < len(each.xx):
-            warnings.warn(f"rtlynx.calibrate: {first} read {each.tokens} tokens of {len(each.xx)} "
-                          "channels: fewer tokens than channels fit themselves. Draw more.",
-                          stacklevel=3)
-        for name, linear in zip(each.group.layers, each.group.modules):
-            down, up = torch.ops.rtlynx.low_rank_on_input(
-                each.xx, each.xs, linear.weight.detach().double(), rank, _DAMPING)
-            tensors |= {f"{name}.down": down, f"{name}.up": up}
-    return {name: tensor.to("cpu", torch.bfloat16).contiguous()
-            for name, tensor in tensors.items()}
 
 
 class _Kept:
     """Finished passes, in a folder beside the file."""
 
     def __init__(self, out, settings):
-        self.folder = out.with_name(out.name + ".passes")
+        self.folder, self.settings = out.with_name(out.name + ".passes"), settings
         text, path = json.dumps(settings), self.folder / "settings.json"
         if not path.exists():
             self.folder.mkdir(exist_ok=True)

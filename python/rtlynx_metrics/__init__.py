@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Published measures of the pictures of real models: FID, CLIP-Score, CLIP-IQA and ImageReward.
+"""Published measures of the pictures of real models: FID, CLIP-Score, CLIP-IQA, ImageReward, LPIPS,
+PSNR and SSIM.
 
 ``rtlynx-metrics --help`` (or ``python -m rtlynx_metrics``) tells how it is used; ``measure`` is the
 same for Python. Each measure is its well-kept package's: clean-fid, torchmetrics, image-reward. They

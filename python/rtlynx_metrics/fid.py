@@ -38,16 +38,12 @@ class CleanInception:
         return self._network(batch)
 
 
-def picture_features(paths, network, on_picture):
-    """Features [n, F], float64, of the pictures; `on_picture` is called after each."""
-    parts = []
+def picture_features(paths, network):
+    """Yields the features [F], float64, of each picture, computed in batches."""
     for first in range(0, len(paths), BATCH):
         pictures = [read_rgb(path) for path in paths[first:first + BATCH]]
         with torch.inference_mode():
-            parts.append(network(pictures).double().cpu().numpy())
-        for _ in pictures:
-            on_picture()
-    return np.concatenate(parts)
+            yield from network(pictures).double().cpu().numpy()
 
 
 class FrechetReference:

@@ -13,9 +13,13 @@ from .errors import MetricsError
 from .fid import CleanInception, FrechetReference, distances, picture_features, require_enough
 from .image_reward import ImageReward, load_image_reward
 from .intervals import bootstrap_mean, jackknife_interval
-from .pictures import list_pictures
+from .paired import Lpips, Psnr, Ssim
+from .pictures import Picture, list_pictures
 
-METRICS = ("fid", "clip-score", "clip-iqa", "image-reward")
+PICTURE_METRICS = {"clip-score": ClipScore, "clip-iqa": ClipIqa, "image-reward": ImageReward}
+PAIRED_METRICS = {"lpips": Lpips, "psnr": Psnr, "ssim": Ssim}
+METRICS = ("fid", *PICTURE_METRICS, *PAIRED_METRICS)
+WITHOUT_WEIGHTS = ("psnr", "ssim")
 
 
 class Networks:
@@ -23,24 +27,46 @@ class Networks:
 
     def __init__(self, weights, device):
         self.device = torch.device(device)
-        weights = pathlib.Path(weights).resolve()
+        # Those of WITHOUT_WEIGHTS need no folder.
+        weights = pathlib.Path(weights or ".").resolve()
         self.inception = functools.partial(CleanInception, weights, self.device)
         # One CLIP for both measures.
         self.clip = functools.cache(functools.partial(load_clip, weights))
         self.image_reward = functools.partial(load_image_reward, weights, self.device)
+        self.lpips = functools.partial(Lpips, weights, self.device)
+
+
+class Scorer:
+    """What the networks say of pictures. They are all there before the first picture is looked at."""
+
+    def __init__(self, metrics, networks):
+        make = {"fid": networks.inception,
+                "clip-score": lambda: ClipScore(networks.clip, networks.device),
+                "clip-iqa": lambda: ClipIqa(networks.clip, networks.device),
+                "image-reward": lambda: ImageReward(networks.image_reward),
+                "lpips": networks.lpips,
+                "psnr": lambda: Psnr(networks.device), "ssim": lambda: Ssim(networks.device)}
+        self._metrics = {name: make[name]() for name in metrics}
+
+    def fid_features(self):
+        """The name of the features of "fid"."""
+        return self._metrics["fid"].name
+
+    def values(self, name, pictures, partners=()):
+        """Yields, one after the other, the value of each picture: for "fid" its features [F]; for
+        the paired metrics, of it and its partner."""
+        metric = self._metrics[name]
+        if name == "fid":
+            yield from picture_features([picture.path for picture in pictures], metric)
+        elif name in PAIRED_METRICS:
+            yield from map(metric, pictures, partners)
+        else:
+            yield from map(metric, pictures)
 
 
 @contextlib.contextmanager
 def silent(label, count):
     yield lambda: None
-
-
-def picture_metric(name, networks):
-    if name == "clip-score":
-        return ClipScore(networks.clip, networks.device)
-    if name == "clip-iqa":
-        return ClipIqa(networks.clip, networks.device)
-    return ImageReward(networks.image_reward)
 
 
 def require_finite(value, what):
@@ -50,35 +76,55 @@ def require_finite(value, what):
     return value
 
 
-def add_picture_metric(metric, folders, entries, progress):
+def add_mean(kind, entry, values):
+    entry[kind.key] = max(float(np.mean(values)), kind.least)
+    entry[f"{kind.key}_interval"] = [max(bound, kind.least) for bound in bootstrap_mean(values)]
+
+
+def scores(kind, folder, values, progress):
+    """The values of a folder's pictures, [n]."""
+    found = []
+    with progress(f"{folder.name}: {kind.key}", len(folder.pictures)) as finished:
+        for picture, value in zip(folder.pictures, values):
+            found.append(require_finite(value, f"{kind.key} of {picture.path}"))
+            finished()
+    return np.array(found)
+
+
+def add_picture_metric(kind, values_of, folders, entries, progress):
+    """`values_of` a tuple of pictures gives their values."""
     first = None
     for folder, entry in zip(folders, entries):
-        with progress(f"{folder.name}: {metric.key}", len(folder.pictures)) as finished:
-            values = []
-            for picture in folder.pictures:
-                values.append(require_finite(metric(picture), f"{metric.key} of {picture.path}"))
-                finished()
-        entry[metric.key] = max(float(np.mean(values)), metric.least)
-        entry[f"{metric.key}_interval"] = [max(bound, metric.least)
-                                           for bound in bootstrap_mean(values)]
+        values = scores(kind, folder, values_of(folder.pictures), progress)
+        add_mean(kind, entry, values)
         if first is None:
-            first = np.array(values)
+            first = values
             continue
-        change = np.array(values) - first  # picture by picture: the prompts' spread is gone
-        entry[f"{metric.key}_change"] = float(change.mean())
-        entry[f"{metric.key}_change_interval"] = bootstrap_mean(change)
+        change = values - first  # picture by picture: the prompts' spread is gone
+        entry[f"{kind.key}_change"] = float(change.mean())
+        entry[f"{kind.key}_change_interval"] = bootstrap_mean(change)
 
 
-def add_fid(network, reference, folders, entries, progress):
-    def features(label, paths):
-        with progress(f"{label}: fid", len(paths)) as finished:
-            return picture_features(paths, network, finished)
+def add_paired_metric(kind, values_of, folders, entries, progress):
+    """`values_of` two tuples of pictures gives their values, pair by pair."""
+    for folder, entry in list(zip(folders, entries))[1:]:
+        pairs = values_of(folder.pictures, folders[0].pictures)
+        add_mean(kind, entry, scores(kind, folder, pairs, progress))
+
+
+def add_fid(features_of, reference, folders, entries, progress):
+    def features(label, pictures):
+        rows = []
+        with progress(f"{label}: fid", len(pictures)) as finished:
+            for row in features_of(pictures):
+                rows.append(row)
+                finished()
+        return np.stack(rows)
 
     target = FrechetReference(features("reference", reference))
     first = None
     for folder, entry in zip(folders, entries):
-        paths = [picture.path for picture in folder.pictures]
-        whole, left_out = distances(target, features(folder.name, paths))
+        whole, left_out = distances(target, features(folder.name, folder.pictures))
         for value in (whole, *left_out):
             require_finite(value, f"fid of {folder.name}")
         entry["fid"] = whole
@@ -99,43 +145,56 @@ def require_prompts(folders, name):
                                    "rtlynx generate writes it, found none")
 
 
-def measure(folders, metrics, networks, reference=None, progress=silent):
+def check(folders, metrics, reference):
+    """Says what is missing before any work. Returns the reference pictures, if they are needed."""
+    needy = [name for name in metrics if name in ("clip-score", "image-reward")]
+    if needy:
+        require_prompts(folders, needy[0])
+    paired = [name for name in metrics if name in PAIRED_METRICS]
+    if paired and len(folders) < 2:
+        raise MetricsError(f"{paired[0]}: required a folder to compare with the first, got none")
+    if "fid" not in metrics:
+        return None
+    if reference is None:
+        raise MetricsError("fid: required a folder of reference pictures, got none")
+    real = [Picture(path) for path in reference] if isinstance(reference, (list, tuple)) else \
+        [Picture(path) for path in list_pictures(pathlib.Path(reference))]
+    for number in (len(folders[0].pictures), len(real)):
+        require_enough(number)
+    return real
+
+
+def measure(folders, metrics, networks, reference=None, progress=silent, make_scorer=Scorer):
     """Measures folders of the same pictures by different methods.
 
     Args:
-        folders: of read_folders; changes are stated against the first.
+        folders: of read_folders; changes are stated against the first, and what is paired is paired
+            with it.
         metrics: names out of METRICS.
         networks: Networks.
-        reference: a folder of real pictures; needed by, and only by, fid.
+        reference: real pictures, a folder or a list of paths; needed by, and only by, fid.
         progress: called as progress(label, count), gives a context manager of a function to call
             after each picture.
+        make_scorer: Scorer, or what does the same elsewhere.
 
     Returns:
         A dict for JSON: what was measured, and ``methods``, a list of dicts with ``name`` and for
         each metric its value, ``_interval`` (95 %) and, but for the first folder, ``_change`` and
-        ``_change_interval``.
+        ``_change_interval``. Paired metrics have no change, and no value for the first folder.
     """
-    count = len(folders[0].pictures)
-    report = {"metrics": list(metrics), "pictures": count}
+    report = {"metrics": list(metrics), "pictures": len(folders[0].pictures)}
     entries = [{"name": folder.name} for folder in folders]
-    if "fid" in metrics:
-        # Said before any work.
-        if reference is None:
-            raise MetricsError("fid: required a folder of reference pictures, got none")
-        real = list_pictures(pathlib.Path(reference))
-        for number in (count, len(real)):
-            require_enough(number)
-    needy = [name for name in metrics if name in ("clip-score", "image-reward")]
-    if needy:
-        require_prompts(folders, needy[0])
-    # All networks are there before the first picture is looked at.
-    inception = networks.inception() if "fid" in metrics else None
-    others = [picture_metric(name, networks) for name in metrics if name != "fid"]
-    if inception is not None:
-        report["reference_pictures"] = len(real)
-        report["fid_features"] = inception.name
-        add_fid(inception, real, folders, entries, progress)
-    for metric in others:
-        add_picture_metric(metric, folders, entries, progress)
+    real = check(folders, metrics, reference)
+    scorer = make_scorer(metrics, networks)
+    for name in metrics:
+        values_of = functools.partial(scorer.values, name)
+        if name == "fid":
+            report["reference_pictures"] = len(real)
+            report["fid_features"] = scorer.fid_features()
+            add_fid(values_of, real, folders, entries, progress)
+        elif name in PAIRED_METRICS:
+            add_paired_metric(PAIRED_METRICS[name], values_of, folders, entries, progress)
+        else:
+            add_picture_metric(PICTURE_METRICS[name], values_of, folders, entries, progress)
     report["methods"] = entries
     return report

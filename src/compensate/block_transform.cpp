@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "compensate/block_transform.h"
 
-#include <algorithm>
 #include <string>
 
 #include "base/error.h"
 #include "compensate/weight24.h"
+#include "ops/ops.h"
 
 namespace rtlynx {
 namespace {
 
-constexpr double kWeightDamping = 1e-4;
 constexpr double kLeastColumnNorm = 1e-3;
 
 torch::Tensor rounded(const torch::Tensor& values) { return values.to(torch::kBFloat16); }
@@ -31,34 +30,6 @@ void check_moment(const torch::Tensor& second_moment, const std::vector<torch::T
           std::to_string(second_moment.size(0)) + " channels");
 }
 
-// The diagonal blocks [K/g, g, g] of [K, K].
-torch::Tensor diagonal_blocks(const torch::Tensor& matrix, std::int64_t block) {
-  const torch::Tensor tiles =
-      matrix.view({-1, block, matrix.size(1) / block, block});  // [K/g, g, K/g, g]
-  return tiles.diagonal(/*offset=*/0, 0, 2).permute({2, 0, 1});
-}
-
-// The sum over all weights of W_b^T W_b: [K/g, g, g], damped.
-torch::Tensor block_grams(const std::vector<torch::Tensor>& weights, std::int64_t block,
-                          const torch::TensorOptions& options) {
-  torch::Tensor sum;
-  for (const torch::Tensor& weight : weights) {
-    const torch::Tensor columns =
-        weight.detach().to(options).unflatten(1, {-1, block}).transpose(0, 1);  // [K/g, N, g]
-    const torch::Tensor gram = torch::bmm(columns.transpose(1, 2), columns);
-    sum = sum.defined() ? sum + gram : gram;
-  }
-  const torch::Tensor mean = sum.diagonal(0, 1, 2).mean();
-  const torch::Tensor identity = torch::eye(block, options);
-  // Weights of zeros do not tell channels apart.
-  return mean.item<double>() > 0 ? sum + kWeightDamping * mean * identity : sum + identity;
-}
-
-torch::Tensor square_roots(const torch::Tensor& positive) {
-  const auto [values, vectors] = torch::linalg_eigh(positive);
-  return torch::matmul(vectors * values.clamp_min(0).sqrt().unsqueeze(1), vectors.transpose(1, 2));
-}
-
 // ||W_:j|| over all weights, [K] fp64, as it is stored.
 torch::Tensor column_norms(const std::vector<torch::Tensor>& weights) {
   check_weights(weights);
@@ -77,25 +48,10 @@ torch::Tensor column_norms(const std::vector<torch::Tensor>& weights) {
 
 InputTransform block_transform(const torch::Tensor& second_moment,
                                const std::vector<torch::Tensor>& weights, std::int64_t block) {
-  check_moment(second_moment, weights);
-  const std::int64_t channels = second_moment.size(0);
-  if (std::find(std::begin(kBlockSizes), std::end(kBlockSizes), block) == std::end(kBlockSizes) ||
-      channels % block != 0) {
-    fail("block_transform",
-         "blocks of 4, 16, 64 or 128 channels that divide " + std::to_string(channels),
-         std::to_string(block));
-  }
-  const torch::Tensor moment = second_moment.to(torch::kFloat64);
-  const torch::Tensor roots = square_roots(block_grams(weights, block, moment.options()));
-  const torch::Tensor inner = torch::bmm(torch::bmm(roots, diagonal_blocks(moment, block)), roots);
-  const auto [values, vectors] = torch::linalg_eigh(0.5 * (inner + inner.transpose(1, 2)));
-  const torch::Tensor axes = torch::bmm(roots, vectors) / roots.diagonal(0, 1, 2).mean();
-  torch::Tensor ordered = torch::empty_like(axes);
-  for (std::int64_t b = 0; b < axes.size(0); ++b) {
-    ordered[b] = axes[b].index_select(1, snake_order(values[b]));
-  }
+  static const auto op = ops::find_op<at::Tensor(const at::Tensor&, at::TensorList, std::int64_t)>(
+      "rtlynx::block_transform");
   InputTransform transform;
-  transform.blocks = rounded(ordered);
+  transform.blocks = op.call(second_moment, weights, block);
   return transform;
 }
 

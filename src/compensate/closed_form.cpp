@@ -29,19 +29,6 @@ torch::Tensor checked(const InputMoments& moments, const torch::Tensor& weight) 
   return weight.detach().to(moments.xx.options());
 }
 
-/// The linear map from S back to X that suits the data best, and what it misses.
-struct Recovery {
-  torch::Tensor map;       // H [K, K]: X is about S H
-  torch::Tensor residual;  // P [K, K]: (X - S H)^T (X - S H)
-};
-
-Recovery recover(const InputMoments& m, double damping) {
-  const torch::Tensor identity = torch::eye(m.channels(), m.xx.options());
-  const torch::Tensor map = identity + solve_damped(m.ss, m.xs.t() - m.ss, damping);
-  const torch::Tensor cross = m.xs.mm(map);
-  return {.map = map, .residual = m.xx - cross - cross.t() + map.t().mm(m.ss).mm(map)};
-}
-
 }  // namespace
 
 LayerFit low_rank_on_input(const InputMoments& moments, const torch::Tensor& weight,
@@ -56,17 +43,21 @@ LayerFit low_rank_on_input(const InputMoments& moments, const torch::Tensor& wei
 
 LayerFit refit(const InputMoments& moments, const torch::Tensor& weight, double damping) {
   const torch::Tensor w = checked(moments, weight);
-  const torch::Tensor change =
-      solve_damped(moments.ss, (moments.xs.t() - moments.ss).mm(w.t()), damping);
-  return {.weight = w + change.t(), .low_rank = {}};
+  static const auto op =
+      ops::find_op<at::Tensor(const at::Tensor&, const at::Tensor&, const at::Tensor&, double)>(
+          "rtlynx::refit");
+  return {.weight = op.call(moments.xs, moments.ss, w, damping), .low_rank = {}};
 }
 
 LayerFit refit_with_low_rank(const InputMoments& moments, const torch::Tensor& weight,
                              std::int64_t rank, double damping) {
   const torch::Tensor w = checked(moments, weight);
-  const Recovery recovery = recover(moments, damping);
-  const LowRank dense = closest_low_rank(w, recovery.residual, rank);
-  return {.weight = (w - dense.product()).mm(recovery.map.t()), .low_rank = dense};
+  static const auto op = ops::find_op<std::tuple<at::Tensor, at::Tensor, at::Tensor>(
+      const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&, std::int64_t,
+      double)>("rtlynx::refit_with_low_rank");
+  auto [refitted, down, up] = op.call(moments.xx, moments.xs, moments.ss, w, rank, damping);
+  return {.weight = std::move(refitted),
+          .low_rank = {.down = std::move(down), .up = std::move(up)}};
 }
 
 double relative_output_error(const InputMoments& moments, const torch::Tensor& weight,
@@ -90,7 +81,9 @@ double unrecoverable_share(const InputMoments& moments, const torch::Tensor& wei
   const double whole = output_energy(w, moments.xx);
   require_finite(whole, "unrecoverable_share, energy of the outputs");
   if (whole <= 0) return 0;
-  const torch::Tensor residual = recover(moments, damping).residual;
+  static const auto op = ops::find_op<std::tuple<at::Tensor, at::Tensor>(
+      const at::Tensor&, const at::Tensor&, const at::Tensor&, double)>("rtlynx::recovery");
+  const torch::Tensor residual = std::get<1>(op.call(moments.xx, moments.xs, moments.ss, damping));
   const torch::Tensor rest = w - closest_low_rank(w, residual, rank).product();
   return std::clamp(output_energy(rest, residual) / whole, 0.0, 1.0);
 }

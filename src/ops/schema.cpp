@@ -48,5 +48,12 @@ STABLE_TORCH_LIBRARY(rtlynx, m) {
   m.def(
       "low_rank_on_input(Tensor xx, Tensor xs, Tensor weight, int rank, float damping) -> "
       "(Tensor down, Tensor up)");
+  m.def("refit(Tensor xs, Tensor ss, Tensor weight, float damping) -> Tensor");
+  m.def(
+      "recovery(Tensor xx, Tensor xs, Tensor ss, float damping) -> (Tensor map, Tensor residual)");
+  m.def(
+      "refit_with_low_rank(Tensor xx, Tensor xs, Tensor ss, Tensor weight, int rank, "
+      "float damping) -> (Tensor weight, Tensor down, Tensor up)");
+  m.def("block_transform(Tensor moment, Tensor[] weights, int block) -> Tensor");
   m.def("add_to_revision(int state, str name, Tensor values) -> int");
 }

@@ -13,6 +13,7 @@
 #include "ops/arguments.h"
 #include "ops/aten.h"
 #include "ops/guarded.h"
+#include "ops/linear_algebra.h"
 
 // The closed forms that the C++ tools and rtlynx.calibrate share, in fp64 on the moments' device.
 namespace rtlynx::ops {
@@ -21,31 +22,6 @@ namespace {
 constexpr std::int64_t kExactSize = 1024;
 constexpr std::int64_t kSpareVectors = 16;
 constexpr int kPowerSteps = 6;
-
-Tensor mm(const Tensor& a, const Tensor& b) { return call_aten("aten::mm", "", a, b); }
-Tensor transposed(const Tensor& a) { return with_swapped(a, 0, 1); }
-
-Tensor number(const Tensor& like, double value) {
-  Tensor result = empty_like_device(like, {1}, ScalarType::Double);
-  return torch::stable::fill_(result, value);
-}
-
-double value_of(const Tensor& scalar) {
-  const Tensor host = torch::stable::to(torch::stable::to(scalar, ScalarType::Double),
-                                        torch::stable::Device(torch::headeronly::DeviceType::CPU));
-  return *host.const_data_ptr<double>();
-}
-
-Tensor symmetrised(const Tensor& a) { return times(plus(a, transposed(a)), number(a, 0.5)); }
-
-/// The two results of an operator with one option.
-template <typename Option>
-std::pair<Tensor, Tensor> decompose(const char* name, const Tensor& a, const Option& option) {
-  std::array<StableIValue, 2> stack{torch::stable::detail::from(a),
-                                    torch::stable::detail::from(option)};
-  TORCH_ERROR_CODE_CHECK(torch_call_dispatcher(name, "", stack.data(), TORCH_ABI_VERSION));
-  return {torch::stable::detail::to<Tensor>(stack[0]), torch::stable::detail::to<Tensor>(stack[1])};
-}
 
 void check_matrix(const char* op, const Tensor& tensor) {
   if (tensor.dim() != 2 || tensor.scalar_type() != ScalarType::Double) {
@@ -104,11 +80,8 @@ Tensor solve_damped(const Tensor& a, const Tensor& b, double damping) {
     Tensor none = torch::stable::clone(b);
     return torch::stable::zero_(none);
   }
-  const Tensor damped = symmetrised(a);
-  Tensor diagonal =
-      call_aten("aten::diagonal", "", damped, std::int64_t{0}, std::int64_t{0}, std::int64_t{1});
-  const Tensor mean = call_aten("aten::mean", "", diagonal, std::optional<ScalarType>());
-  torch::stable::copy_(diagonal, plus(diagonal, times(mean, number(a, damping))));
+  Tensor damped = symmetrised(a);
+  add_to_diagonal(damped, times(mean_of(diagonal_of(damped)), number(a, damping)));
   std::array<StableIValue, 3> stack{torch::stable::detail::from(damped),
                                     torch::stable::detail::from(false),
                                     torch::stable::detail::from(false)};
@@ -150,6 +123,39 @@ std::tuple<Tensor, Tensor> low_rank_on_input(const Tensor& xx, const Tensor& xs,
   return closest_low_rank(transposed(regression), xx, rank);
 }
 
+Tensor refit(const Tensor& xs, const Tensor& ss, const Tensor& weight, double damping) {
+  const NoGrad no_grad;
+  check_moment("refit", weight, xs);
+  check_moment("refit", weight, ss);
+  const Tensor change =
+      solve_damped(ss, mm(minus(transposed(xs), ss), transposed(weight)), damping);
+  return plus(weight, transposed(change));
+}
+
+std::tuple<Tensor, Tensor> recovery(const Tensor& xx, const Tensor& xs, const Tensor& ss,
+                                    double damping) {
+  const NoGrad no_grad;
+  check_moment("recovery", xx, xx);
+  check_moment("recovery", xx, xs);
+  check_moment("recovery", xx, ss);
+  Tensor map = solve_damped(ss, minus(transposed(xs), ss), damping);
+  add_to_diagonal(map, number(map, 1.0));
+  const Tensor cross = mm(xs, map);
+  const Tensor residual =
+      plus(minus(minus(xx, cross), transposed(cross)), mm(mm(transposed(map), ss), map));
+  return {map, residual};
+}
+
+std::tuple<Tensor, Tensor, Tensor> refit_with_low_rank(const Tensor& xx, const Tensor& xs,
+                                                       const Tensor& ss, const Tensor& weight,
+                                                       std::int64_t rank, double damping) {
+  const NoGrad no_grad;
+  check_moment("refit_with_low_rank", weight, xx);
+  const auto [map, residual] = recovery(xx, xs, ss, damping);
+  const auto [down, up] = closest_low_rank(weight, residual, rank);
+  return {mm(minus(weight, mm(up, down)), transposed(map)), down, up};
+}
+
 }  // namespace
 }  // namespace rtlynx::ops
 
@@ -159,4 +165,8 @@ STABLE_TORCH_LIBRARY_IMPL(rtlynx, CompositeExplicitAutograd, m) {
          TORCH_BOX(&rtlynx::ops::Guarded<&rtlynx::ops::closest_low_rank>::call));
   m.impl("low_rank_on_input",
          TORCH_BOX(&rtlynx::ops::Guarded<&rtlynx::ops::low_rank_on_input>::call));
+  m.impl("refit", TORCH_BOX(&rtlynx::ops::Guarded<&rtlynx::ops::refit>::call));
+  m.impl("recovery", TORCH_BOX(&rtlynx::ops::Guarded<&rtlynx::ops::recovery>::call));
+  m.impl("refit_with_low_rank",
+         TORCH_BOX(&rtlynx::ops::Guarded<&rtlynx::ops::refit_with_low_rank>::call));
 }

@@ -86,7 +86,8 @@ class CleanFidTest(MetricsTest):
     def test_features_and_distance_are_the_packages(self):
         folders = [self.draw("one", 3), self.draw("two", 3, seed=1, brighter=40, side=50)]
         ours = CleanInception(self.folder, torch.device("cpu"))
-        mine = [picture_features(list_pictures(folder), ours, lambda: None) for folder in folders]
+        mine = [np.stack(list(picture_features(list_pictures(folder), ours)))
+                for folder in folders]
         model = self.inception(str(self.folder), download=False)
         theirs = [self.package.get_folder_features(str(folder), model, num_workers=0, mode="clean",
                                                    device=torch.device("cpu"), verbose=False)

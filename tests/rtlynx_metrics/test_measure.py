@@ -18,7 +18,7 @@ from rtlynx_metrics import measure, read_folders
 from rtlynx_metrics.__main__ import main
 from rtlynx_metrics.clip import ClipScore
 from rtlynx_metrics.errors import MetricsError
-from rtlynx_metrics.measure import METRICS, add_picture_metric, silent
+from rtlynx_metrics.measure import METRICS, PAIRED_METRICS, add_picture_metric, silent
 
 
 class MeasureTest(MetricsTest):
@@ -32,6 +32,9 @@ class MeasureTest(MetricsTest):
     def measure(self, *folders, metrics=METRICS):
         return measure(read_folders(folders), metrics, self.networks, self.reference)
 
+    def test_what_is_missing_from_a_pair_is_said(self):
+        self.assert_refused(["psnr", "the first"], self.measure, self.dense, metrics=["psnr"])
+
     def test_every_measure_of_every_folder(self):
         report = self.measure(self.dense, self.sparse)
         json.dumps(report, allow_nan=False)
@@ -39,6 +42,10 @@ class MeasureTest(MetricsTest):
         self.assertEqual(report["fid_features"], "mean colours")
         dense, sparse = report["methods"]
         self.assertEqual((dense["name"], sparse["name"]), ("dense", "sparse"))
+        for key in PAIRED_METRICS:
+            self.assertNotIn(key, dense)
+            low, high = sparse[f"{key}_interval"]
+            self.assertTrue(low <= sparse[key] <= high, key)
         for key in ("fid", "clip_score", "clip_iqa", "image_reward"):
             for method, suffixes in ((dense, ("",)), (sparse, ("", "_change"))):
                 for suffix in suffixes:
@@ -49,15 +56,9 @@ class MeasureTest(MetricsTest):
                 self.assertAlmostEqual(sparse[f"{key}_change"], sparse[key] - dense[key])
 
     def test_scores_that_are_no_numbers_are_named(self):
-        class Broken(ClipScore):
-            def __init__(self):
-                pass
-
-            def __call__(self, picture):
-                return float("nan")
-
         with self.assertRaisesRegex(MetricsError, "clip_score of .*png: required a finite score"):
-            add_picture_metric(Broken(), read_folders([self.dense]), [{}], silent)
+            add_picture_metric(ClipScore, lambda pictures: [float("nan")] * len(pictures),
+                               read_folders([self.dense]), [{}], silent)
 
     def test_an_output_is_never_an_input(self):
         picture = next(self.dense.glob("*.png"))
@@ -71,16 +72,9 @@ class MeasureTest(MetricsTest):
 
     def test_only_the_mean_of_clip_scores_is_clamped(self):
         values = iter([-3.0, 1.0] * 10 + [-1.0, 3.0] * 10)
-
-        class Scores(ClipScore):
-            def __init__(self):
-                pass
-
-            def __call__(self, picture):
-                return next(values)
-
         entries = [{}, {}]
-        add_picture_metric(Scores(), read_folders([self.dense, self.sparse]), entries, silent)
+        add_picture_metric(ClipScore, lambda pictures: [next(values) for _ in pictures],
+                           read_folders([self.dense, self.sparse]), entries, silent)
         self.assertEqual((entries[0]["clip_score"], entries[1]["clip_score"]), (0, 1))
         self.assertEqual(entries[1]["clip_score_change"], 2)
 
@@ -130,7 +124,7 @@ class CommandTest(MetricsTest):
             dense, sparse, "--metrics", ",".join(METRICS), "--reference", dense, "--weights",
             self.folder, "-o", output, networks=StandIns(self.folder))
         self.assertEqual((code, err), (0, ""))
-        self.assertRegex(out, r"method +FID +CLIP-Score +CLIP-IQA +ImageReward\ndense ")
+        self.assertRegex(out, r"method +FID +CLIP-Score +CLIP-IQA +ImageReward +LPIPS +PSNR +SSIM\n")
         self.assertRegex(out, r"\n  against the first +[\d.]+ \(")
         report = json.loads(output.read_text())
         self.assertEqual([method["name"] for method in report["methods"]], ["dense", "sparse"])
@@ -141,13 +135,14 @@ class CommandTest(MetricsTest):
         self.assertFalse(list(self.folder.glob("*.partial")))
 
     def test_missing_weights_say_what_to_fetch(self):
-        dense = self.draw("dense")
+        dense, other = self.draw("dense"), self.draw("other")
         for metric, words in (("fid", ["inception-2015-12-05.pt", "stylegan2-ada-pytorch"]),
                               ("clip-score", ["clip-vit-large-patch14", "openai/"]),
                               ("clip-iqa", ["clip-vit-large-patch14"]),
+                              ("lpips", ["alexnet-owt-7be5be79.pth", "torchvision"]),
                               ("image-reward", ["ImageReward.pt", "THUDM/ImageReward"])):
             output = self.folder / "metrics.json"
-            code, out, err = self.run_main(dense, "--metrics", metric, "--reference", dense,
+            code, out, err = self.run_main(dense, other, "--metrics", metric, "--reference", dense,
                                            "--weights", self.folder, "-o", output)
             self.assertEqual((code, out), (1, ""), metric)
             self.assertEqual(len(err.splitlines()), 1, err)
@@ -171,7 +166,7 @@ class CommandTest(MetricsTest):
 
     def test_bad_usage_is_exit_code_2(self):
         dense = self.draw("dense", 1)
-        for arguments in ([], [dense], [dense, "--weights", "w"],
+        for arguments in ([], [dense], [dense, "--weights", "w"], [dense, "--metrics", "clip-iqa"],
                           [dense, "--weights", "w", "--metrics", "beauty"],
                           [dense, "--weights", "w", "--metrics", "clip-iqa", "-o",
                            self.folder / "no" / "m.json"]):

@@ -49,27 +49,77 @@ class CalibrateTest(unittest.TestCase):
 
     # 100 steps: several times as many tokens as channels, or the fit is to these tokens alone.
     def test_is_better_than_the_norm_on_new_inputs(self):
+        choices = {"flux": (("low-rank", "none"), ("refit", "none"), ("joint", "none"),
+                            ("low-rank", "16"), ("joint", 64)),
+                   "qwen_image": (("low-rank", "none"), ("joint", "16")),
+                   "z_image": (("low-rank", "none"), ("joint", "16"))}
         for family, (make, arguments) in tiny_models.FAMILIES.items():
-            with self.subTest(family):
-                model = make()
-                new = list(self.steps(arguments, 4, seed=2))
-                exact = torch.cat([run(model, step).flatten() for step in new])
-                self.calibrate(model, self.drawing(model, arguments, count=100), memory=2**22)
-                self.assertFalse(list(self.out.parent.glob("*.passes")))
-                error = {}
-                for compensation in (None, self.out):
-                    sparsify(model, compensation)
-                    outputs = torch.cat([run(model, step).flatten() for step in new])
-                    error[compensation] = relative_error(outputs, exact)
-                    rtlynx.restore(model)
-                self.assertLess(error[self.out], error[None])
-                self.assertTrue(torch.equal(
-                    torch.cat([run(model, step).flatten() for step in new]), exact))
+            model = make()
+            new = list(self.steps(arguments, 4, seed=2))
+            exact = torch.cat([run(model, step).flatten() for step in new])
+            norm_alone = self.error(model, None, new, exact)
+            for method, transform in choices[family]:
+                with self.subTest(family, method=method, transform=transform):
+                    self.calibrate(model, self.drawing(model, arguments, count=100),
+                                   memory=2**22, method=method, transform=transform)
+                    self.assertFalse(list(self.out.parent.glob("*.passes")))
+                    self.assertLess(self.error(model, self.out, new, exact), norm_alone)
+                    self.assertTrue(torch.equal(
+                        torch.cat([run(model, step).flatten() for step in new]), exact))
+
+    @staticmethod
+    def error(model, compensation, new, exact):
+        sparsify(model, compensation)
+        outputs = torch.cat([run(model, step).flatten() for step in new])
+        rtlynx.restore(model)
+        return relative_error(outputs, exact)
+
+    def test_what_each_method_writes(self):
+        model = tiny_models.flux()
+        draw = self.drawing(model, tiny_models.flux_arguments, count=2)
+        for method, transform, parts, norm in (
+                ("low-rank", "none", {"down", "up"}, True), ("refit", "none", {"weight"}, False),
+                ("joint", "16", {"down", "up", "weight"}, False)):
+            with self.subTest(method):
+                self.calibrate(model, draw, method=method, transform=transform)
+                read = rtlynx.read_file(self.out)
+                for layer in read.layers.values():
+                    self.assertEqual({part for part in ("down", "up", "weight")
+                                      if getattr(layer, part) is not None}, parts)
+                    self.assertEqual(layer.norm, norm)
+                inputs = {layer.input for layer in read.layers.values()}
+                self.assertEqual(set(read.transforms), inputs if transform == "16" else set())
+        # A transform is of the inputs that the model reads: K = 32 and 128 in blocks of 16.
+        self.assertEqual({tuple(transform.blocks.shape) for transform in read.transforms.values()},
+                         {(2, 16, 16), (8, 16, 16)})
+
+    def test_moments_are_of_what_the_layer_reads(self):
+        from rtlynx import _moments
+        linear = torch.nn.Linear(16, 8)
+        group = rtlynx._recipes.Group(["layer"], "image", True, [linear])
+        x = torch.randn(40, 16, generator=torch.Generator().manual_seed(0))
+        blocks = torch.linalg.qr(torch.randn(1, 16, 16, generator=torch.Generator().manual_seed(1)))[0]
+        for transform in (None, rtlynx.InputTransform(blocks)):
+            sums = _moments.Sums(group, ("xx", "xs", "ss"), False, None, transform)
+            sums.see(linear, (x[:25],))
+            sums.see(linear, (x[25:],))
+            z = x if transform is None else x @ blocks[0]
+            kept = torch.where(self.largest_two(z), z, 0).double()
+            z = z.double()
+            for name, exact in (("xx", z.T @ z), ("xs", z.T @ kept), ("ss", kept.T @ kept)):
+                self.assertLess(relative_error(sums.sums[name], exact), 1e-6, name)
+            self.assertEqual(sums.tokens, 40)
+
+    @staticmethod
+    def largest_two(z):
+        grouped = z.unflatten(-1, (-1, 4)).abs()
+        return (grouped >= grouped.topk(2, dim=-1)[0][..., -1:]).flatten(-2)
 
     def test_goes_on_after_a_kill(self):
         model = tiny_models.flux()
         draw, calls = self.drawing(model, tiny_models.flux_arguments), []
-        whole = self.calibrate(model, draw, memory=60000)
+        options = dict(memory=60000, method="joint", transform="16")
+        whole = self.calibrate(model, draw, **options)
 
         def killed():
             calls.append(1)
@@ -78,17 +128,21 @@ class CalibrateTest(unittest.TestCase):
             draw()
 
         with self.assertRaises(KeyboardInterrupt):
-            self.calibrate(model, killed, memory=60000)
+            self.calibrate(model, killed, **options)
         with self.assertRaisesRegex(rtlynx.Error, "the rank of the calibration begun"):
-            self.calibrate(model, draw, memory=60000, rank=4)
-        again = self.calibrate(model, killed, memory=60000)
+            self.calibrate(model, draw, **options, rank=4)
+        again = self.calibrate(model, killed, **options)
         for name, layer in whole.layers.items():
-            self.assertTrue(torch.equal(layer.down, again.layers[name].down))
+            for part in ("down", "up", "weight"):
+                self.assertTrue(torch.equal(getattr(layer, part), getattr(again.layers[name], part)))
+        for source, transform in whole.transforms.items():
+            self.assertTrue(torch.equal(transform.blocks, again.transforms[source].blocks))
 
     def test_refuses(self):
         model = tiny_models.flux()
         draw = self.drawing(model, tiny_models.flux_arguments)
-        for options, message in ((dict(method="joint"), "method low-rank, got joint"),
+        for options, message in ((dict(method="sgd"), "method low-rank, refit, joint, got sgd"),
+                                 (dict(transform="8"), "transform none, 16, 64, 128, got 8"),
                                  (dict(rank=64), "a rank from 1 to 32"),
                                  (dict(memory="much"), "memory in bytes"),
                                  (dict(samples=0), "samples, a positive number")):

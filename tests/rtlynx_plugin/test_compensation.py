@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files of compensations: those of the C++ tools, and what is none."""
 
+import contextlib
+import io
 import json
 import os
 import pathlib
 import subprocess
 import tempfile
 import unittest
+import warnings
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -38,6 +41,27 @@ class CppFileTest(unittest.TestCase):
                            check=True, capture_output=True)
             self.assertEqual(len(sparsify(model, path).sparse_layers), 54)
         self.assertLess(relative_error(run(model, step), dense), norm_alone)
+
+    @unittest.skipUnless(os.environ.get("RTLYNX_BINARY"), "no rtlynx binary")
+    def test_the_cpp_tool_reads_what_python_calibrates(self):
+        from diffusers import FluxTransformer2DModel
+        model = FluxTransformer2DModel.from_pretrained(MINI / "transformer").eval()
+
+        def draw():
+            with torch.inference_mode():
+                model(**self.step(model.config))
+
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), \
+                contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")  # few tokens
+            path = pathlib.Path(folder) / "c.safetensors"
+            rtlynx.calibrate(model, draw, path, method="joint", transform="64", rank=16,
+                             recipe=["transformer_blocks.0.ff.net.*"])
+            said = subprocess.run(
+                [*os.environ["RTLYNX_BINARY"].split(), "info", "--model", MINI, "--layers",
+                 "--compensation", path], check=True, capture_output=True, text=True).stdout
+        self.assertIn("joint", said)
+        self.assertIn("block 64", said)
 
     @staticmethod
     def step(config):
