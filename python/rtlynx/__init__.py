@@ -73,7 +73,8 @@ def sparsify24(x, norm=True):
 
 
 def pack(x, *, tail=None, producer="none", up=None, moments=None, weight=None, scale=None,
-         shift=None, eps=1e-6, transform=None, down=None, norm=True):
+         shift=None, eps=1e-6, transform=None, down=None, norm=True, e4m3_unit=None,
+         transform_gain=1.0, limit=None, tail_limit=None):
     """Packs an input of Linears: ``z = transform(producer(x))``, its kept half, s, and ``z down^T``.
 
     Everything in float32, z rounded to the dtype of x once behind the producer and once behind the
@@ -94,13 +95,19 @@ def pack(x, *, tail=None, producer="none", up=None, moments=None, weight=None, s
             ``[b, o, i]`` the weight of input i in output o.
         down: ``[R, K]``: the down projections of all weights, one below the other.
         norm: False takes s = 1.
+        e4m3_unit: the kept values leave as e4m3, for weights ``(W / e4m3_unit).to(float8_e4m3fn)`` and
+            ups ``up / e4m3_unit``; a GPU of compute capability 9.0, or the CPU.
+        transform_gain: with it, the largest Euclidean norm of a row of ``transform``.
+        limit, tail_limit: with it, ``[...]`` float32: upper bounds of the magnitudes of x (of swiglu: of
+            x * up) and of the tail, which otherwise are read once more. Not for the norms.
 
     Returns:
         ``Packed``.
     """
     _require_tensors("pack", x=x)
     return Packed(*torch.ops.rtlynx.pack(x, tail, producer, up, moments, weight, scale, shift, eps,
-                                         transform, down, norm))
+                                         transform, down, norm, e4m3_unit, transform_gain,
+                                         limit, tail_limit))
 
 
 def product(packed, weights, *, ups=None, low_starts=None, biases=None, activations=None,
@@ -112,7 +119,7 @@ def product(packed, weights, *, ups=None, low_starts=None, biases=None, activati
 
     Args:
         packed: what ``pack`` gave.
-        weights: ``[N_i, K]`` each.
+        weights: ``[N_i, K]`` each, of the dtype of x, or float8_e4m3fn where ``pack`` had a unit.
         ups: ``[N_i, r]`` each, or None. All of one rank r.
         low_starts: the first of the r columns of ``packed.low`` that each reads; by default one
             behind the other. All 0: one low rank for the whole group.

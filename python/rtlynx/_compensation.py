@@ -9,7 +9,7 @@ import torch
 
 from ._error import Error
 
-_FORMAT, _VERSION, _PATTERN, _PREFIX = "rtlynx compensation", 3, "2:4", "rtlynx."
+_FORMAT, _VERSION, _PATTERN, _PREFIX = "rtlynx compensation", 4, "2:4", "rtlynx."
 _KEYS = ("format", "format_version", "pattern", "base_model", "base_revision", "method", "transform",
          "recipe", "rank", "alpha", "targets")
 _LAYER_PARTS, _INPUT_PARTS = ("down", "up", "weight"), ("transform", "scale", "permutation")
@@ -24,6 +24,7 @@ class LayerCompensation:
     down: torch.Tensor | None = None  # [r, K]
     up: torch.Tensor | None = None  # [N, r]
     weight: torch.Tensor | None = None  # W' [N, K]; None: W, or W A^-T behind a transform
+    e4m3: bool = False  # kept values and weight are rounded to e4m3
 
     def weight_for(self, weight, transform):
         """W' for a layer whose own weight is ``weight``; None if that stays."""
@@ -111,11 +112,14 @@ class Compensation:
                         f"{_PREFIX}{source}.permutation": transform.permutation}
         rank = max((0 if layer.down is None else layer.down.shape[0]
                     for layer in self.layers.values()), default=0)
-        # The oldest version that can say it: 3 has transforms without weights.
+        # The oldest version that can say it: 3 has transforms without weights, 4 has e4m3.
         version = 3 if any(layer.weight is None and layer.input in self.transforms
                            for layer in self.layers.values()) else 1
+        if any(layer.e4m3 for layer in self.layers.values()):
+            version = 4
         kind = {} if version == 1 else {"kind": "activation 2:4", "method": ""}
-        targets = {name: {"norm": layer.norm, "input": layer.input, **kind}
+        targets = {name: {"norm": layer.norm, "input": layer.input, **kind,
+                          **({"values": "e4m3"} if layer.e4m3 else {})}
                    for name, layer in self.layers.items()}
         metadata = {"base_model": "", "base_revision": "", "method": "", "transform": "",
                     "recipe": "", **self.metadata, "format": _FORMAT, "format_version": str(version),
@@ -228,7 +232,11 @@ class _Reader:
             up = up * (alpha / rank)
         if (down is None) != (up is None) or (down is not None and down.shape[0] != rank):
             raise Error(where, f"down and up of rank {rank}, or neither", "another")
-        return LayerCompensation(target["input"], target["norm"], down, up, weight)
+        values = target.get("values")
+        if values not in (None, "e4m3"):
+            raise Error(where, "values e4m3", values)
+        return LayerCompensation(target["input"], target["norm"], down, up, weight,
+                                 values == "e4m3")
 
     def _take(self, owner, parts):
         return [self._tensor(f"{_PREFIX}{owner}.{part}", part == "permutation") for part in parts]

@@ -33,7 +33,7 @@ class RTLynxConfig(QuantizationConfigMixin):
     """
 
     def __init__(self, compensation=None, recipe="auto", exclude=(), tokens=None, force=False,
-                 keep_original=True, saved=None, **unknown):
+                 keep_original=True, dtype=None, saved=None, **unknown):
         unknown.pop("quant_method", None)
         if unknown:
             raise Error("RTLynxConfig", "the arguments of rtlynx.sparsify", next(iter(unknown)))
@@ -42,10 +42,11 @@ class RTLynxConfig(QuantizationConfigMixin):
         self.recipe = recipe if isinstance(recipe, str) else list(recipe)
         self.exclude = exclude if isinstance(exclude, str) else list(exclude)
         self.tokens, self.force, self.keep_original = tokens, force, keep_original
+        self.dtype = dtype
         self.saved = saved  # in a saved model: the shapes of its compensation
 
     def arguments(self):
-        names = ("recipe", "exclude", "tokens", "force", "keep_original")
+        names = ("recipe", "exclude", "tokens", "force", "keep_original", "dtype")
         return {name: getattr(self, name) for name in names}
 
     def to_dict(self):
@@ -121,11 +122,11 @@ class RTLynxQuantizer(DiffusersQuantizer):
         """The compensation, out of the parameters that it was loaded into."""
         saved, linears = self.quantization_config.saved, _recipes.linears_of(model)
         layers, transforms = {}, {}
-        for name, (source, norm) in saved["layers"].items():  # an input by its first layer
+        for name, (source, norm, *e4m3) in saved["layers"].items():  # an input by its first layer
             parts = {part: linears[name]._parameters.pop(_PREFIX + part, None) for part in _PARTS}
             parts = {part: None if value is None else value.data for part, value in parts.items()}
             layers[name] = _compensation.LayerCompensation(source, norm, parts["down"], parts["up"],
-                                                           parts["weight"])
+                                                           parts["weight"], any(e4m3))
             transform = _compensation.InputTransform(parts["transform"], parts["scale"],
                                                      parts["permutation"])
             if not transform.is_identity():
@@ -181,7 +182,8 @@ def _describe_saved(model, metadata):
     """What config.json has to say for the tensors to be found again."""
     parts, linears = _saved_parts(model), _sparsify.sparse_linears(model)
     names = {id(linear): name for name, linear in linears.items()}
-    return {"layers": {name: [names[id(linear.lynx_group.members[0])], linear.lynx_group.norm]
+    return {"layers": {name: [names[id(linear.lynx_group.members[0])], linear.lynx_group.norm,
+                              linear.lynx_group.unit is not None]
                        for name, linear in linears.items()},
             "shapes": {name: {part: list(value.shape) for part, value in of_layer.items()}
                        for name, of_layer in parts.items()},

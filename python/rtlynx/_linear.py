@@ -5,10 +5,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from . import _e4m3
 from ._compensation import InputTransform
 
 # Set on a LynxLinear, all of them; restoring deletes them.
 PARAMETERS = ("lynx_down", "lynx_up", "lynx_transform", "lynx_scale", "lynx_permutation")
+# The weight in e4m3 and the up projection in its unit; made of what the layer holds, never saved.
+BUFFERS = ("lynx_codes", "lynx_code_up")
 _HOOKS = ("_hf_hook", "_diffusers_hook")  # accelerate's and diffusers'
 
 
@@ -37,6 +40,7 @@ class InputGroup:
     def __init__(self, members, norm=True, slot=0):
         self.members = list(members)
         self.norm = norm
+        self.unit, self.gain = None, 1.0  # of e4m3 weights, and of the transform
         self.slot = f"_rtlynx_{slot}"  # on the input; a group too large for one product has several
 
     def read(self, index, x):
@@ -65,7 +69,17 @@ class InputGroup:
         results = self._product(packed, everyone) if self._weights_are_there(x) else None
         return [self, _version(x), [True for _ in everyone], packed, results]
 
+    def round_to_e4m3(self):
+        """Makes the codes of the weights that the members have now."""
+        self.unit = _e4m3.unit_of([member.weight.data for member in self.members])
+        self.gain = _e4m3.gain_of(self.members[0].lynx_transform)
+        for member in self.members:
+            member.lynx_codes = _e4m3.codes_of(member.weight.data, self.unit)
+            member.lynx_code_up = None if member.lynx_up is None else member.lynx_up.data / self.unit
+
     def _weights_are_there(self, x):
+        if self.unit is not None:  # codes stay where their module is
+            return all(member.lynx_codes.device == x.device for member in self.members)
         # A prefetched weight reports the GPU before its copy is complete; only its own hook knows.
         return all(not has_hook(member) and member.weight.device == x.device
                    and member.weight.dtype == x.dtype for member in self.members)
@@ -80,7 +94,7 @@ class InputGroup:
             x = x if scale is None else x * scale
             x = x if permutation is None else x.index_select(-1, permutation)
         return torch.ops.rtlynx.pack(x, None, producer, up, None, None, None, None, 1e-6,
-                                     transform, down, self.norm)
+                                     transform, down, self.norm, self.unit, self.gain)
 
     def weight_for_z(self, weight):
         """W A^-T [N, K], for a weight that reads the input itself."""
@@ -98,24 +112,26 @@ class InputGroup:
     def _product(self, packed, indices, activation="none"):
         operand, scale, low = packed
         members = [self.members[index] for index in indices]
-        ups = [member.lynx_up for member in members]
+        in_codes = self.unit is not None
+        weights = [member.lynx_codes if in_codes else member.weight for member in members]
+        ups = [member.lynx_code_up if in_codes else member.lynx_up for member in members]
         biases = [member.bias for member in members]
         has_ups = members[0].lynx_up is not None
         rank = members[0].lynx_up.shape[1] if has_ups else 0
         return list(torch.ops.rtlynx.product(
-            operand, scale, low, [member.weight for member in members],
+            operand, scale, low, weights,
             ups if has_ups else [], [rank * index for index in indices] if has_ups else [],
-            _entries(biases, members), [1] if activation == "gelu" else [], [], []))
+            _entries(biases, low), [1] if activation == "gelu" else [], [], []))
 
 
 def _produced(x, producer, up):
     return F.silu(x) * up if producer == "swiglu" else x
 
 
-def _entries(biases, members):
+def _entries(biases, like):
     if all(bias is None for bias in biases):
         return []
-    return [members[0].weight.new_empty(0) if bias is None else bias for bias in biases]
+    return [like.new_empty(0) if bias is None else bias for bias in biases]
 
 
 class LynxLinear(nn.Linear):
@@ -135,7 +151,13 @@ class LynxLinear(nn.Linear):
     def _apply(self, fn, recurse=True):
         # Storage in fp8 (layerwise casting) is for weights; the small rest keeps its type.
         kept = {name: self._parameters.pop(name) for name in PARAMETERS if name in self._parameters}
+        buffers = {name: self._buffers.pop(name, None) for name in BUFFERS}
         super()._apply(fn, recurse)
+        for name, buffer in buffers.items():
+            moved = None if buffer is None else fn(buffer)
+            if moved is not None and (name == "lynx_codes" or moved.dtype.itemsize < 2):
+                moved = buffer.to(moved.device)
+            self._buffers[name] = moved
         for name, parameter in kept.items():
             if parameter is not None:
                 moved = fn(parameter.data)
@@ -156,11 +178,14 @@ class LynxLinear(nn.Linear):
         kept = {name: self._parameters.pop(name) for name in PARAMETERS}
         super()._load_from_state_dict(state_dict, prefix, *args)
         self._parameters |= kept
+        if self.lynx_group.unit is not None:
+            self.lynx_group.round_to_e4m3()
         return None
 
     def extra_repr(self):
         rank = 0 if self.lynx_up is None else self.lynx_up.shape[1]
-        return f"{super().extra_repr()}, 2:4 sparse input, rank={rank}"
+        codes = "" if self.lynx_group.unit is None else ", e4m3"
+        return f"{super().extra_repr()}, 2:4 sparse input, rank={rank}{codes}"
 
 
 def make_sparse(linears, norm=True, low_ranks=None, transform=None, slot=0):
@@ -184,6 +209,8 @@ def make_sparse(linears, norm=True, low_ranks=None, transform=None, slot=0):
         for name in PARAMETERS:
             linear.register_parameter(name, _frozen(owned.get(name) if index == 0 else None))
         linear.lynx_up = _frozen(low_ranks[index][1] if low_ranks else None)
+        for name in BUFFERS:
+            linear.register_buffer(name, None, persistent=False)
 
 
 def _frozen(tensor):
@@ -194,6 +221,9 @@ def make_dense(linear):
     """Undoes make_sparse for one layer."""
     for name in PARAMETERS:
         del linear._parameters[name]
+    for name in BUFFERS:
+        del linear._buffers[name]
+        linear._non_persistent_buffers_set.discard(name)
     for name in ("lynx_group", "lynx_index", "lynx_replaced", "lynx_original"):
         delattr(linear, name)
     linear.__class__ = nn.Linear

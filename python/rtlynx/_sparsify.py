@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from . import _compensation, _fused, _linear, _lora, _recipes
+from . import _compensation, _e4m3, _fused, _linear, _lora, _recipes
 from ._error import Error
 from ._report import GroupReport, LayerReport, Report
 
@@ -28,7 +28,7 @@ class _State:
 
 
 def sparsify(model, compensation=None, recipe="auto", exclude=(), tokens=None, force=False,
-             keep_original=True):
+             keep_original=True, dtype=None):
     """Makes the inputs of a loaded transformer's Linears 2:4-sparse, in place.
 
     Args:
@@ -45,23 +45,29 @@ def sparsify(model, compensation=None, recipe="auto", exclude=(), tokens=None, f
         force: sparse even where dense is faster, or was not measured.
         keep_original: whether a weight that a compensation replaces stays on the host, for
             ``restore`` and for saving.
+        dtype: ``"e4m3"``: kept values and weights are rounded to it, with a scale for each token, and
+            multiply on the 8-bit Sparse Tensor Cores of compute capability 9.0. Each layer keeps its
+            weight beside the codes. None: in the type of the weights, but for the layers that a
+            compensation file says are e4m3.
 
     Returns:
         A report, printable, of what runs how and why.
     """
     _check_model(model)
+    if dtype not in (None, "e4m3"):
+        raise Error("sparsify", 'a dtype of "e4m3" or None', dtype)
     if isinstance(compensation, _compensation.Compensation):
         source = str(compensation)
     elif compensation is not None:
         compensation, source = _compensation.read(compensation, model), str(compensation)
     else:
         source = "none but the norm"
-    plan = _Plan(model, compensation, recipe, exclude, tokens, force)
+    plan = _Plan(model, compensation, recipe, exclude, tokens, force, dtype)
     result = Report(type(model).__name__, str(recipe), source, plan.layer_reports(),
                     plan.group_reports(), plan.notes)
     prepared = [part for group in plan.groups if group.report.sparse
                 for part in plan.prepare(group)]
-    if any(part.transform is not None for part in prepared):
+    if any(part.transform is not None or part.e4m3 for part in prepared):
         _lora.extend_peft("sparsify", model)
     for part in prepared:
         part.apply(keep_original)
@@ -205,6 +211,7 @@ class _Part:
     transform: object
     weights: list  # W' or None
     slot: int
+    e4m3: bool
 
     def apply(self, keep_original):
         _linear.make_sparse(self.linears, self.norm, self.low_ranks, self.transform, self.slot)
@@ -215,13 +222,15 @@ class _Part:
             if keep_original:
                 linear.lynx_original = linear.weight.data.to("cpu", copy=True)
             linear.weight.data = weight
+        if self.e4m3:
+            self.linears[0].lynx_group.round_to_e4m3()
 
 
 class _Plan:
     """Which groups run sparse and why. Changes nothing."""
 
-    def __init__(self, model, compensation, recipe, exclude, tokens, force):
-        self.compensation, self.force = compensation, force
+    def __init__(self, model, compensation, recipe, exclude, tokens, force, dtype):
+        self.compensation, self.force, self.dtype = compensation, force, dtype
         self.notes = []
         self._linears = _recipes.linears_of(model)
         self._traits = _device_traits(model)
@@ -313,17 +322,20 @@ class _Plan:
         rows = {}
         for name, linear in zip(group.layers, group.modules):
             layer = self.compensation.layers.get(name) if self.compensation else None
+            e4m3 = self.dtype == "e4m3" or (layer is not None and layer.e4m3)
+            if e4m3:
+                _e4m3.check_device(linear.weight)
             key = (layer.norm, layer.input, self._rank(name)) if layer else (True, None, 0)
-            rows.setdefault(key, []).append((name, linear, layer))
+            rows.setdefault((*key, e4m3), []).append((name, linear, layer))
         parts = []
-        for (norm, source, rank), members in rows.items():
+        for (norm, source, rank, e4m3), members in rows.items():
             size = min(MAX_PRODUCTS, MAX_LOW_COLUMNS // rank if rank else MAX_PRODUCTS)
             for first in range(0, len(members), size):
                 parts.append(self._part(members[first:first + size], norm, source, rank,
-                                        len(parts)))
+                                        len(parts), e4m3))
         return parts
 
-    def _part(self, members, norm, source, rank, slot):
+    def _part(self, members, norm, source, rank, slot, e4m3):
         transform = self.compensation.transforms.get(source) if source is not None else None
         like = members[0][1].weight
         place = lambda tensor: tensor.to(like.device, like.dtype, copy=True)
@@ -335,9 +347,12 @@ class _Plan:
                 layer.check(name, linear, transform)
             weights.append(None if layer is None else
                            layer.weight_for(linear.weight.data, transform))
+        if e4m3:  # raises for what is not finite, before a layer is changed
+            _e4m3.unit_of([linear.weight.data if weight is None else weight
+                           for (_, linear, _), weight in zip(members, weights)])
         return _Part([linear for _, linear, _ in members], norm,
                      low_ranks, transform.like(like) if transform is not None else None, weights,
-                     slot)
+                     slot, e4m3)
 
 
 def _padded(layer, rank):
