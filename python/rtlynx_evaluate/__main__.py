@@ -51,8 +51,8 @@ def parse_arguments(arguments):
     parser.add_argument("model", type=pathlib.Path, help="a folder in diffusers' layout")
     parser.add_argument("prompts", type=pathlib.Path, help="a prompt file, see below")
     parser.add_argument("out", type=pathlib.Path, help="the folder for pictures and scores")
-    parser.add_argument("--methods", default="norm", type=lambda text: text.split(","),
-                        metavar="NAMES", help="names and files, see below [norm]")
+    parser.add_argument("--methods", default=["norm"], type=method_list, metavar="NAMES",
+                        help="names and files, see below [norm]")
     parser.add_argument("--count", type=positive, help="how many prompts [all]")
     parser.add_argument("--seeds", type=positive, default=1, help="pictures of a prompt [1]")
     parser.add_argument("--size", type=size, metavar="WxH", help="[the pipeline's]")
@@ -82,6 +82,14 @@ def parse_arguments(arguments):
     parsed = parser.parse_args(arguments)
     check(parser, parsed)
     return parsed
+
+
+def method_list(text):
+    for name in text.split(","):
+        if name not in methods.NAMES and not name.endswith(".safetensors"):
+            raise argparse.ArgumentTypeError(
+                f"required {', '.join(methods.NAMES)} or a file .safetensors, got {name}")
+    return text.split(",")
 
 
 def positive(text):

@@ -43,16 +43,13 @@ def read_methods(texts, out):
             methods.append(Method(text, out / f"{text}.safetensors"))
         elif text in NAMES:
             methods += [Method(text)] if text != "dense" else []
-        elif text.endswith(".safetensors"):
+        else:
             path = pathlib.Path(text)
             if not path.is_file():
                 raise MetricsError(f"{path}: required a compensation file, found none")
             if path.stem in NAMES:
                 raise MetricsError(f"{path}: required another name than a method's, got {path.stem}")
             methods.append(Method(path.stem, path.resolve()))
-        else:
-            raise MetricsError(f"methods: required {', '.join(NAMES)} or a file .safetensors, "
-                               f"got {text}")
     names = [method.name for method in methods]
     for name in names:
         if names.count(name) > 1:

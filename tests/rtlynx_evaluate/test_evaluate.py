@@ -184,7 +184,7 @@ class EvaluateTest(unittest.TestCase):
         for arguments, code, words in (
                 (["--metrics", "fid"], 2, "--weights: required for fid"),
                 (["--methods", "paper"], 2, "--calibration-prompts: required for paper"),
-                (["--methods", "beauty"], 1, "got beauty"), (["--count", "0"], 2, "positive number"),
+                (["--methods", "beauty"], 2, "got beauty"), (["--count", "0"], 2, "positive number"),
                 (["--call", "height=3"], 2, "another argument than height"),
                 (["--call", "beauty=3"], 1, "arguments of FluxPipeline, got beauty"),
                 (["--count", "99"], 1, "required 99 prompts, found 8")):
