@@ -13,6 +13,7 @@ namespace {
 
 std::optional<std::uint64_t> free_memory(torch::Device device) {
   if (device.is_cpu()) return available_memory();
+  torch::empty({1}, torch::TensorOptions(device));  // torch's allocator is made with the first one
   c10::DeviceAllocator* const allocator = c10::getDeviceAllocator(device.type());
   const auto index = device.has_index() ? device.index() : c10::DeviceIndex{0};
   const auto stats = allocator->getDeviceStats(index);
