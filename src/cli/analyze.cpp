@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "cli/commands.h"
+#include "cli/embedding_options.h"
 #include "cli/model_options.h"
 #include "cli/output.h"
 #include "cli/progress.h"
@@ -22,6 +23,7 @@ namespace {
 
 struct AnalyzeArguments {
   ModelOptions model;
+  EmbeddingOptions embeddings;
   AnalyzeOptions analyze;
   std::string output;
   std::string plots;
@@ -64,21 +66,38 @@ void say_duration_of(Pipeline& pipeline, const CalibrationRun& run) {
                fmt::format("two passes over {} pictures of {} steps", run.prompts, run.steps));
 }
 
+nlohmann::ordered_json analyze_mini(const AnalyzeArguments& arguments,
+                                    const StepCallback& on_step) {
+  Pipeline pipeline = arguments.model.load();
+  say_duration_of(pipeline, arguments.analyze.run);
+  return analyze(pipeline, arguments.analyze, on_step);
+}
+
+nlohmann::ordered_json analyze_embedded(const AnalyzeArguments& arguments,
+                                        const StepCallback& on_step) {
+  const EmbeddedModel opened =
+      open_embedded(arguments.model, arguments.embeddings, arguments.analyze.run);
+  const auto model = opened.load();
+  return analyze(*model, opened.embeddings, opened.scheduler, opened.run, arguments.analyze.rows,
+                 on_step);
+}
+
 void analyze_model(const AnalyzeArguments& arguments) {
   FilePlan files;
   files.read_model(arguments.model.model_folder());
+  files.read("--embeddings", arguments.embeddings.file);
   files.write("--output", arguments.output);
   files.write_folder("--plots", arguments.plots);
   files.check();
-  Pipeline pipeline = arguments.model.load();
-  say_duration_of(pipeline, arguments.analyze.run);
   nlohmann::ordered_json report;
   {
     std::optional<ProgressBar> bar;
-    report = analyze(pipeline, arguments.analyze, [&](int finished, int steps) {
+    const StepCallback on_step = [&](int finished, int steps) {
       if (!bar) bar.emplace("analyze", steps);
       bar->update(finished);
-    });
+    };
+    report = arguments.embeddings.file.empty() ? analyze_mini(arguments, on_step)
+                                               : analyze_embedded(arguments, on_step);
   }
   if (!arguments.output.empty())
     write_file_atomically(arguments.output, report_text(report, "analyze"));
@@ -127,15 +146,21 @@ void add_analyze(CLI::App& app) {
   command->add_option("-o,--output", arguments->output, "Write the report as JSON to this file");
   command->add_option("--plots", arguments->plots, "Write the charts as SVG to this folder");
   command->add_flag("--json", arguments->json, "Print the report as JSON");
+  CLI::Option* const embeddings = arguments->embeddings.add_to(*command);
+  for (const char* of_scenes : {"--prompts", "--batch"}) embeddings->excludes(of_scenes);
   arguments->model.add_to(*command);
   command->footer(
       "Example:\n"
       "  rtlynx analyze --prompts 16 -o analysis.json --plots analysis\n"
+      "  rtlynx analyze --model FLUX.1-dev --embeddings prompts.safetensors -o analysis.json\n"
       "kept: share of the energy that the 2 largest of every 4 values hold, 0.867 for a Gaussian;\n"
       "near zero: share below a tenth of the root mean square; rank: directions that an input\n"
       "uses. Errors are relative, of one layer's output: weights pruned by magnitude and Wanda,\n"
       "activations naive and with norm, without any compensation.");
-  command->callback([arguments] { analyze_model(*arguments); });
+  command->callback([arguments, command] {
+    arguments->embeddings.guidance_given = command->count("--guidance") > 0;
+    analyze_model(*arguments);
+  });
 }
 
 }  // namespace rtlynx::cli

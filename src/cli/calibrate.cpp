@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "cli/calibrate_arguments.h"
+#include "cli/calibrate_embeddings.h"
 #include "cli/calibrate_report.h"
 #include "cli/commands.h"
 #include "cli/interrupt.h"
@@ -295,6 +296,7 @@ void check_files(const CalibrateArguments& arguments) {
 }
 
 void calibrate_model(const CalibrateArguments& arguments) {
+  if (!arguments.embeddings.file.empty()) return calibrate_from_embeddings(arguments);
   if (is_trained(arguments) && arguments.transform != "none") {
     throw UsageError("--transform: required none for " + arguments.method +
                      ", or a --start file with a transform, got " + arguments.transform);
@@ -342,13 +344,17 @@ void add_calibrate(CLI::App& app) {
       "  rtlynx calibrate --method low-rank --moments sums.safetensors -o paper.safetensors\n"
       "  rtlynx calibrate --shard 1/2 --moments a.safetensors    # and 2/2, anywhere else\n"
       "  rtlynx calibrate --merge a.safetensors b.safetensors -o joint.safetensors\n"
+      "  rtlynx calibrate --model FLUX.1-dev --embeddings prompts.safetensors --method low-rank\n"
       "  rtlynx generate --compensation best.safetensors --compare -p \"a large red circle\"\n"
       "Ctrl-C keeps the statistics; the same command goes on. Another --method, --rank or\n"
       "--damping with the same --moments solves anew without drawing. The statistics take\n"
       "24 K^2 bytes per input of K channels, 32 K^2 with blocks, whatever the number of prompts.\n"
       "Shards take the options of the whole run. With --transform 4 to 128 or permute they take\n"
       "two rounds: merge the first with --moments, then draw each shard with --inputs, and merge.");
-  command->callback([arguments] { calibrate_model(*arguments); });
+  command->callback([arguments, command] {
+    arguments->embeddings.guidance_given = command->count("--guidance") > 0;
+    calibrate_model(*arguments);
+  });
 }
 
 }  // namespace rtlynx::cli

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/embedding_options.h"
 #include "cli/model_options.h"
 #include "study/calibrate.h"
 #include "study/train_low_rank.h"
@@ -18,6 +19,7 @@ struct CalibrateArguments {
   ModelOptions model;
   CalibrateOptions calibrate;
   TrainLowRankOptions train;
+  EmbeddingOptions embeddings;
   std::string start;
   std::string shard;
   std::string inputs;

@@ -5,7 +5,9 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "base/error.h"
 #include "cli/commands.h"
+#include "cli/draw_pictures.h"
 #include "cli/model_options.h"
 #include "cli/output.h"
 #include "cli/product_choice.h"
@@ -13,6 +15,7 @@
 #include "compensate/fold_transform.h"
 #include "io/terminal.h"
 #include "io/text.h"
+#include "models/blockwise/blockwise.h"
 #include "models/recipe.h"
 #include "rtlynx/version.h"
 
@@ -76,49 +79,106 @@ nlohmann::ordered_json describe_compensation(const std::string& file,
           {"revision", compensation.base_revision}};
 }
 
-nlohmann::ordered_json describe_model(const InfoOptions& options,
-                                      const std::optional<ModelCompensation>& compensation) {
-  const auto folder = options.model.model_folder();
+/// A model's Linears and what they do: as a compensation says, or sparse where the paper has them.
+struct LayerList {
+  nlohmann::ordered_json layers = nlohmann::ordered_json::array();
+  std::int64_t sparse_layers = 0;
+  std::int64_t sparse_weights = 0, weights = 0;
+
+  void add_to(nlohmann::ordered_json& model) const {
+    model["linear_layers"] = layers.size();
+    model["sparsified_layers"] = sparse_layers;
+    model["sparsified_weight_share"] =
+        static_cast<double>(sparse_weights) / static_cast<double>(weights);
+  }
+};
+
+/// `is_applied`: the layers hold the compensation, less what was folded into the weights.
+LayerList list_layers(const torch::nn::Module& model, const std::vector<LayerGroup>& groups,
+                      const std::optional<ModelCompensation>& compensation, bool is_applied) {
+  const LayerFilter in_paper = paper_layers(groups);
+  LayerList list;
+  for (const auto& [name, linear] : named_linears(model)) {
+    const bool sparse = compensation ? compensation->layers.contains(name) : in_paper(name);
+    list.weights += linear->weight.numel();
+    list.sparse_weights += sparse ? linear->weight.numel() : 0;
+    list.sparse_layers += sparse ? 1 : 0;
+    list.layers.push_back({{"name", name},
+                           {"in", linear->in_features()},
+                           {"out", linear->out_features()},
+                           {"sparse", sparse}});
+    if (compensation && sparse) {
+      const LayerCompensation& layer = compensation->layers.at(name);
+      list.layers.back()["kind"] = kind_of(layer);
+      list.layers.back()["compensation"] =
+          layer.replacement
+              ? describe_replacement(layer)
+              : describe_sparsified(
+                    layer, is_applied ? linear->compensation()->transform : layer.values.transform);
+    }
+  }
+  return list;
+}
+
+nlohmann::ordered_json describe_mini(const InfoOptions& options,
+                                     const std::filesystem::path& folder,
+                                     const std::optional<ModelCompensation>& compensation) {
   Pipeline pipeline = options.model.load();
   if (compensation) {
     apply_compensation(*pipeline.transformer, *compensation, options.compensation);
     fold_transforms(*pipeline.transformer, pipeline.transformer->groups());
   }
   const FluxConfig& config = pipeline.transformer->config();
-  const LayerFilter in_paper = paper_layers(pipeline.transformer->groups());
-  std::int64_t sparse_weights = 0, linear_weights = 0, sparse_layers = 0;
-  nlohmann::ordered_json layers = nlohmann::ordered_json::array();
-  for (const auto& [name, linear] : named_linears(*pipeline.transformer)) {
-    const bool sparse = compensation ? compensation->layers.contains(name) : in_paper(name);
-    linear_weights += linear->weight.numel();
-    sparse_weights += sparse ? linear->weight.numel() : 0;
-    sparse_layers += sparse ? 1 : 0;
-    layers.push_back({{"name", name},
-                      {"in", linear->in_features()},
-                      {"out", linear->out_features()},
-                      {"sparse", sparse}});
-    if (compensation && sparse) {
-      const LayerCompensation& layer = compensation->layers.at(name);
-      layers.back()["kind"] = kind_of(layer);
-      layers.back()["compensation"] =
-          layer.replacement ? describe_replacement(layer)
-                            : describe_sparsified(layer, linear->compensation()->transform);
-    }
-  }
-  nlohmann::ordered_json model = {
-      {"folder", path_text(folder)},
-      {"parameters", pipeline.parameter_count()},
-      {"hidden_size", config.hidden_dim()},
-      {"double_blocks", config.num_layers},
-      {"single_blocks", config.num_single_layers},
-      {"trained_size", pipeline.trained_size},
-      {"linear_layers", layers.size()},
-      {"sparsified_layers", sparse_layers},
-      {"sparsified_weight_share",
-       static_cast<double>(sparse_weights) / static_cast<double>(linear_weights)}};
-  if (options.layers) model["layers"] = std::move(layers);
+  nlohmann::ordered_json model = {{"folder", path_text(folder)},
+                                  {"parameters", pipeline.parameter_count()},
+                                  {"hidden_size", config.hidden_dim()},
+                                  {"double_blocks", config.num_layers},
+                                  {"single_blocks", config.num_single_layers},
+                                  {"trained_size", pipeline.trained_size}};
+  const LayerList list = list_layers(*pipeline.transformer, pipeline.transformer->groups(),
+                                     compensation, /*is_applied=*/true);
+  list.add_to(model);
+  if (options.layers) model["layers"] = list.layers;
   if (options.vocabulary) model["vocabulary"] = pipeline.text_encoder->vocabulary().words();
   return model;
+}
+
+/// Of FLUX.1, Qwen-Image and Z-Image the configuration is read, and no weights.
+nlohmann::ordered_json describe_transformer(const InfoOptions& options,
+                                            const std::filesystem::path& folder,
+                                            const std::optional<ModelCompensation>& compensation) {
+  if (options.vocabulary) {
+    throw UsageError("--vocabulary: required lynx-mini, which has one, got " +
+                     printable(folder.string()));
+  }
+  const auto transformer =
+      open_blockwise(folder / "transformer", torch::TensorOptions(torch::kMeta));
+  std::int64_t parameters = 0;
+  for (const torch::Tensor& parameter : transformer->module().parameters()) {
+    parameters += parameter.numel();
+  }
+  nlohmann::ordered_json model = {{"folder", path_text(folder)},
+                                  {"transformer", transformer->class_name()},
+                                  {"parameters", parameters},
+                                  {"hidden_size", transformer->groups().front().channels},
+                                  {"blocks", transformer->blocks().size()}};
+  const LayerList list = list_layers(transformer->module(), transformer->groups(), compensation,
+                                     /*is_applied=*/false);
+  const auto known = static_cast<std::size_t>(list.sparse_layers);
+  if (compensation && compensation->layers.size() != known) {
+    fail(options.compensation, "layers of " + transformer->class_name(),
+         fmt::format("{} that it does not have", compensation->layers.size() - known));
+  }
+  list.add_to(model);
+  if (options.layers) model["layers"] = list.layers;
+  return model;
+}
+
+nlohmann::ordered_json describe_model(const InfoOptions& options,
+                                      const std::optional<ModelCompensation>& compensation) {
+  const auto folder = options.model.model_folder();
+  return holds_text_to_image_model(folder) ? describe_transformer(options, folder, compensation)
+                                           : describe_mini(options, folder, compensation);
 }
 
 void print_section(const std::string& title, const nlohmann::ordered_json& section) {

@@ -4,8 +4,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <memory>
+#include <optional>
 #include <utility>
 
+#include "io/memory.h"
 #include "io/terminal.h"
 
 namespace rtlynx::cli {
@@ -16,9 +19,10 @@ constexpr double kMinute = 60, kHour = 3600;
 
 }  // namespace
 
-ProgressBar::ProgressBar(std::string label, std::int64_t total)
+ProgressBar::ProgressBar(std::string label, std::int64_t total, ProgressUnit unit)
     : label_(std::move(label)),
       total_(std::max<std::int64_t>(total, 1)),
+      unit_(unit),
       start_(std::chrono::steady_clock::now()) {}
 
 ProgressBar::~ProgressBar() { terminal::keep_status(); }
@@ -32,15 +36,32 @@ void ProgressBar::update(std::int64_t finished, const std::string& note) {
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start_;
   const double per_step =
       finished > first_ ? elapsed.count() / static_cast<double>(finished - first_) : 0.0;
-  const auto filled = static_cast<std::size_t>(
-      std::clamp<std::int64_t>(kBarWidth * finished / total_, 0, kBarWidth));
-  std::string line = fmt::format("{} [{}{}] {}/{}", label_, std::string(filled, '='),
-                                 std::string(kBarWidth - filled, ' '), finished, total_);
+  const double share = static_cast<double>(finished) / static_cast<double>(total_);
+  const auto filled = static_cast<std::size_t>(std::clamp(share, 0.0, 1.0) * kBarWidth);
+  std::string line =
+      fmt::format("{} [{}{}] {}/{}", label_, std::string(filled, '='),
+                  std::string(kBarWidth - filled, ' '), amount(finished), amount(total_));
   if (per_step > 0) {
-    line += fmt::format("  {:.3g} s/step, {} left", per_step,
-                        duration_text(per_step * static_cast<double>(total_ - finished)));
+    line += unit_ == ProgressUnit::steps ? fmt::format("  {:.3g} s/step", per_step)
+                                         : fmt::format("  {:.2f} GB/s", 1e-9 / per_step);
+    line +=
+        fmt::format(", {} left", duration_text(per_step * static_cast<double>(total_ - finished)));
   }
   terminal::draw_status(line + (note.empty() ? "" : "  ") + note);
+}
+
+std::string ProgressBar::amount(std::int64_t count) const {
+  return unit_ == ProgressUnit::steps ? fmt::format("{}", count)
+                                      : memory_text(static_cast<std::uint64_t>(count));
+}
+
+LoadProgress loading_bar(const std::string& label) {
+  auto bar = std::make_shared<std::optional<ProgressBar>>();
+  return [bar, label](std::uint64_t finished, std::uint64_t all) {
+    if (!*bar) bar->emplace(label, static_cast<std::int64_t>(all), ProgressUnit::bytes);
+    (*bar)->update(static_cast<std::int64_t>(finished));
+    if (finished == all) bar->reset();
+  };
 }
 
 std::string duration_text(double seconds) {

@@ -36,6 +36,7 @@ class Descriptor {
   Descriptor(const Descriptor&) = delete;
   Descriptor& operator=(const Descriptor&) = delete;
   int get() const { return value_; }
+  int release() { return std::exchange(value_, -1); }
 
  private:
   int value_;
@@ -58,6 +59,7 @@ class RegularFile {
   }
 
   int descriptor() const { return descriptor_.get(); }
+  int release_descriptor() { return descriptor_.release(); }
   std::size_t size() const { return size_; }
 
  private:
@@ -101,23 +103,46 @@ std::filesystem::path resolve_target(const std::filesystem::path& path) {
 
 }  // namespace
 
-MappedFile::MappedFile(const std::filesystem::path& path) {
-  const RegularFile file(path);
-  if (file.size() == 0) return;
-  void* address = ::mmap(nullptr, file.size(), PROT_READ, MAP_PRIVATE, file.descriptor(), 0);
-  if (address == MAP_FAILED) fail_system("map", path, errno);
-  bytes_ = {static_cast<const std::byte*>(address), file.size()};
+MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
+  RegularFile file(path);
+  if (file.size() > 0) {
+    void* address = ::mmap(nullptr, file.size(), PROT_READ, MAP_PRIVATE, file.descriptor(), 0);
+    if (address == MAP_FAILED) fail_system("map", path, errno);
+    bytes_ = {static_cast<const std::byte*>(address), file.size()};
+  }
+  descriptor_ = file.release_descriptor();
 }
 
 MappedFile::~MappedFile() {
   if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+  if (descriptor_ >= 0) ::close(descriptor_);
 }
 
-MappedFile::MappedFile(MappedFile&& other) noexcept : bytes_(std::exchange(other.bytes_, {})) {}
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : path_(std::move(other.path_)),
+      descriptor_(std::exchange(other.descriptor_, -1)),
+      bytes_(std::exchange(other.bytes_, {})) {}
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(path_, other.path_);
+  std::swap(descriptor_, other.descriptor_);
   std::swap(bytes_, other.bytes_);
   return *this;
+}
+
+void MappedFile::read(std::uint64_t offset, std::span<std::byte> into) const {
+  while (!into.empty()) {
+    const ssize_t got = ::pread(descriptor_, into.data(), into.size(), static_cast<off_t>(offset));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) fail_system("read", path_, errno);
+    if (got == 0) {
+      fail(printable(path_.string()),
+           fmt::format("{} bytes more from offset {}", into.size(), offset),
+           "the end of the file, which was shortened since it was opened");
+    }
+    offset += static_cast<std::uint64_t>(got);
+    into = into.subspan(static_cast<std::size_t>(got));
+  }
 }
 
 std::string read_file(const std::filesystem::path& path, std::size_t max_bytes) {

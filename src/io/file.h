@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <span>
 #include <string>
@@ -22,7 +23,13 @@ class MappedFile {
 
   std::span<const std::byte> bytes() const { return bytes_; }
 
+  /// Reads the bytes from `offset` on, beside the mapping: what was read does not count as memory
+  /// of this process, and a file that was shortened is an Error. From several threads at once.
+  void read(std::uint64_t offset, std::span<std::byte> into) const;
+
  private:
+  std::filesystem::path path_;
+  int descriptor_ = -1;
   std::span<const std::byte> bytes_;
 };
 

@@ -261,4 +261,17 @@ const TensorEntry& SafetensorsFile::entry(std::string_view name) const {
   return found->second;
 }
 
+void SafetensorsFile::read(std::string_view name, std::uint64_t first,
+                           std::span<std::byte> into) const {
+  const auto bytes = entry(name).bytes;
+  if (first > bytes.size() || into.size() > bytes.size() - first) {
+    fail(fmt::format("read {}", tensor_place(printable(path_.string()), name)),
+         fmt::format("bytes within its {}", bytes.size()),
+         fmt::format("{} from {} on", into.size(), first));
+  }
+  if (into.empty()) return;
+  const auto begin = static_cast<std::uint64_t>(bytes.data() - mapping_.bytes().data());
+  mapping_.read(begin + first, into);
+}
+
 }  // namespace rtlynx

@@ -76,6 +76,8 @@ class SafetensorsFile {
   bool contains(std::string_view name) const { return contents_.tensors.contains(name); }
   /// Throws Error when there is no such tensor.
   const TensorEntry& entry(std::string_view name) const;
+  /// Reads a tensor's bytes from the `first` on, as MappedFile::read does.
+  void read(std::string_view name, std::uint64_t first, std::span<std::byte> into) const;
 
  private:
   SafetensorsFile(std::filesystem::path path, MappedFile mapping);

@@ -149,7 +149,7 @@ SafetensorsModel SafetensorsModel::open_index(const fs::path& index) {
     std::error_code ignored;
     if (!fs::exists(path, ignored)) {
       fail(fmt::format("{}, tensor {}", what, in_quotes(tensor)), "shard " + in_quotes(shard),
-           "no such file");
+           fs::is_symlink(path, ignored) ? "a link to a file that is not there" : "no such file");
     }
     model.add(SafetensorsFile::open(path));
   }

@@ -2,6 +2,7 @@
 #include "models/parameters.h"
 
 #include <algorithm>
+#include <map>
 #include <set>
 #include <sstream>
 #include <string_view>
@@ -11,7 +12,9 @@
 #include "io/safetensors.h"
 #include "io/text.h"
 #include "layers/finite.h"
+#include "models/device_memory.h"
 #include "models/tensor_bytes.h"
+#include "models/tensor_stream.h"
 
 namespace rtlynx {
 namespace {
@@ -61,39 +64,48 @@ bool is_ignored(const std::string& name, const std::string& prefix,
   });
 }
 
-/// Copies the tensor `name` of the file into `parameter`.
-void fill(torch::Tensor parameter, const SafetensorsModel& file, const std::string& name,
-          const StoredTensors& stored) {
+/// A checkpoint seen to hold exactly the parameters of a module.
+struct Checked {
+  SafetensorsModel file;
+  std::map<std::string, torch::Tensor> parameters;  // by their names in the file
+  std::uint64_t stored_bytes = 0;
+};
+
+/// The shape of the value that a stored tensor makes.
+std::vector<std::int64_t> made_shape(const TensorEntry& entry, const std::string& name,
+                                     const StoredTensors& stored) {
+  if (!stored.convert) return entry.shape;
+  return stored.convert(name, torch::empty(entry.shape, torch::kMeta)).sizes().vec();
+}
+
+void check_entry(const SafetensorsModel& file, const std::string& name,
+                 const torch::Tensor& parameter, const StoredTensors& stored) {
   const std::string where = file.file_with(name).path().string() + ", tensor " + name;
   const TensorEntry& entry = file.entry(name);
   if (!is_floating(entry.dtype)) {
     fail(where, "a floating-point type", std::string(dtype_name(entry.dtype)));
   }
-  torch::Tensor value = copy_to_tensor(entry, where);
-  if (stored.convert) value = stored.convert(name, value);
-  if (parameter.sizes() != value.sizes()) {
+  if (parameter.sizes() != made_shape(entry, name, stored)) {
     fail(where, "shape " + shape_text(parameter.sizes()), shape_text(entry.shape));
   }
-  parameter.copy_(value);
-  require_finite(parameter, where);  // as it will be used: a conversion may overflow
 }
 
-}  // namespace
-
-void load_parameters(torch::nn::Module& module, const std::filesystem::path& folder,
-                     const std::string& stem, const StoredTensors& stored) {
-  const torch::NoGradGuard no_grad;
-  const SafetensorsModel file = SafetensorsModel::open(folder, stem);
+Checked check(const torch::nn::Module& module, const std::filesystem::path& folder,
+              const std::string& stem, const StoredTensors& stored) {
+  Checked checked{.file = SafetensorsModel::open(folder, stem), .parameters = {}};
+  const SafetensorsModel& file = checked.file;
   const std::string prefix = prefix_in(file, stored.prefixes, module);
   std::set<std::string> unused(file.names().begin(), file.names().end());
   refuse_foreign_form(file);
-  for (auto& item : module.named_parameters()) {
+  for (const auto& item : module.named_parameters()) {
     const std::string name = prefix + item.key();
     if (!file.contains(name)) {
       fail(folder.string() + ", tensor " + name, "shape " + shape_text(item.value().sizes()),
            "no such tensor in any of its files");
     }
-    fill(item.value(), file, name, stored);
+    check_entry(file, name, item.value(), stored);
+    checked.parameters.emplace(name, item.value());
+    checked.stored_bytes += file.entry(name).bytes.size();
     unused.erase(name);
   }
   std::erase_if(unused,
@@ -103,6 +115,57 @@ void load_parameters(torch::nn::Module& module, const std::filesystem::path& fol
     fail(file.file_with(name).path().string() + ", tensor " + printable(name),
          "only tensors of the model that config.json describes",
          std::to_string(unused.size()) + " more");
+  }
+  return checked;
+}
+
+/// For a parameter that is made of the stored tensor as a whole.
+void fill_converted(torch::Tensor parameter, const SafetensorsFile& file, const std::string& name,
+                    const StoredTensors& stored) {
+  const std::string where = file.path().string() + ", tensor " + name;
+  parameter.copy_(stored.convert(name, copy_to_tensor(file.entry(name), where)));
+  require_finite(parameter, where);  // as it will be used: a conversion may overflow
+}
+
+}  // namespace
+
+void load_parameters(torch::nn::Module& module, const std::filesystem::path& folder,
+                     const std::string& stem, const StoredTensors& stored,
+                     const LoadProgress& on_progress) {
+  const torch::NoGradGuard no_grad;
+  const Checked checked = check(module, folder, stem, stored);
+  std::uint64_t finished = 0;
+  const auto on_read = [&](std::size_t bytes) {
+    finished += bytes;
+    if (on_progress) on_progress(finished, checked.stored_bytes);
+  };
+  std::map<torch::DeviceType, TensorStream> streams;
+  // In the order of the bytes, not of the module: files are read from their beginning to their end.
+  for (const std::string& name : checked.file.names()) {
+    const auto found = checked.parameters.find(name);
+    if (found == checked.parameters.end()) continue;
+    const torch::Tensor& parameter = found->second;
+    const SafetensorsFile& file = checked.file.file_with(name);
+    if (stored.convert) {
+      fill_converted(parameter, file, name, stored);
+      on_read(file.entry(name).bytes.size());
+    } else {
+      const torch::Device device = parameter.device();
+      streams.try_emplace(device.type(), device, on_read).first->second.fill(parameter, file, name);
+    }
+  }
+  for (auto& [type, stream] : streams) stream.finish();
+}
+
+void check_parameters(const torch::nn::Module& module, torch::Device device,
+                      const std::filesystem::path& folder, const std::string& stem,
+                      const StoredTensors& stored) {
+  check(module, folder, stem, stored);
+  std::uint64_t bytes = TensorStream::kBufferBytes;
+  for (const torch::Tensor& parameter : module.parameters()) bytes += parameter.nbytes();
+  require_memory("load " + printable(folder.string()), bytes, device);
+  if (!device.is_cpu()) {
+    require_memory("load " + printable(folder.string()), TensorStream::kBufferBytes, torch::kCPU);
   }
 }
 

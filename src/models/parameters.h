@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "io/file.h"
+#include "models/load_progress.h"
 
 namespace rtlynx {
 
@@ -25,11 +26,20 @@ struct StoredTensors {
 };
 
 /// Fills every parameter of `module` from `<stem>*.safetensors` in `folder`, converted to the
-/// parameter's dtype and device. Throws Error naming file and tensor for a missing, unexpected or
-/// misshapen tensor, for one that is not floating point or not finite as the parameter's dtype, and
-/// for weights in a form that is not read.
+/// parameter's dtype and device, piece by piece (tensor_stream.h). Throws Error naming file and
+/// tensor, before it reads any, for a missing, cut, unexpected or misshapen tensor, for one that is
+/// not floating point, and for weights in a form that is not read; behind the reading for one that
+/// is not finite as the parameter's dtype.
 void load_parameters(torch::nn::Module& module, const std::filesystem::path& folder,
-                     const std::string& stem, const StoredTensors& stored = {});
+                     const std::string& stem, const StoredTensors& stored = {},
+                     const LoadProgress& on_progress = {});
+
+/// What is to be known before a module is made: throws what load_parameters would before it reads,
+/// and Error where the parameters do not fit into the free memory of `device`, on which they are
+/// going to be, or the buffers of the reading into the host's. `module` is on the meta device.
+void check_parameters(const torch::nn::Module& module, torch::Device device,
+                      const std::filesystem::path& folder, const std::string& stem,
+                      const StoredTensors& stored = {});
 
 /// Writes every parameter of `module` as `dtype` to `<stem>*.safetensors` in `folder`, in shards
 /// of at most `max_shard_bytes`. Throws Error, before anything is written, for one that is not

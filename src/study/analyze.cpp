@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "base/error.h"
+#include "compensate/moments.h"
 #include "compensate/second_moment.h"
 #include "compensate/weight24.h"
 #include "io/json.h"
@@ -17,7 +18,7 @@
 #include "ops/ops.h"
 #include "rtlynx/version.h"
 #include "study/distribution.h"
-#include "study/input_moments.h"
+#include "study/observer_scope.h"
 #include "study/velocity_error.h"
 
 namespace rtlynx {
@@ -90,24 +91,39 @@ torch::Tensor some_rows(const torch::Tensor& x, std::int64_t rows) {
   return all.slice(/*dim=*/0, /*start=*/0, /*end=*/all.size(0), stride);
 }
 
+/// What an input's layer reads in one step of a drawing.
+using StepInputCallback =
+    std::function<void(const std::string& layer, const torch::Tensor& x, int step)>;
+
+/// A model at work, whose layers' inputs can be seen.
+struct ObservedRun {
+  const torch::nn::Module& transformer;
+  const std::vector<LayerGroup>& groups;
+  int steps = 1;
+  Json about;  ///< of the model and the drawing, for the report
+  /// Draws with every layer dense; the same each time.
+  std::function<void(const std::function<bool(const std::string& layer)>& wanted,
+                     const StepInputCallback& on_input, const StepCallback& on_step)>
+      observe;
+};
+
 class Analysis {
  public:
-  Analysis(Pipeline& pipeline, const AnalyzeOptions& options, const StepCallback& on_step)
-      : pipeline_(pipeline),
-        options_(options),
-        on_step_(on_step),
-        input_of_(input_names(pipeline.transformer->groups())) {}
+  Analysis(const ObservedRun& run, std::int64_t rows, const StepCallback& on_step)
+      : run_(run), rows_(rows), on_step_(on_step), input_of_(input_names(run.groups)) {}
 
   Json run() {
     const torch::NoGradGuard no_grad;
+    const LayerFilter in_paper = paper_layers(run_.groups);
+    for (const SharedInput& input : shared_inputs(run_.transformer, run_.groups, in_paper)) {
+      first_of_.emplace(input.layers.front().name, input.name);
+    }
     // Two passes over the same pictures: Wanda has to know all inputs before its errors are taken.
-    moments_ = collect_input_moments(pipeline_, options_.run,
-                                     [&](int finished, int steps) { report(finished, 2 * steps); });
-    const LayerFilter in_paper = paper_layers(pipeline_.transformer->groups());
-    for (const auto& [name, linear] : named_linears(*pipeline_.transformer)) {
+    sum_inputs();
+    for (const auto& [name, linear] : named_linears(run_.transformer)) {
       if (!in_paper(name)) continue;
       const torch::Tensor moment = moments_.at(input_of_.at(name)).second_moment();
-      layers_.emplace_back(name, LayerErrors(linear, moment, options_.run.steps));
+      layers_.emplace_back(name, LayerErrors(linear, moment, run_.steps));
       index_[name] = layers_.size() - 1;
       weights_.emplace_back().add(linear->weight);
     }
@@ -120,36 +136,32 @@ class Analysis {
     if (on_step_) on_step_(finished, steps);
   }
 
+  void sum_inputs() {
+    run_.observe([&](const std::string& layer) { return first_of_.contains(layer); },
+                 [&](const std::string& layer, const torch::Tensor& x, int) {
+                   // Sums made in inference mode could not be used outside of it.
+                   const c10::InferenceMode off(false);
+                   const torch::NoGradGuard no_grad;
+                   moments_[first_of_.at(layer)].add(x);
+                 },
+                 [&](int finished, int steps) { report(finished, 2 * steps); });
+  }
+
   void observe() {
-    int step = 0;
-    std::map<std::string, std::string> first_of;  // the layer by which a group is seen
-    for (const auto& [name, errors] : layers_) first_of.emplace(input_of_.at(name), name);
-    observe_inputs(
-        pipeline_, options_.run, [&](const std::string& layer) { return index_.contains(layer); },
-        [&](const std::string& layer, const torch::Tensor& x) {
-          const torch::Tensor rows = some_rows(x, options_.rows);
-          layers_[index_.at(layer)].second.add(rows, step);
-          const std::string& group = input_of_.at(layer);
-          if (first_of.at(group) == layer) inputs_[group].add(rows);
-        },
-        [&](int finished, int steps) {
-          step = finished % options_.run.steps;
-          report(steps + finished, 2 * steps);
-        });
+    run_.observe([&](const std::string& layer) { return index_.contains(layer); },
+                 [&](const std::string& layer, const torch::Tensor& x, int step) {
+                   const torch::Tensor rows = some_rows(x, rows_);
+                   layers_[index_.at(layer)].second.add(rows, step);
+                   const auto first = first_of_.find(layer);
+                   if (first != first_of_.end()) inputs_[first->second].add(rows);
+                 },
+                 [&](int finished, int steps) { report(steps + finished, 2 * steps); });
   }
 
   Json describe() const {
-    const CalibrationRun& run = options_.run;
-    Json analysis = {{"model", pipeline_.name},
-                     {"rtlynx", version()},
-                     {"prompts", run.prompts},
-                     {"prompt_seed", run.seed},
-                     {"steps", run.steps},
-                     {"guidance", run.guidance},
-                     {"device", pipeline_.device_name()},
-                     {"dtype", pipeline_.dtype_name()},
-                     {"gaussian_kept_energy", kGaussianKeptEnergy},
-                     {"edges", Distribution::edges()}};
+    Json analysis = run_.about;
+    analysis["gaussian_kept_energy"] = kGaussianKeptEnergy;
+    analysis["edges"] = Distribution::edges();
     analysis["inputs"] = Json::array();
     std::set<std::string> seen;
     for (const auto& [layer, errors] : layers_) {
@@ -179,7 +191,7 @@ class Analysis {
   // Root mean square over layers.
   Json errors_by_step(std::size_t treatment) const {
     Json errors = Json::array();
-    for (std::size_t step = 0; step < static_cast<std::size_t>(options_.run.steps); ++step) {
+    for (std::size_t step = 0; step < static_cast<std::size_t>(run_.steps); ++step) {
       double sum = 0;
       for (const auto& [name, layer] : layers_) {
         const double error = layer.at(treatment, step).relative();
@@ -190,10 +202,11 @@ class Analysis {
     return errors;
   }
 
-  Pipeline& pipeline_;
-  const AnalyzeOptions& options_;
+  const ObservedRun& run_;
+  std::int64_t rows_;
   const StepCallback& on_step_;
   std::map<std::string, std::string> input_of_;
+  std::map<std::string, std::string> first_of_;  // the input that a layer shows for its group
   GroupMoments moments_;
   std::vector<std::pair<std::string, LayerErrors>> layers_;
   std::vector<Distribution> weights_;         // of layers_
@@ -201,12 +214,74 @@ class Analysis {
   std::map<std::string, Distribution> inputs_;
 };
 
+void check_rows(std::int64_t rows) {
+  require(rows >= 1, "analyze", "at least one token of each input", std::to_string(rows));
+}
+
 }  // namespace
 
 Json analyze(Pipeline& pipeline, const AnalyzeOptions& options, const StepCallback& on_step) {
-  require(options.rows >= 1, "analyze", "at least one token of each input",
-          std::to_string(options.rows));
-  return Analysis(pipeline, options, on_step).run();
+  check_rows(options.rows);
+  const CalibrationRun& run = options.run;
+  const ObservedRun observed{
+      .transformer = *pipeline.transformer,
+      .groups = pipeline.transformer->groups(),
+      .steps = run.steps,
+      .about = {{"model", pipeline.name},
+                {"rtlynx", version()},
+                {"prompts", run.prompts},
+                {"prompt_seed", run.seed},
+                {"steps", run.steps},
+                {"guidance", run.guidance},
+                {"device", pipeline.device_name()},
+                {"dtype", pipeline.dtype_name()}},
+      .observe = [&](const auto& wanted, const auto& on_input, const auto& on_finished) {
+        int step = 0;
+        observe_inputs(
+            pipeline, run, wanted,
+            [&](const std::string& layer, const torch::Tensor& x) { on_input(layer, x, step); },
+            [&](int finished, int all) {
+              step = finished % run.steps;
+              on_finished(finished, all);
+            });
+      }};
+  return Analysis(observed, options.rows, on_step).run();
+}
+
+Json analyze(BlockwiseTransformer& model, const PromptEmbeddings& embeddings,
+             const SchedulerConfig& scheduler, const DrawingRun& run, std::int64_t rows,
+             const StepCallback& on_step) {
+  check_rows(rows);
+  check_run(model, embeddings, run);
+  make_dense(model.module());
+  const int passes = static_cast<int>(passes_of(embeddings, run));
+  const int of_step = run.guided() ? 2 : 1;
+  const torch::Tensor weight = model.module().parameters().front();
+  const ObservedRun observed{
+      .transformer = model.module(),
+      .groups = model.groups(),
+      .steps = run.steps,
+      .about = {{"model", model.class_name()},
+                {"rtlynx", version()},
+                {"prompts", embeddings.prompts.size()},
+                {"prompt_seed", run.seed},
+                {"steps", run.steps},
+                {"guidance", run.guidance},
+                {"device", c10::DeviceTypeName(weight.device().type(), /*lower_case=*/true)},
+                {"dtype", weight.scalar_type() == torch::kBFloat16 ? "bf16" : "fp32"}},
+      .observe = [&](const auto& wanted, const auto& on_input, const auto& on_finished) {
+        int finished = 0;
+        const InputCallback on_any = [&](const std::string& layer, const torch::Tensor& x) {
+          on_input(layer, x, finished / of_step % run.steps);
+        };
+        const ObserverScope scope(model.module(), wanted, on_any);
+        draw_steps(model, embeddings, scheduler, run, [&](std::int64_t done) {
+          finished = static_cast<int>(done);
+          on_finished(finished, passes);
+          return true;
+        });
+      }};
+  return Analysis(observed, rows, on_step).run();
 }
 
 }  // namespace rtlynx

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "study/calibration_run.h"
+#include "study/drawn_steps.h"
 
 namespace rtlynx {
 
@@ -34,5 +35,11 @@ inline constexpr double kGaussianKeptEnergy = 0.867;
 /// Leaves the model dense.
 nlohmann::ordered_json analyze(Pipeline& pipeline, const AnalyzeOptions& options,
                                const StepCallback& on_step = {});
+
+/// The same of FLUX.1, Qwen-Image or Z-Image, which draws a picture of each prompt's embeddings.
+/// The second moments of all inputs are held at once: 8 K^2 bytes for one of K channels.
+nlohmann::ordered_json analyze(BlockwiseTransformer& model, const PromptEmbeddings& embeddings,
+                               const SchedulerConfig& scheduler, const DrawingRun& run,
+                               std::int64_t rows, const StepCallback& on_step = {});
 
 }  // namespace rtlynx

@@ -8,7 +8,7 @@
 #include "models/revision.h"
 #include "study/calibration_part.h"
 #include "study/calibration_passes.h"
-#include "study/layer_error.h"
+#include "study/solve_inputs.h"
 
 namespace rtlynx {
 namespace {
@@ -27,23 +27,6 @@ std::optional<CalibrationSums> collect(Pipeline& pipeline, const CalibrateOption
 
 CalibrateProgress progress_over(std::size_t parts, const CalibrateOptions& options) {
   return {.passes = static_cast<int>(parts) * (options.transform.needs_moments() ? 2 : 1)};
-}
-
-std::vector<LayerOption> solve_rivals(const std::string& input, const SparseLinear& linear,
-                                      const torch::Tensor& second_moment,
-                                      const CalibrateOptions& options) {
-  std::vector<LayerOption> rivals;
-  for (const RivalMethod method : options.rivals) {
-    const std::optional<RivalSolution> solution =
-        solve_rival(method, linear->weight, second_moment, options.solve.rank);
-    if (!solution) continue;
-    rivals.push_back({.layer = {.input = input,
-                                .values = {},
-                                .replacement = solution->values,
-                                .method = std::string(to_string(method))},
-                      .local_error = solution->error});
-  }
-  return rivals;
 }
 
 void append(CalibrateResult& all, CalibrateResult part) {
@@ -74,32 +57,7 @@ CalibrateResult solve_layers(const Pipeline& pipeline, const CalibrationSums& su
                                           .recipe = options.recipe,
                                           .rank = rank_of(options.solve),
                                           .layers = {}}};
-  for (const SharedInput& group : whole_calibration(pipeline, options).inputs) {
-    if (!sums.moments.contains(group.name)) continue;
-    const InputMoments& moments = sums.moments.at(group.name);
-    check_finite({{group.name, moments}});
-    const torch::Tensor of_input =
-        options.rivals.empty() ? torch::Tensor()
-                               : input_second_moment(moments, sums.transforms.at(group.name));
-    for (const NamedLinear& layer : group.layers) {
-      const std::string& name = layer.name;
-      const SparseLinear& linear = layer.linear;
-      const torch::Tensor& weight = linear->weight;
-      LayerSolution solution = of_layer(name, [&] {
-        return solve_layer(moments, sums.transforms.at(group.name), weight, options.solve);
-      });
-      result.compensation.layers[name] = {.input = group.name, .values = solution.values};
-      result.layers.push_back({.name = name,
-                               .input = group.name,
-                               .tokens = moments.tokens,
-                               .in_features = linear->in_features(),
-                               .out_features = linear->out_features(),
-                               .solution = std::move(solution),
-                               .rivals = of_layer(name, [&] {
-                                 return solve_rivals(group.name, linear, of_input, options);
-                               })});
-    }
-  }
+  solve_inputs(whole_calibration(pipeline, options).inputs, sums, options, result);
   return result;
 }
 

@@ -14,28 +14,6 @@
 namespace rtlynx {
 namespace {
 
-// What the options ask of the layers, before anything is drawn for it.
-void check_layers(const SharedInput& group, const CalibrateOptions& options) {
-  const std::int64_t channels = group.channels(), rank = options.solve.rank;
-  const std::string channels_text = std::to_string(channels) + " channels of " + group.name;
-  if (channels % 16 != 0) {
-    throw UsageError("recipe: required inputs of a multiple of 16 channels, got the " +
-                     channels_text);
-  }
-  const std::int64_t block = options.transform.block;
-  if (options.transform.kind == TransformChoice::Kind::block && channels % block != 0) {
-    throw UsageError("transform: required blocks that divide the " + channels_text + ", got " +
-                     std::to_string(block));
-  }
-  for (const NamedLinear& layer : group.layers) {
-    const std::int64_t most = std::min(channels, layer.linear->out_features());
-    if (rank < 1 || rank > most) {
-      throw UsageError("rank: required 1 to " + std::to_string(most) + " for " + layer.name +
-                       ", got " + std::to_string(rank));
-    }
-  }
-}
-
 std::vector<SharedInput> groups_of(const Pipeline& pipeline, const CalibrateOptions& options) {
   std::vector<SharedInput> groups =
       shared_inputs(*pipeline.transformer, pipeline.transformer->groups(),
@@ -88,6 +66,27 @@ std::vector<CalibrationPart> parts_within(std::int64_t memory, const Pipeline& p
 }
 
 }  // namespace
+
+void check_layers(const SharedInput& group, const CalibrateOptions& options) {
+  const std::int64_t channels = group.channels(), rank = options.solve.rank;
+  const std::string channels_text = std::to_string(channels) + " channels of " + group.name;
+  if (channels % 16 != 0) {
+    throw UsageError("recipe: required inputs of a multiple of 16 channels, got the " +
+                     channels_text);
+  }
+  const std::int64_t block = options.transform.block;
+  if (options.transform.kind == TransformChoice::Kind::block && channels % block != 0) {
+    throw UsageError("transform: required blocks that divide the " + channels_text + ", got " +
+                     std::to_string(block));
+  }
+  for (const NamedLinear& layer : group.layers) {
+    const std::int64_t most = std::min(channels, layer.linear->out_features());
+    if (rank < 1 || rank > most) {
+      throw UsageError("rank: required 1 to " + std::to_string(most) + " for " + layer.name +
+                       ", got " + std::to_string(rank));
+    }
+  }
+}
 
 void check_calibration(const Pipeline& pipeline, const CalibrateOptions& options) {
   groups_of(pipeline, options);

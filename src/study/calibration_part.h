@@ -28,6 +28,9 @@ struct CalibrationPart {
 /// that have no groups of 4 channels.
 void check_calibration(const Pipeline& pipeline, const CalibrateOptions& options);
 
+/// The same of the layers that read one input.
+void check_layers(const SharedInput& group, const CalibrateOptions& options);
+
 /// The inputs that the recipe's layers read, in parts that fit options.memory, or one input where
 /// that alone is larger. Throws as check_calibration does.
 std::vector<CalibrationPart> calibration_parts(const Pipeline& pipeline,

@@ -1,93 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "study/calibration_passes.h"
 
-#include <ATen/CPUGeneratorImpl.h>
-
 #include <algorithm>
 #include <utility>
 
 #include "base/error.h"
-#include "ops/ops.h"
 #include "study/calibration_shard.h"
 
 namespace rtlynx {
-namespace {
-
-// As a layer holds it: in the weights' type, on their device.
-InputTransform converted(const InputTransform& transform, const torch::TensorOptions& like) {
-  const auto to = [&](const torch::Tensor& tensor) {
-    return tensor.defined() ? tensor.to(like) : tensor;
-  };
-  return {.blocks = to(transform.blocks),
-          .scale = to(transform.scale),
-          .permutation = transform.permutation};
-}
-
-}  // namespace
-
-/// Adds what the groups' layers read to the sums of a pass.
-class CalibrationPasses::Collector {
- public:
-  /// Without `transforms` inputs alone are summed.
-  Collector(const std::vector<SharedInput>& groups, const Transforms* transforms,
-            const CalibrateOptions& options, const torch::TensorOptions& like)
-      : norm_(uses_norm(options.solve)), rows_(options.rows) {
-    for (const SharedInput& group : groups) {
-      // Any of its layers sees the group's input.
-      Source source{.group = group.name, .selects = transforms != nullptr};
-      if (source.selects) source.transform = converted(transforms->at(group.name), like);
-      sources_.emplace(group.layers.front().name, std::move(source));
-    }
-  }
-
-  bool wants(const std::string& layer) const { return sources_.contains(layer); }
-
-  /// The tokens that are taken of a batch depend on its first prompt alone, not on the other
-  /// inputs.
-  void begin_batch(std::int64_t first) {
-    for (auto& [layer, source] : sources_) {
-      source.generator = at::detail::createCPUGenerator(static_cast<std::uint64_t>(first));
-    }
-  }
-
-  void add(const std::string& layer, const torch::Tensor& x, GroupMoments& moments) const {
-    // Sums made in inference mode could not be added to outside of it.
-    const c10::InferenceMode off(false);
-    const torch::NoGradGuard no_grad;
-    const Source& source = sources_.at(layer);
-    InputMoments& sums = moments[source.group];
-    const torch::Tensor rows = some_rows(x, source.generator);
-    if (!source.selects) {
-      sums.add(rows);
-      return;
-    }
-    const torch::Tensor z = source.transform.apply(rows);
-    const auto [kept, scale] = ops::sparsify24(z, norm_);
-    sums.add(z, kept * scale.unsqueeze(1));
-  }
-
- private:
-  struct Source {
-    std::string group;
-    bool selects = false;
-    InputTransform transform;
-    at::Generator generator;
-  };
-
-  // [rows, K], or all of them where there are fewer.
-  torch::Tensor some_rows(const torch::Tensor& x, const at::Generator& generator) const {
-    const torch::Tensor all = x.reshape({-1, x.size(-1)});
-    if (all.size(0) <= rows_) return all;
-    const torch::Tensor chosen =
-        torch::randperm(all.size(0), generator, torch::TensorOptions().dtype(torch::kInt64))
-            .narrow(0, 0, rows_);
-    return all.index_select(0, chosen.to(all.device()));
-  }
-
-  std::map<std::string, Source> sources_;  // by the layer that is observed
-  bool norm_;
-  std::int64_t rows_;
-};
 
 PromptRange prompts_of(const CalibrationRun& run, const std::optional<CalibrationShard>& shard) {
   const std::int64_t prompts = run.prompts;
@@ -120,13 +40,15 @@ CalibrationPasses::CalibrationPasses(Pipeline& pipeline, const CalibrateOptions&
 }
 
 bool CalibrationPasses::sum_inputs(CalibrateProgress& progress, const CalibrateCallback& on_step) {
-  Collector collector(part_.inputs, nullptr, options_, pipeline_.options());
+  InputCollector collector(part_.inputs, nullptr, uses_norm(options_.solve), options_.rows,
+                           pipeline_.options());
   return finish_pass(state_.inputs, collector, progress, on_step);
 }
 
 bool CalibrationPasses::sum_choices(CalibrateProgress& progress, const CalibrateCallback& on_step) {
   const Transforms transforms = make_transforms();
-  Collector collector(part_.inputs, &transforms, options_, pipeline_.options());
+  InputCollector collector(part_.inputs, &transforms, uses_norm(options_.solve), options_.rows,
+                           pipeline_.options());
   return finish_pass(state_.choices, collector, progress, on_step);
 }
 
@@ -134,7 +56,7 @@ CalibrationSums CalibrationPasses::take_sums() {
   return {.transforms = make_transforms(), .moments = std::move(state_.choices.moments)};
 }
 
-bool CalibrationPasses::finish_pass(CalibrationPass& pass, Collector& collector,
+bool CalibrationPasses::finish_pass(CalibrationPass& pass, InputCollector& collector,
                                     CalibrateProgress& progress, const CalibrateCallback& on_step) {
   bool go_on = true;
   int batches = 0;

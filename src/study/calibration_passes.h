@@ -2,13 +2,13 @@
 #pragma once
 
 #include <filesystem>
-#include <map>
 #include <optional>
 #include <string>
 
 #include "study/calibrate.h"
 #include "study/calibration_part.h"
 #include "study/calibration_state.h"
+#include "study/input_collector.h"
 
 namespace rtlynx {
 
@@ -43,10 +43,9 @@ class CalibrationPasses {
   CalibrationSums take_sums();
 
  private:
-  class Collector;
-  using Transforms = std::map<std::string, InputTransform>;  // by input group
+  using Transforms = InputCollector::Transforms;
 
-  bool finish_pass(CalibrationPass& pass, Collector& collector, CalibrateProgress& progress,
+  bool finish_pass(CalibrationPass& pass, InputCollector& collector, CalibrateProgress& progress,
                    const CalibrateCallback& on_step);
   GenerateRequest slice(std::int64_t first, std::int64_t last) const;
   int batches_of(std::int64_t prompts) const;

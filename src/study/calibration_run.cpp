@@ -5,35 +5,13 @@
 #include "data/caption.h"
 #include "data/scene.h"
 #include "models/recipe.h"
+#include "study/observer_scope.h"
 
 namespace rtlynx {
 namespace {
 
 // Evaluations draw picture i from seed i.
 constexpr std::uint64_t kFirstNoiseSeed = 1'000'000'000;
-
-/// Observers on some layers of a model while this lives.
-class ObserverScope {
- public:
-  ObserverScope(const torch::nn::Module& model,
-                const std::function<bool(const std::string&)>& wanted,
-                const InputCallback& on_input) {
-    for (auto& item : named_linears(model)) {
-      if (!wanted(item.name)) continue;
-      item.linear->set_observer(
-          [&on_input, name = item.name](const torch::Tensor& x) { on_input(name, x); });
-      observed_.push_back(item.linear);
-    }
-  }
-  ~ObserverScope() {
-    for (auto& linear : observed_) linear->set_observer({});
-  }
-  ObserverScope(const ObserverScope&) = delete;
-  ObserverScope& operator=(const ObserverScope&) = delete;
-
- private:
-  std::vector<SparseLinear> observed_;
-};
 
 }  // namespace
 

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "pipeline/pipeline.h"
+#include "study/observer_scope.h"
 
 namespace rtlynx {
 
@@ -21,9 +22,6 @@ struct CalibrationRun {
 
 /// The run as a request. Throws UsageError for less than one prompt.
 GenerateRequest calibration_request(const CalibrationRun& run);
-
-/// `group` is the layer's name; `x` [..., K] is read-only and valid during the call.
-using InputCallback = std::function<void(const std::string& layer, const torch::Tensor& x)>;
 
 /// Draws the request with every layer dense and shows `on_input` each input of the layers that
 /// `wanted` names. `on_step` gets the finished and all steps.

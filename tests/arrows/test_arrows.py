@@ -36,16 +36,18 @@ MAY_INCLUDE = {
     "models/checkpoint": ["base", "io", "layers", "models"],
     "models/text_to_image": ["base", "io", "layers", "models", "models/checkpoint",
                              "models/flux", "models/text", "models/vae"],
+    "models/blockwise": ["base", "io", "models", "models/flux", "models/qwen_image",
+                         "models/text_to_image", "models/z_image"],
     "compensate": ["base", "io", "layers", "models", "ops"],
     "pipeline": ["base", "data", "io", "layers", "models", "models/flux", "models/text_to_image"],
     "study": ["base", "compensate", "data", "io", "kernels/gemm", "layers", "metrics", "models",
-              "ops", "pipeline", "plot"],
+              "models/blockwise", "models/text_to_image", "ops", "pipeline", "plot"],
     "benchmark": ["base", "io", "kernels/gemm", "models", "models/flux", "models/qwen_image",
                   "models/z_image", "options", "plot"],
     "step_benchmark": ["base", "benchmark", "io", "layers", "models", "models/flux",
                        "models/qwen_image", "models/z_image"],
     "cli": ["base", "benchmark", "compensate", "io", "kernels/gemm", "layers", "metrics", "models",
-            "models/checkpoint", "options", "pipeline", "plot", "step_benchmark", "study"],
+            "models/blockwise", "models/checkpoint", "options", "pipeline", "plot", "step_benchmark", "study"],
 }
 
 

@@ -226,6 +226,20 @@ TEST(MappedFile, OutlivesMoveAndReplacement) {
   EXPECT_EQ(test::text_of(second.bytes()), "content");
 }
 
+TEST(MappedFile, ReadsPartsAndNoticesAFileThatWasShortened) {
+  const TempDir dir;
+  const auto path = dir / "file";
+  put_file(path, "0123456789");
+  const MappedFile file(path);
+  std::string part(4, ' ');
+  file.read(3, std::as_writable_bytes(std::span(part)));
+  EXPECT_EQ(part, "3456");
+  std::filesystem::resize_file(path, 5);
+  const std::string message =
+      error_of([&] { file.read(3, std::as_writable_bytes(std::span(part))); });
+  EXPECT_NE(message.find("required 2 bytes more from offset 5"), std::string::npos) << message;
+}
+
 TEST(MappedFile, MapsAnEmptyFile) {
   const TempDir dir;
   put_file(dir / "empty", "");

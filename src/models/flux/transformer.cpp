@@ -125,9 +125,9 @@ torch::Tensor FluxTransformerImpl::forward(const FluxInputs& inputs) {
   return finish(joint.narrow(1, text_tokens, joint.size(1) - text_tokens), temb);
 }
 
-FluxTransformer load_flux(const std::filesystem::path& folder,
-                          const torch::TensorOptions& options) {
-  return load_transformer<FluxTransformer>(folder, options, flux_config_from_json);
+FluxTransformer load_flux(const std::filesystem::path& folder, const torch::TensorOptions& options,
+                          const LoadProgress& on_progress) {
+  return load_transformer<FluxTransformer>(folder, options, flux_config_from_json, on_progress);
 }
 
 }  // namespace rtlynx

@@ -7,6 +7,7 @@
 #include "layers/embedding.h"
 #include "models/flux/blocks.h"
 #include "models/layer_group.h"
+#include "models/load_progress.h"
 
 namespace rtlynx {
 
@@ -58,6 +59,9 @@ class FluxTransformerImpl : public torch::nn::Module {
   /// The rotation of the joint attention's tokens, complex64 [T + I, head_dim / 2].
   torch::Tensor rotation(const torch::Tensor& txt_ids, const torch::Tensor& img_ids) const;
 
+  const std::vector<DoubleBlock>& double_blocks() const { return double_blocks_; }
+  const std::vector<FluxSingleBlock>& single_blocks() const { return single_blocks_; }
+
   const FluxConfig& config() const { return config_; }
 
   /// Which of its Linears read one input (flux_groups).
@@ -77,7 +81,9 @@ class FluxTransformerImpl : public torch::nn::Module {
 TORCH_MODULE(FluxTransformer);
 
 /// Reads a diffusers `transformer/` folder: config.json and diffusion_pytorch_model*.safetensors.
-/// Throws Error naming file and tensor for whatever does not fit.
-FluxTransformer load_flux(const std::filesystem::path& folder, const torch::TensorOptions& options);
+/// Throws Error naming file and tensor for whatever does not fit, memory among it, before any is
+/// allocated.
+FluxTransformer load_flux(const std::filesystem::path& folder, const torch::TensorOptions& options,
+                          const LoadProgress& on_progress = {});
 
 }  // namespace rtlynx

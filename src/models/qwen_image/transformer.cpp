@@ -146,8 +146,10 @@ torch::Tensor QwenImageTransformerImpl::forward(const QwenImageInputs& inputs) {
 }
 
 QwenImageTransformer load_qwen_image(const std::filesystem::path& folder,
-                                     const torch::TensorOptions& options) {
-  return load_transformer<QwenImageTransformer>(folder, options, qwen_image_config_from_json);
+                                     const torch::TensorOptions& options,
+                                     const LoadProgress& on_progress) {
+  return load_transformer<QwenImageTransformer>(folder, options, qwen_image_config_from_json,
+                                                on_progress);
 }
 
 }  // namespace rtlynx

@@ -8,6 +8,7 @@
 #include "layers/modulation.h"
 #include "models/double_block.h"
 #include "models/layer_group.h"
+#include "models/load_progress.h"
 #include "models/plain_layers.h"
 #include "models/qwen_image/config.h"
 
@@ -57,6 +58,8 @@ class QwenImageTransformerImpl : public torch::nn::Module {
   /// Rows and columns count from the middle of each image, text from the largest half.
   torch::Tensor rotation(std::int64_t text_tokens, const std::vector<TokenGrid>& img_shapes) const;
 
+  const std::vector<DoubleBlock>& blocks() const { return blocks_; }
+
   const QwenImageConfig& config() const { return config_; }
 
   /// Which of its Linears read one input (qwen_image_groups).
@@ -76,8 +79,10 @@ class QwenImageTransformerImpl : public torch::nn::Module {
 TORCH_MODULE(QwenImageTransformer);
 
 /// Reads a diffusers `transformer/` folder: config.json and diffusion_pytorch_model*.safetensors.
-/// Throws Error naming file and tensor for whatever does not fit.
+/// Throws Error naming file and tensor for whatever does not fit, memory among it, before any is
+/// allocated.
 QwenImageTransformer load_qwen_image(const std::filesystem::path& folder,
-                                     const torch::TensorOptions& options);
+                                     const torch::TensorOptions& options,
+                                     const LoadProgress& on_progress = {});
 
 }  // namespace rtlynx

@@ -185,8 +185,10 @@ torch::Tensor ZImageTransformerImpl::forward(const ZImageInputs& inputs) {
 }
 
 ZImageTransformer load_z_image(const std::filesystem::path& folder,
-                               const torch::TensorOptions& options) {
-  return load_transformer<ZImageTransformer>(folder, options, z_image_config_from_json);
+                               const torch::TensorOptions& options,
+                               const LoadProgress& on_progress) {
+  return load_transformer<ZImageTransformer>(folder, options, z_image_config_from_json,
+                                             on_progress);
 }
 
 }  // namespace rtlynx

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "models/layer_group.h"
+#include "models/load_progress.h"
 #include "models/z_image/blocks.h"
 #include "models/z_image/sequence.h"
 
@@ -52,6 +53,10 @@ class ZImageTransformerImpl : public torch::nn::Module {
   /// The rotation of each image's joint sequence, complex64 [B, S, head_dim / 2], on the CPU.
   torch::Tensor rotation(const ZImageInputs& inputs) const;
 
+  const std::vector<ZImageBlock>& noise_refiner() const { return noise_refiner_; }
+  const std::vector<ZImageBlock>& context_refiner() const { return context_refiner_; }
+  const std::vector<ZImageBlock>& layers() const { return layers_; }
+
   const ZImageConfig& config() const { return config_; }
 
   /// Which of its Linears read one input (z_image_groups).
@@ -72,8 +77,10 @@ class ZImageTransformerImpl : public torch::nn::Module {
 TORCH_MODULE(ZImageTransformer);
 
 /// Reads a diffusers `transformer/` folder: config.json and diffusion_pytorch_model*.safetensors.
-/// Throws Error naming file and tensor for whatever does not fit.
+/// Throws Error naming file and tensor for whatever does not fit, memory among it, before any is
+/// allocated.
 ZImageTransformer load_z_image(const std::filesystem::path& folder,
-                               const torch::TensorOptions& options);
+                               const torch::TensorOptions& options,
+                               const LoadProgress& on_progress = {});
 
 }  // namespace rtlynx

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace rtlynx {
+
+/// Bytes that this process can still take: what the system has available and what the control
+/// groups around the process leave, page cache that can be dropped included. Nothing where the
+/// system does not say.
+std::optional<std::uint64_t> available_memory();
+
+/// "5.3 GiB", or "12 MiB" below one.
+std::string memory_text(std::uint64_t bytes);
+
+}  // namespace rtlynx

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <torch/torch.h>
+
+#include <cstdint>
+#include <string>
+
+namespace rtlynx {
+
+/// Throws Error, in the name of `what`, unless `bytes` can be had on a device: of a GPU's free
+/// memory and what torch holds of it unused, or of the host's. Says how much is needed and free.
+/// Where nobody says what is free, it does not throw.
+void require_memory(const std::string& what, std::uint64_t bytes, torch::Device device);
+
+}  // namespace rtlynx

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "study/prompt_embeddings.h"
+
+#include <gtest/gtest.h>
+
+#include <limits>
+
+#include "models/tensor_bytes.h"
+#include "refusal.h"
+#include "temp_dir.h"
+
+namespace rtlynx {
+namespace {
+
+using Tensors = std::vector<std::pair<std::string, torch::Tensor>>;
+
+class PromptEmbeddingsFile : public testing::Test {
+ protected:
+  PromptEmbeddings read(const Tensors& tensors) {
+    write_safetensors(path_, TensorBytes(tensors).entries());
+    return read_prompt_embeddings(path_, {{.name = "tokens", .channels = 6},
+                                          {.name = "pooled", .channels = 3, .has_tokens = false}});
+  }
+
+  void expect_refused(const Tensors& tensors, const std::string& part) {
+    const std::string message = refusal([&] { read(tensors); });
+    EXPECT_NE(message.find(part), std::string::npos) << message;
+  }
+
+  /// Two prompts and a negative one, but for one tensor that has another value, or none.
+  static Tensors whole(const std::string& name = "", const torch::Tensor& value = {}) {
+    Tensors tensors;
+    for (const char* prompt : {"0", "1", "negative"}) {
+      tensors.emplace_back(std::string(prompt) + ".tokens", torch::ones({4, 6}, torch::kBFloat16));
+      tensors.emplace_back(std::string(prompt) + ".pooled", torch::ones({3}));
+    }
+    std::erase_if(tensors, [&](const auto& item) { return item.first == name; });
+    if (value.defined()) tensors.emplace_back(name, value);
+    return tensors;
+  }
+
+  test::TempDir folder_;
+  std::filesystem::path path_ = folder_.path() / "embeddings.safetensors";
+};
+
+TEST_F(PromptEmbeddingsFile, HoldsPromptsAndANegativeOne) {
+  const PromptEmbeddings embeddings = read(whole("1.tokens", torch::zeros({9, 6})));
+  ASSERT_EQ(embeddings.prompts.size(), 2U);
+  EXPECT_EQ(embeddings.prompts[0].at("tokens").size(0), 4);
+  EXPECT_EQ(embeddings.prompts[1].at("tokens").size(0), 9);
+  EXPECT_EQ(embeddings.negative->at("pooled").size(0), 3);
+  EXPECT_NE(embeddings.revision, read(whole()).revision);
+}
+
+TEST_F(PromptEmbeddingsFile, WhatIsMissingOrUnknownIsNamed) {
+  expect_refused({}, "no prompt");
+  expect_refused(whole("1.pooled"), "required tensor \"1.pooled\" [3], got none");
+  expect_refused(whole("negative.tokens"), "tensor \"negative.tokens\" [T, 6]");
+  expect_refused(whole("3.tokens", torch::zeros({1, 6})), "required tensor \"2.tokens\"");
+  expect_refused(whole("99.tokens", torch::zeros({1, 6})), "tensor \"99.tokens\"");
+  expect_refused(whole("0.states", torch::zeros({1, 6})), "\"<i>.tokens\" [T, 6]");
+  expect_refused(whole("00.tokens", torch::zeros({1, 6})), "tensor \"00.tokens\"");
+  expect_refused(whole("tokens", torch::zeros({1, 6})), "tensor \"tokens\"");
+}
+
+TEST_F(PromptEmbeddingsFile, ShapesTypesAndValuesAreChecked) {
+  expect_refused(whole("0.tokens", torch::zeros({4, 7})), "[T, 6] with at least one token");
+  expect_refused(whole("0.tokens", torch::zeros({0, 6})), "at least one token");
+  expect_refused(whole("0.pooled", torch::zeros({1, 3})), "values [3]");
+  expect_refused(whole("0.pooled", torch::zeros({3}, torch::kInt64)), "floating-point");
+  expect_refused(whole("0.pooled", torch::full({3}, std::numeric_limits<float>::infinity())),
+                 "finite values");
+}
+
+}  // namespace
+}  // namespace rtlynx
