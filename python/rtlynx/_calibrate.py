@@ -61,7 +61,7 @@ def calibrate(model, run, out, method="low-rank", transform="none", rank=64, sam
     transform, memory = str(transform), _bytes(memory)
     _check_choices(run, method, transform, samples)
     _sparsify._check_model(model)
-    groups = _sparsify._Plan(model, None, recipe, exclude, None, force=True).groups
+    groups = _sparsify._Plan(model, None, recipe, exclude, None, True, dtype=None).groups
     _check_groups(groups, method, rank)
     passes = _passes(groups, memory, method, transform)
     kept = _Kept(out, {
