@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes tests/goldens/pipeline_*: small random models in diffusers' layout, and what diffusers'
 pipelines draw with them, for the C++ pipelines to be held to. Text encoders, tokenizers and
-autoencoders are those of the goldens text_* and vae_*.
+autoencoders are those of the goldens text_* and vae_*, Z-Image's transformer is z_image_ragged.
 
     make_pipeline_goldens.py            write the goldens
     make_pipeline_goldens.py --check    recompute and compare with the committed ones
@@ -10,6 +10,7 @@ autoencoders are those of the goldens text_* and vae_*.
 Needs diffusers 0.42.1, transformers 5.24.0, sentencepiece, protobuf.
 """
 
+import functools
 import json
 import pathlib
 import shutil
@@ -19,16 +20,18 @@ import tempfile
 import diffusers
 import torch
 import transformers
-from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+from diffusers import (FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel,
+                       QwenImagePipeline, QwenImageTransformer2DModel, ZImagePipeline)
 from safetensors.torch import save_file
 
-from make_goldens import DIFFUSERS_VERSION, FLUX_SCHEDULER, GOLDENS, fill, run
+from make_goldens import DIFFUSERS_VERSION, FLUX_SCHEDULER, GOLDENS, QWEN_SCHEDULER, fill, run
 
 PROMPTS = ["a red cat on a window", "Two Foxes, watercolor"]
 NEGATIVE = "a very long prompt"
 SEEDS = [7, 8]
 HEIGHT, WIDTH = 24, 40
 STEPS = 4
+TRUE_CFG = 2.5
 
 # Of the encoders in text_flux and the autoencoder in vae_kl.
 FLUX_TRANSFORMER = dict(in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16,
@@ -53,21 +56,69 @@ FLUX_PARTS = {"tokenizer": "text_flux/tokenizer", "tokenizer_2": "text_flux/toke
               "text_encoder_2": "text_flux/text_encoder_2", "vae": "vae_kl"}
 
 
-def draw(pipeline, length, dtype, **options):
+# Of the encoder in text_qwen_image and the autoencoder in vae_qwen_image.
+QWEN_IMAGE_TRANSFORMER = dict(in_channels=16, out_channels=4, num_layers=2, attention_head_dim=16,
+                              num_attention_heads=2, joint_attention_dim=16,
+                              axes_dims_rope=(4, 6, 6))
+QWEN_IMAGE_INDEX = {"_class_name": "QwenImagePipeline", "_diffusers_version": DIFFUSERS_VERSION,
+                    "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
+                    "text_encoder": ["transformers", "Qwen2_5_VLForConditionalGeneration"],
+                    "tokenizer": ["transformers", "Qwen2Tokenizer"],
+                    "transformer": ["diffusers", "QwenImageTransformer2DModel"],
+                    "vae": ["diffusers", "AutoencoderKLQwenImage"]}
+QWEN_IMAGE_PARTS = {"tokenizer": "text_qwen_image/tokenizer",
+                    "text_encoder": "text_qwen_image/text_encoder", "vae": "vae_qwen_image"}
+
+Z_IMAGE_INDEX = {"_class_name": "ZImagePipeline", "_diffusers_version": DIFFUSERS_VERSION,
+                 "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
+                 "text_encoder": ["transformers", "Qwen3Model"],
+                 "tokenizer": ["transformers", "Qwen2Tokenizer"],
+                 "transformer": ["diffusers", "ZImageTransformer2DModel"],
+                 "vae": ["diffusers", "AutoencoderKL"]}
+Z_IMAGE_PARTS = {"tokenizer": "text_z_image/tokenizer", "text_encoder": "text_z_image/text_encoder",
+                 "vae": "vae_kl", "transformer": "z_image_ragged"}
+# Guidance in two of the four steps, and shortened in both.
+CFG_TRUNCATION, CFG_NORMALIZATION = 0.1, 0.9
+
+
+def write_folder(folder, scheduler, index):
+    FlowMatchEulerDiscreteScheduler(**scheduler).save_pretrained(folder / "scheduler")
+    (folder / "model_index.json").write_text(json.dumps(index, indent=1) + "\n")
+
+
+def assemble(folder, parts, assembled):
+    """The whole model: what `folder` has, and the other goldens' parts."""
+    shutil.copytree(folder, assembled)
+    for part, golden in parts.items():
+        shutil.copytree(GOLDENS / golden, assembled / part)
+
+
+def draw(pipeline, noise_dtype, as_pictures, negative=False, **options):
     """Noise, latents after the last step (as pictures) and 8-bit pictures."""
     shape = (1, 4, HEIGHT // 4, WIDTH // 4)
     noise = torch.cat([torch.randn(shape, generator=torch.Generator().manual_seed(seed),
-                                   dtype=dtype) for seed in SEEDS])
-    options = dict(height=HEIGHT, width=WIDTH, num_inference_steps=STEPS, guidance_scale=3.5,
-                   max_sequence_length=length, **options)
+                                   dtype=noise_dtype) for seed in SEEDS])
 
     def run(output_type):
+        # Lists of each call's own: ZImagePipeline writes its template into them.
+        if negative:
+            options["negative_prompt"] = [NEGATIVE] * len(PROMPTS)
         generators = [torch.Generator().manual_seed(seed) for seed in SEEDS]
-        return pipeline(PROMPTS, generator=generators, output_type=output_type, **options).images
+        return pipeline(list(PROMPTS), generator=generators, output_type=output_type,
+                        height=HEIGHT, width=WIDTH, num_inference_steps=STEPS, **options).images
 
-    latents = pipeline._unpack_latents(run("latent"), HEIGHT, WIDTH, pipeline.vae_scale_factor)
+    latents = as_pictures(run("latent"))
     pixels = torch.from_numpy((run("np") * 255).round().astype("uint8"))
     return {"noise": noise, "latents": latents, "pixels": pixels}
+
+
+def named(prefix, tensors):
+    """Without the noise, which is the same."""
+    return {f"{prefix}.{name}": tensors[name] for name in ("latents", "pixels")}
+
+
+def in_bf16(tensors):
+    return {f"{name}.bf16": value for name, value in tensors.items()}
 
 
 def make_flux(case, folder, assembled):
@@ -75,37 +126,82 @@ def make_flux(case, folder, assembled):
                                          **FLUX_TRANSFORMER).eval()
     fill(transformer, torch.Generator().manual_seed(case["seed"]))
     transformer.save_pretrained(folder / "transformer")
-    FlowMatchEulerDiscreteScheduler(**case["scheduler"]).save_pretrained(folder / "scheduler")
-    (folder / "model_index.json").write_text(json.dumps(FLUX_INDEX, indent=1) + "\n")
-
-    shutil.copytree(folder, assembled)
-    for part, golden in FLUX_PARTS.items():
-        shutil.copytree(GOLDENS / golden, assembled / part)
+    write_folder(folder, case["scheduler"], FLUX_INDEX)
+    assemble(folder, FLUX_PARTS, assembled)
     pipeline = FluxPipeline.from_pretrained(assembled)
     pipeline.set_progress_bar_config(disable=True)
-    tensors = draw(pipeline, case["length"], torch.float32)
+
+    def drawn(dtype, **options):
+        return draw(pipeline, dtype, lambda tokens: pipeline._unpack_latents(
+            tokens, HEIGHT, WIDTH, pipeline.vae_scale_factor), guidance_scale=3.5,
+            max_sequence_length=case["length"], **options)
+
+    tensors = drawn(torch.float32)
     if case["guidance_embeds"]:
-        guided = draw(pipeline, case["length"], torch.float32, negative_prompt=[NEGATIVE] * 2,
-                      true_cfg_scale=2.5)
-        tensors.update({"true_cfg.latents": guided["latents"],
-                        "true_cfg.pixels": guided["pixels"]})
-    rounded = draw(pipeline.to(torch.bfloat16), case["length"], torch.bfloat16)
-    tensors.update({f"{name}.bf16": value for name, value in rounded.items()})
-    return tensors
+        tensors.update(named("true_cfg", drawn(torch.float32, negative=True,
+                                               true_cfg_scale=TRUE_CFG)))
+    pipeline.to(torch.bfloat16)
+    return {**tensors, **in_bf16(drawn(torch.bfloat16))}
+
+
+def make_qwen_image(folder, assembled):
+    transformer = QwenImageTransformer2DModel(**QWEN_IMAGE_TRANSFORMER).eval()
+    fill(transformer, torch.Generator().manual_seed(23))
+    transformer.to(torch.bfloat16).save_pretrained(folder / "transformer")
+    write_folder(folder, QWEN_SCHEDULER, QWEN_IMAGE_INDEX)
+    assemble(folder, QWEN_IMAGE_PARTS, assembled)
+    pipeline = QwenImagePipeline.from_pretrained(assembled, dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+
+    def drawn(dtype, **options):
+        return draw(pipeline, dtype, lambda tokens: pipeline._unpack_latents(
+            tokens, HEIGHT, WIDTH, pipeline.vae_scale_factor).squeeze(2), **options)
+
+    def with_and_without_guidance(dtype):
+        guided = drawn(dtype, negative=True, true_cfg_scale=TRUE_CFG)
+        return {**drawn(dtype, true_cfg_scale=1.0), **named("true_cfg", guided)}
+
+    tensors = with_and_without_guidance(torch.float32)
+    pipeline.to(torch.bfloat16)
+    return {**tensors, **in_bf16(with_and_without_guidance(torch.bfloat16))}
+
+
+def make_z_image(folder, assembled):
+    write_folder(folder, dict(use_dynamic_shifting=False, shift=6.0), Z_IMAGE_INDEX)
+    assemble(folder, Z_IMAGE_PARTS, assembled)
+    pipeline = ZImagePipeline.from_pretrained(assembled, dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+
+    def drawn(true_cfg, **options):
+        return draw(pipeline, torch.float32, lambda latents: latents, guidance_scale=true_cfg - 1,
+                    **options)
+
+    def with_and_without_guidance():
+        return {**drawn(1), **named("true_cfg", drawn(TRUE_CFG, negative=True))}
+
+    tensors = with_and_without_guidance()
+    tensors.update(named("no_negative", drawn(TRUE_CFG)))
+    tensors.update(named("bounded", drawn(TRUE_CFG, cfg_truncation=CFG_TRUNCATION,
+                                          cfg_normalization=CFG_NORMALIZATION, negative=True)))
+    pipeline.to(torch.bfloat16)
+    return {**tensors, **in_bf16(with_and_without_guidance())}
 
 
 def make_all(root):
-    for name, case in FLUX_CASES.items():
+    cases = {name: functools.partial(make_flux, case) for name, case in FLUX_CASES.items()}
+    cases.update({"pipeline_qwen_image": make_qwen_image, "pipeline_z_image": make_z_image})
+    for name, make in cases.items():
         shutil.rmtree(root / name, ignore_errors=True)
         (root / name).mkdir(parents=True)
         with tempfile.TemporaryDirectory() as scratch:
-            tensors = make_flux(case, root / name, pathlib.Path(scratch) / "model")
+            tensors = make(root / name, pathlib.Path(scratch) / "model")
         save_file({key: value.contiguous() for key, value in tensors.items()},
                   root / name / "io.safetensors",
                   metadata={"made_with": f"tools/make_pipeline_goldens.py, diffusers "
                                          f"{diffusers.__version__}, torch {torch.__version__}"})
     request = {"prompts": PROMPTS, "negative": NEGATIVE, "seeds": SEEDS, "height": HEIGHT,
-               "width": WIDTH, "steps": STEPS, "guidance": 3.5, "true_cfg": 2.5}
+               "width": WIDTH, "steps": STEPS, "guidance": 3.5, "true_cfg": TRUE_CFG,
+               "cfg_truncation": CFG_TRUNCATION, "cfg_normalization": CFG_NORMALIZATION}
     (root / "pipeline_request.json").write_text(json.dumps(request, indent=1) + "\n")
 
 

@@ -30,9 +30,11 @@ CASES = {
         config=dict(in_channels=3, dim=48, n_layers=2, n_refiner_layers=1, n_heads=2, n_kv_heads=2,
                     cap_feat_dim=20, axes_dims=(8, 8, 8), axes_lens=(128, 32, 32)),
         seed=32, size=(6, 10), captions=[13, 13]),
+    # The transformer of tests/goldens/pipeline_z_image as well: positions for long captions, and an
+    # MLP whose channels can be kept two of four.
     "z_image_ragged": dict(
-        config=dict(in_channels=4, dim=32, n_layers=2, n_refiner_layers=2, n_heads=2, n_kv_heads=2,
-                    cap_feat_dim=16, axes_dims=(8, 4, 4), axes_lens=(128, 32, 32)),
+        config=dict(in_channels=4, dim=48, n_layers=2, n_refiner_layers=2, n_heads=3, n_kv_heads=3,
+                    cap_feat_dim=16, axes_dims=(8, 4, 4), axes_lens=(1024, 512, 512)),
         seed=33, size=(14, 10), captions=[5, 41, 33]),
     "z_image_head64": dict(
         config=dict(in_channels=2, dim=64, n_layers=1, n_refiner_layers=0, n_heads=1, n_kv_heads=1,

@@ -20,7 +20,6 @@
 namespace rtlynx {
 namespace {
 
-constexpr std::int64_t kMaxSide = 8192;
 constexpr int kMaxSteps = 1000;
 
 SchedulerConfig read_scheduler(const std::filesystem::path& folder) {
@@ -48,37 +47,56 @@ void check_prompts(const PictureRequest& request) {
   }
 }
 
-void check_size(const PictureSettings& settings, std::int64_t step) {
-  const auto fits = [step](std::int64_t side) {
-    return side >= step && side <= kMaxSide && side % step == 0;
+void check_size(const PictureSettings& settings, const ModelFacts& facts) {
+  const std::int64_t step = facts.size_step();
+  const auto fits = [&](std::int64_t side) {
+    return side >= step && side <= facts.max_size && side % step == 0;
   };
   if (fits(settings.width) && fits(settings.height)) return;
   refuse("required width and height from " + std::to_string(step) + " to " +
-         std::to_string(kMaxSide) + " pixels in steps of " + std::to_string(step) + ", got " +
+         std::to_string(facts.max_size) + " pixels in steps of " + std::to_string(step) + ", got " +
          std::to_string(settings.width) + "x" + std::to_string(settings.height));
 }
 
 void check_guidance(const PictureRequest& request, const PictureSettings& settings,
                     const ModelFacts& facts) {
   if (request.guidance && !facts.distilled_guidance) {
-    refuse("required no guidance, which this model does not read, got " +
-           in_short(*request.guidance));
+    refuse(
+        "required no guidance, which this model was not distilled with (true CFG guides it), got " +
+        in_short(*request.guidance));
   }
-  for (const double strength : {settings.guidance, settings.true_cfg}) {
+  for (const double strength : {settings.guidance, settings.true_cfg, settings.cfg_truncation,
+                                settings.cfg_normalization}) {
     if (!(strength >= 0 && std::isfinite(strength))) {
       refuse("required guidance of at least 0, got " + in_short(strength));
     }
   }
-  if (settings.guided() != request.negative.has_value()) {
+  const bool bounded = settings.cfg_truncation != 1 || settings.cfg_normalization != 0;
+  if (bounded && !settings.guided()) {
+    refuse("required true CFG above 1 where it is truncated or normalized, got " +
+           in_short(settings.true_cfg));
+  }
+  const bool alone = settings.guided() && !settings.negative;
+  const bool unused = !settings.guided() && request.negative;
+  if (alone || unused) {
     refuse("required a negative prompt and true CFG above 1 together, got " +
-           (settings.guided() ? "true CFG " + in_short(settings.true_cfg) + " alone"
-                              : "a negative prompt and true CFG " + in_short(settings.true_cfg)));
+           (alone ? "true CFG " + in_short(settings.true_cfg) + " alone"
+                  : "a negative prompt and true CFG " + in_short(settings.true_cfg)));
   }
 }
 
 /// Gives what freed tensors took back to the device, for parts of other sizes.
 void release_freed_memory(const torch::Device& device) {
   if (!device.is_cpu()) c10::getDeviceAllocator(device.type())->emptyCache();
+}
+
+/// `guided` [B, C, h, w], each picture of at most `limit` times the norm of its `own`; 0: of any.
+torch::Tensor limited(const torch::Tensor& guided, const torch::Tensor& own, double limit) {
+  if (limit == 0) return guided;
+  const auto norm = [](const torch::Tensor& x) {
+    return torch::linalg_vector_norm(x, 2, torch::IntArrayRef({1, 2, 3}), /*keepdim=*/true);
+  };
+  return guided * (limit * norm(own) / norm(guided)).clamp_max(1);
 }
 
 std::vector<PromptFeatures> on_device(std::vector<PromptFeatures> features,
@@ -104,13 +122,18 @@ TextToImagePipeline::TextToImagePipeline(std::unique_ptr<TextToImageModel> model
 
 PictureSettings TextToImagePipeline::settings_for(const PictureRequest& request) const {
   const ModelFacts facts = model_->facts();
-  const PictureSettings settings{.steps = request.steps.value_or(facts.steps),
-                                 .guidance = request.guidance.value_or(facts.guidance),
-                                 .true_cfg = request.true_cfg,
-                                 .width = request.width.value_or(facts.size),
-                                 .height = request.height.value_or(facts.size)};
+  const std::optional<std::string> negative = request.negative ? request.negative : facts.negative;
+  const PictureSettings settings{
+      .steps = request.steps.value_or(facts.steps),
+      .guidance = request.guidance.value_or(facts.guidance),
+      .true_cfg = request.true_cfg.value_or(negative ? facts.true_cfg : 1),
+      .cfg_truncation = request.cfg_truncation,
+      .cfg_normalization = request.cfg_normalization,
+      .negative = negative,
+      .width = request.width.value_or(facts.size),
+      .height = request.height.value_or(facts.size)};
   check_prompts(request);
-  check_size(settings, facts.size_step());
+  check_size(settings, facts);
   check_guidance(request, settings, facts);
   if (settings.steps < 1 || settings.steps > kMaxSteps) {
     refuse("required from 1 to " + std::to_string(kMaxSteps) + " steps, got " +
@@ -124,7 +147,8 @@ torch::nn::Module& TextToImagePipeline::prepare(const PictureRequest& request,
   // Not InferenceMode: compensations change the weights later.
   const torch::NoGradGuard no_grad;
   std::set<std::string> wanted(request.prompts.begin(), request.prompts.end());
-  if (request.negative) wanted.insert(*request.negative);
+  const PictureSettings settings = settings_for(request);
+  if (settings.guided()) wanted.insert(*settings.negative);
   std::erase_if(wanted, [&](const std::string& prompt) { return features_.contains(prompt); });
   if (!wanted.empty()) {
     denoiser_.reset();
@@ -158,8 +182,7 @@ void TextToImagePipeline::draw(const PictureRequest& request, const PictureCallb
                          all_of_them.begin() + std::min(count, first + batch));
     };
     const torch::Tensor latents =
-        denoise(part(request.prompts), request.negative.value_or(""), settings,
-                draw_noise(part(request.seeds), settings),
+        denoise(part(request.prompts), settings, draw_noise(part(request.seeds), settings),
                 [&](int finished) { callbacks.on_step(before + finished, all); });
     before += settings.steps;
     callbacks.on_images(first, images_from_pixels(autoencoder_->decode(latents)));
@@ -175,13 +198,12 @@ torch::Tensor TextToImagePipeline::draw_noise(const std::vector<std::uint64_t>& 
   std::vector<torch::Tensor> noise;
   for (const std::uint64_t seed : seeds) {
     auto generator = at::detail::createCPUGenerator(seed);
-    noise.push_back(torch::randn(shape, generator, options_.device(torch::kCPU)));
+    noise.push_back(torch::randn(shape, generator, latent_options().device(torch::kCPU)));
   }
   return torch::cat(noise).to(options_.device());
 }
 
 torch::Tensor TextToImagePipeline::denoise(const std::vector<std::string>& prompts,
-                                           const std::string& negative,
                                            const PictureSettings& settings,
                                            const torch::Tensor& noise,
                                            const std::function<void(int finished)>& on_step) {
@@ -189,29 +211,35 @@ torch::Tensor TextToImagePipeline::denoise(const std::vector<std::string>& promp
   const std::int64_t patch = model_->facts().patch;
   const Schedule schedule =
       make_schedule(scheduler_, settings.steps, (noise.size(2) / patch) * (noise.size(3) / patch));
-  DenoiserInput wanted{.latents = noise.to(options_),
+  DenoiserInput wanted{.latents = noise.to(latent_options()),
                        .features = on_device(features_of(prompts), options_),
                        .guidance = settings.guidance};
   DenoiserInput unwanted = wanted;
   if (settings.guided()) {
-    unwanted.features = on_device(features_of(std::vector(prompts.size(), negative)), options_);
+    unwanted.features =
+        on_device(features_of(std::vector(prompts.size(), *settings.negative)), options_);
   }
   on_step(0);
   for (int step = 0; step < schedule.steps(); ++step) {
     wanted.sigma = unwanted.sigma = schedule.sigmas[static_cast<std::size_t>(step)];
     unwanted.latents = wanted.latents;
     torch::Tensor velocity = denoiser_->velocity(wanted);
-    if (settings.guided()) {
-      const torch::Tensor away = denoiser_->velocity(unwanted);
-      velocity = away + settings.true_cfg * (velocity - away);
+    if (settings.guided() && 1 - wanted.sigma <= settings.cfg_truncation) {
+      velocity =
+          limited(denoiser_->guide(velocity, denoiser_->velocity(unwanted), settings.true_cfg),
+                  velocity, settings.cfg_normalization);
     }
     const std::string stage =
         "transformer, step " + std::to_string(step + 1) + " of " + std::to_string(settings.steps);
     require_finite(velocity, stage.c_str());
-    wanted.latents = euler_step(schedule, step, wanted.latents, velocity).to(options_);
+    wanted.latents = euler_step(schedule, step, wanted.latents, velocity).to(latent_options());
     on_step(step + 1);
   }
   return wanted.latents;
+}
+
+torch::TensorOptions TextToImagePipeline::latent_options() const {
+  return model_->facts().fp32_latents ? options_.dtype(torch::kFloat32) : options_;
 }
 
 std::vector<PromptFeatures> TextToImagePipeline::features_of(

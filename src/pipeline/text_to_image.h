@@ -22,8 +22,12 @@ namespace rtlynx {
 struct PictureRequest {
   std::vector<std::string> prompts;
   std::vector<std::uint64_t> seeds;
-  std::optional<std::string> negative;  ///< what not to draw; needs true_cfg
-  double true_cfg = 1;  ///< classifier-free guidance; above 1 it needs `negative`, twice the work
+  std::optional<std::string> negative;  ///< what not to draw
+  /// Classifier-free guidance away from `negative`, or the model's own one; twice the work. 1 is
+  /// off.
+  std::optional<double> true_cfg;
+  double cfg_truncation = 1;       ///< no such guidance once 1 - sigma is larger
+  double cfg_normalization = 0;    ///< largest norm of what it gives, in the prompt's own; 0: any
   std::optional<double> guidance;  ///< for a transformer distilled with guidance
   std::optional<int> steps;
   std::optional<std::int64_t> width, height;  ///< pixels
@@ -35,6 +39,9 @@ struct PictureSettings {
   int steps = 0;
   double guidance = 0;
   double true_cfg = 1;
+  double cfg_truncation = 1;
+  double cfg_normalization = 0;
+  std::optional<std::string> negative;  ///< there if true_cfg is above 1
   std::int64_t width = 0, height = 0;
 
   bool guided() const { return true_cfg > 1; }
@@ -73,18 +80,19 @@ class TextToImagePipeline {
   /// same bits.
   void draw(const PictureRequest& request, const PictureCallbacks& callbacks);
 
-  /// Standard normal noise [B, C, h, w] of the weights' type. Each picture has a generator of its
+  /// Standard normal noise [B, C, h, w] of the latents' type. Each picture has a generator of its
   /// own, on the CPU, so that it does not depend on its batch or device; diffusers draws the same
   /// for one torch.Generator() per picture.
   torch::Tensor draw_noise(const std::vector<std::uint64_t>& seeds,
                            const PictureSettings& settings) const;
 
   /// From noise [B, C, h, w] for one batch of prepared prompts to the latents of pictures.
-  torch::Tensor denoise(const std::vector<std::string>& prompts, const std::string& negative,
-                        const PictureSettings& settings, const torch::Tensor& noise,
+  torch::Tensor denoise(const std::vector<std::string>& prompts, const PictureSettings& settings,
+                        const torch::Tensor& noise,
                         const std::function<void(int finished)>& on_step);
 
  private:
+  torch::TensorOptions latent_options() const;
   std::vector<PromptFeatures> features_of(const std::vector<std::string>& prompts) const;
 
   std::unique_ptr<TextToImageModel> model_;

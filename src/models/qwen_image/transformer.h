@@ -18,6 +18,8 @@ namespace rtlynx {
 struct TokenGrid {
   std::int64_t rows = 0;
   std::int64_t columns = 0;
+
+  bool operator==(const TokenGrid&) const = default;
 };
 
 /// The inputs of one forward pass. B images, I image tokens, T text tokens.

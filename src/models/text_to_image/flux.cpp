@@ -4,27 +4,14 @@
 #include <string>
 #include <utility>
 
-#include "base/error.h"
-#include "io/json.h"
-#include "io/safetensors.h"
-#include "io/text.h"
 #include "models/flux/groups.h"
 #include "models/flux/transformer.h"
 #include "models/text/text_features.h"
 #include "models/text_to_image/flux_denoiser.h"
+#include "models/text_to_image/parts.h"
 
 namespace rtlynx {
 namespace {
-
-/// The configuration in `folder`, once the files with its weights are seen to be whole.
-template <typename Config>
-Config read_part(const std::filesystem::path& folder, std::string_view stem,
-                 Config (*read)(const nlohmann::json&, const std::string&)) {
-  const std::filesystem::path path = folder / "config.json";
-  const Config config = read(read_json_file(path), printable(path.string()));
-  SafetensorsModel::open(folder, stem);
-  return config;
-}
 
 class FluxModel : public TextToImageModel {
  public:
@@ -32,10 +19,9 @@ class FluxModel : public TextToImageModel {
       : folder_(folder),
         clip_tokenizer_(folder / "tokenizer", clip_tokenizer_options()),
         t5_tokenizer_(folder / "tokenizer_2"),
-        clip_(read_part(folder / "text_encoder", "model", clip_text_config_from_json)),
-        t5_(read_part(folder / "text_encoder_2", "model", t5_config_from_json)),
-        transformer_(
-            read_part(folder / "transformer", "diffusion_pytorch_model", flux_config_from_json)),
+        clip_(read_part(folder / "text_encoder", kTextEncoderStem, clip_text_config_from_json)),
+        t5_(read_part(folder / "text_encoder_2", kTextEncoderStem, t5_config_from_json)),
+        transformer_(read_part(folder / "transformer", kTransformerStem, flux_config_from_json)),
         vae_(read_vae_shape(folder / "vae")) {
     check_that_parts_fit();
   }
@@ -109,29 +95,20 @@ class FluxModel : public TextToImageModel {
   std::int64_t t5_length() const { return transformer_.guidance_embeds ? 512 : 256; }
 
   void check_that_parts_fit() const {
-    const auto equal = [this](const char* what, std::int64_t required, std::int64_t arrived) {
-      if (required == arrived) return;
-      fail(printable(folder_.string()), std::string(what) + " " + std::to_string(required),
-           std::to_string(arrived));
-    };
-    equal("transformer's in_channels, 4 for each channel of the VAE's latents,",
-          kFluxPatch * kFluxPatch * vae_.latent_channels, transformer_.in_channels);
-    equal("transformer's out_channels as its in_channels,", transformer_.in_channels,
-          transformer_.out_channels);
-    equal("transformer's patch_size", 1, transformer_.patch_size);
-    equal("transformer's pooled_projection_dim, text_encoder's hidden_size,", clip_.hidden_size,
-          transformer_.pooled_projection_dim);
-    equal("transformer's joint_attention_dim, text_encoder_2's d_model,", t5_.d_model,
-          transformer_.joint_attention_dim);
-    const auto covers = [this](const char* what, std::int64_t rows, std::int64_t ids) {
-      if (ids <= rows) return;
-      fail(printable(folder_.string()),
-           std::string(what) + "'s vocab_size to be at least " + std::to_string(ids) +
-               ", the tokenizer's ids",
-           std::to_string(rows));
-    };
-    covers("text_encoder", clip_.vocab_size, clip_tokenizer_.id_limit());
-    covers("text_encoder_2", t5_.vocab_size, t5_tokenizer_.id_limit());
+    const PartsFit fit(folder_);
+    fit.equal("transformer's in_channels, 4 for each channel of the VAE's latents,",
+              kFluxPatch * kFluxPatch * vae_.latent_channels, transformer_.in_channels);
+    fit.equal("transformer's out_channels as its in_channels,", transformer_.in_channels,
+              transformer_.out_channels);
+    fit.equal("transformer's patch_size", 1, transformer_.patch_size);
+    fit.equal("transformer's pooled_projection_dim, text_encoder's hidden_size,", clip_.hidden_size,
+              transformer_.pooled_projection_dim);
+    fit.equal("transformer's joint_attention_dim, text_encoder_2's d_model,", t5_.d_model,
+              transformer_.joint_attention_dim);
+    fit.at_least("text_encoder's vocab_size", clip_tokenizer_.id_limit(), "the tokenizer's ids",
+                 clip_.vocab_size);
+    fit.at_least("text_encoder_2's vocab_size", t5_tokenizer_.id_limit(), "the tokenizer's ids",
+                 t5_.vocab_size);
   }
 
   std::filesystem::path folder_;

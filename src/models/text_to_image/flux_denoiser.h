@@ -2,10 +2,11 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
+#include <vector>
 
 #include "models/flux/fused.h"
 #include "models/text_to_image/model.h"
+#include "models/text_to_image/transformer_pass.h"
 
 namespace rtlynx {
 
@@ -14,25 +15,27 @@ inline constexpr std::int64_t kFluxPatch = 2;
 inline constexpr const char* kFluxPooled = "pooled";  // [d], of CLIP
 inline constexpr const char* kFluxTokens = "tokens";  // [L, d], of T5
 
-/// FLUX.1's transformer at work: on a GPU in f16 or bf16 by its fused path, a CUDA graph where
-/// torch can capture one; else by the plain path.
+struct FluxPassFamily {
+  using Transformer = FluxTransformer;
+  using Fused = FluxFused;
+  using Inputs = FluxInputs;
+  static std::vector<torch::Tensor*> changing(FluxInputs& inputs);
+  static bool same_places(const FluxInputs& a, const FluxInputs& b);
+  static torch::Tensor rotation(const FluxFused& fused, const FluxInputs& inputs);
+};
+
+/// FLUX.1's transformer at work.
 class FluxDenoiser : public Denoiser {
  public:
   explicit FluxDenoiser(FluxTransformer transformer);
-  ~FluxDenoiser() override;
 
   torch::Tensor velocity(const DenoiserInput& input) override;
-  torch::nn::Module& transformer() override;
+  torch::nn::Module& transformer() override { return pass_.transformer(); }
 
  private:
-  /// The fused path with the layers as they were, and its last captured step.
-  class FusedStep;
-
   FluxInputs inputs_of(const DenoiserInput& input) const;
-  torch::Tensor run(const FluxInputs& inputs);
 
-  FluxTransformer transformer_;
-  std::unique_ptr<FusedStep> fused_;
+  TransformerPass<FluxPassFamily> pass_;
 };
 
 }  // namespace rtlynx

@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -36,6 +37,12 @@ class Denoiser {
   /// d latents / d sigma, [B, C, h, w].
   virtual torch::Tensor velocity(const DenoiserInput& input) = 0;
 
+  /// Classifier-free guidance: from the velocity of a negative prompt past the prompt's own.
+  virtual torch::Tensor guide(const torch::Tensor& wanted, const torch::Tensor& unwanted,
+                              double strength) const {
+    return unwanted + strength * (wanted - unwanted);
+  }
+
   /// For what changes the layers: modes, compensations, low-rank updates. Asked for anew for each
   /// change: velocity() may keep what it made of the layers since.
   virtual torch::nn::Module& transformer() = 0;
@@ -46,10 +53,14 @@ struct ModelFacts {
   std::int64_t latent_channels = 16;
   std::int64_t latent_factor = 8;  ///< pixels along a side for each one of latents
   std::int64_t patch = 2;          ///< latents along a side of a token
-  std::int64_t size = 1024;        ///< pixels
+  std::int64_t size = 1024;        ///< pixels along a side
+  std::int64_t max_size = 8192;    ///< pixels along a side at most
   int steps = 28;
   bool distilled_guidance = false;  ///< whether the transformer reads the strength of guidance
   double guidance = 0;
+  double true_cfg = 1;                  ///< classifier-free guidance, if there is a negative prompt
+  std::optional<std::string> negative;  ///< the negative prompt where none is given
+  bool fp32_latents = false;            ///< whatever the type of the weights
 
   /// Sides of pictures are multiples of it.
   std::int64_t size_step() const { return latent_factor * patch; }

@@ -9,6 +9,8 @@
 #include "io/json.h"
 #include "io/text.h"
 #include "models/text_to_image/flux.h"
+#include "models/text_to_image/qwen_image.h"
+#include "models/text_to_image/z_image.h"
 
 namespace rtlynx {
 namespace {
@@ -18,8 +20,10 @@ struct Family {
   std::unique_ptr<TextToImageModel> (*open)(const std::filesystem::path& folder);
 };
 
-constexpr std::array<Family, 1> kFamilies = {{
+constexpr std::array<Family, 3> kFamilies = {{
     {"FluxPipeline", open_flux_model},
+    {"QwenImagePipeline", open_qwen_image_model},
+    {"ZImagePipeline", open_z_image_model},
 }};
 
 }  // namespace

@@ -8,7 +8,7 @@
 #include "base/error.h"
 #include "io/json.h"
 #include "models/text_to_image/registry.h"
-#include "pipeline/text_to_image/small_flux_folder.h"
+#include "pipeline/text_to_image/small_model.h"
 #include "refusal.h"
 #include "temp_dir.h"
 
@@ -24,7 +24,7 @@ using testing::IsEmpty;
 
 class FluxFolder : public testing::Test {
  protected:
-  FluxFolder() { test::make_small_flux(folder_, "pipeline_flux_dev"); }
+  FluxFolder() { test::make_small_model(folder_, "pipeline_flux_dev"); }
 
   std::string message() {
     return refusal([&] { open_text_to_image_model(folder_); });
@@ -47,7 +47,7 @@ TEST_F(FluxFolder, DevAndSchnellDifferInWhatTheyAskFor) {
   EXPECT_EQ(dev.steps, 28);
   EXPECT_EQ(dev.latent_channels, 4);
   EXPECT_EQ(dev.size_step(), 8);
-  test::make_small_flux(temporary_ / "schnell", "pipeline_flux_schnell");
+  test::make_small_model(temporary_ / "schnell", "pipeline_flux_schnell");
   const ModelFacts schnell = open_text_to_image_model(temporary_ / "schnell")->facts();
   EXPECT_FALSE(schnell.distilled_guidance);
   EXPECT_EQ(schnell.steps, 4);

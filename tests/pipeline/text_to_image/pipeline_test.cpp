@@ -12,9 +12,11 @@
 namespace rtlynx {
 namespace {
 
+using testing::Contains;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::Not;
 
 using Log = std::vector<std::string>;
 
@@ -76,15 +78,20 @@ class FakeVae : public Vae {
 /// A prompt is a number: the value of its picture.
 class FakeModel : public TextToImageModel {
  public:
-  explicit FakeModel(Log& log) : log_(log) {}
+  /// `negative`: the model's own negative prompt.
+  explicit FakeModel(Log& log, std::optional<std::string> negative = {})
+      : log_(log), negative_(std::move(negative)) {}
 
   ModelFacts facts() const override {
     return {.latent_channels = 3,
             .latent_factor = 1,
             .patch = 2,
             .size = 4,
+            .max_size = 16,
             .steps = 3,
-            .distilled_guidance = true};
+            .distilled_guidance = true,
+            .true_cfg = negative_ ? 2.0 : 1.0,
+            .negative = negative_};
   }
   std::vector<LayerGroup> groups() const override { return {}; }
   std::vector<ForeignModule> foreign_modules() const override { return {}; }
@@ -109,6 +116,7 @@ class FakeModel : public TextToImageModel {
 
  private:
   Log& log_;
+  std::optional<std::string> negative_;
 };
 
 class TextToImage : public testing::Test {
@@ -160,6 +168,53 @@ TEST_F(TextToImage, TrueCfgGoesAwayFromTheNegativePrompt) {
               ElementsAre(level(0.5)));
 }
 
+TEST_F(TextToImage, AModelsOwnNegativePromptIsTakenUnlessGuidanceIsOff) {
+  TextToImagePipeline pipeline(std::make_unique<FakeModel>(log_, "0"), SchedulerConfig{},
+                               torch::kFloat32);
+  const PictureRequest request{.prompts = {"0.25"}, .seeds = {1}};
+  EXPECT_EQ(pipeline.settings_for(request).true_cfg, 2);
+  EXPECT_EQ(pipeline.settings_for(request).negative, "0");
+  PictureRequest other = request;
+  other.negative = "0.5";
+  EXPECT_EQ(pipeline.settings_for(other).negative, "0.5");
+  other = request;
+  other.true_cfg = 1;
+  EXPECT_FALSE(pipeline.settings_for(other).guided());
+  pipeline.prepare(other, [](std::string_view) {});
+  EXPECT_THAT(log_, Not(Contains("encode 0"))) << "no step reads it";
+  pipeline.prepare(request, [](std::string_view) {});
+  EXPECT_THAT(log_, Contains("encode 0"));
+}
+
+TEST_F(TextToImage, GuidanceEndsAtItsTruncation) {
+  // Four levels 1, 0.75, 0.5, 0.25; the last one alone decides about the picture.
+  PictureRequest request{
+      .prompts = {"0.25"}, .seeds = {1}, .negative = "0", .true_cfg = 2, .steps = 4};
+  request.cfg_truncation = 0.75;
+  EXPECT_THAT(draw(request), ElementsAre(level(0.5)));
+  request.cfg_truncation = 0.5;
+  EXPECT_THAT(draw(request), ElementsAre(level(0.25)));
+}
+
+TEST_F(TextToImage, GuidanceIsNoLongerThanItsNormalization) {
+  PictureRequest request{
+      .prompts = {"0.25"}, .seeds = {1}, .negative = "-0.5", .true_cfg = 3, .steps = 1};
+  pipeline_.prepare(request, [](std::string_view) {});
+  const PictureSettings settings = pipeline_.settings_for(request);
+  const torch::Tensor noise = pipeline_.draw_noise({1}, settings);
+  const auto moved = [&](double limit) {
+    PictureSettings limited = settings;
+    limited.cfg_normalization = limit;
+    const auto none = [](int) {};
+    return (noise - pipeline_.denoise(request.prompts, limited, noise, none)).norm().item<double>();
+  };
+  const double own = (noise - 0.25).norm().item<double>();
+  const double guided = moved(0);
+  ASSERT_NE(guided, own);
+  EXPECT_NEAR(moved(0.5), 0.5 * own, 1e-5 * own);
+  EXPECT_NEAR(moved(2 * guided / own), guided, 1e-5 * own) << "nothing is lengthened";
+}
+
 TEST_F(TextToImage, NoiseDependsOnItsSeedAlone) {
   const PictureSettings settings = pipeline_.settings_for({.prompts = {"0"}, .seeds = {1}});
   const torch::Tensor both = pipeline_.draw_noise({5, 6}, settings);
@@ -192,6 +247,8 @@ TEST_F(TextToImage, WhatCannotBeDrawnIsRefusedBeforeAnythingIsLoaded) {
   bad = good;
   bad.height = 0;
   EXPECT_THAT(refused(bad), HasSubstr("got 4x0"));
+  bad.height = 18;
+  EXPECT_THAT(refused(bad), HasSubstr("from 2 to 16 pixels"));
   bad = good;
   bad.steps = 0;
   EXPECT_THAT(refused(bad), HasSubstr("from 1 to 1000 steps, got 0"));
@@ -204,6 +261,9 @@ TEST_F(TextToImage, WhatCannotBeDrawnIsRefusedBeforeAnythingIsLoaded) {
   bad = good;
   bad.negative = "0";
   EXPECT_THAT(refused(bad), HasSubstr("got a negative prompt and true CFG 1"));
+  bad = good;
+  bad.cfg_truncation = 0.5;
+  EXPECT_THAT(refused(bad), HasSubstr("true CFG above 1 where it is truncated"));
   bad = good;
   bad.guidance = std::nan("");
   EXPECT_THAT(refused(bad), HasSubstr("guidance of at least 0, got nan"));

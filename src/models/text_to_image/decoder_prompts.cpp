@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "models/text_to_image/decoder_prompts.h"
+
+#include "models/text/text_features.h"
+
+namespace rtlynx {
+
+DecoderPrompts::DecoderPrompts(const std::filesystem::path& folder, const PromptTemplate& around,
+                               std::int64_t max_tokens)
+    : tokenizer_(folder, qwen2_tokenizer_options()), template_(around), max_tokens_(max_tokens) {}
+
+PromptIds DecoderPrompts::ids(std::string_view prompt) const {
+  return templated_prompt_ids(tokenizer_, template_, prompt, max_tokens_);
+}
+
+std::vector<std::string> DecoderPrompts::warnings(std::string_view prompt) const {
+  const std::int64_t cut = ids(prompt).cut;
+  if (cut == 0) return {};
+  return {"the transformer reads " + std::to_string(max_tokens_) +
+          " tokens of prompt and template; the last " + std::to_string(cut) + " were cut"};
+}
+
+std::vector<PromptFeatures> DecoderPrompts::encode(DecoderModel& model,
+                                                   const std::vector<std::string>& prompts) const {
+  std::vector<PromptFeatures> features;
+  for (const std::string& prompt : prompts) {
+    const PromptIds own = ids(prompt);
+    const torch::Tensor rows = decoder_tokens(model, {{own}}, template_.dropped).front();
+    features.push_back({{kDecoderTokens, rows.to(torch::kCPU)}});
+  }
+  return features;
+}
+
+}  // namespace rtlynx

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "models/text_to_image/qwen_image.h"
+
+#include "models/qwen_image/groups.h"
+#include "models/qwen_image/transformer.h"
+#include "models/text_to_image/decoder_prompts.h"
+#include "models/text_to_image/parts.h"
+#include "models/text_to_image/qwen_image_denoiser.h"
+
+namespace rtlynx {
+namespace {
+
+// diffusers encodes more and cuts the states.
+constexpr std::int64_t kMaxTokens = 512;
+
+class QwenImageModel : public TextToImageModel {
+ public:
+  explicit QwenImageModel(const std::filesystem::path& folder)
+      : folder_(folder),
+        prompts_(folder / "tokenizer", kQwenImageTemplate, kMaxTokens),
+        text_(read_part(folder / "text_encoder", kTextEncoderStem, qwen2_5_vl_config_from_json)),
+        transformer_(
+            read_part(folder / "transformer", kTransformerStem, qwen_image_config_from_json)),
+        vae_(read_vae_shape(folder / "vae")) {
+    check_that_parts_fit();
+  }
+
+  ModelFacts facts() const override {
+    return {.latent_channels = vae_.latent_channels,
+            .latent_factor = vae_.factor,
+            .patch = kQwenImagePatch,
+            .size = 128 * vae_.factor,
+            .steps = 50,
+            .true_cfg = 4};
+  }
+
+  std::vector<LayerGroup> groups() const override { return qwen_image_groups(transformer_); }
+
+  // Others use diffusers' names.
+  std::vector<ForeignModule> foreign_modules() const override { return {}; }
+
+  std::vector<std::string> warnings(std::string_view prompt) const override {
+    return prompts_.warnings(prompt);
+  }
+
+  std::vector<PromptFeatures> encode(const std::vector<std::string>& prompts,
+                                     const torch::TensorOptions& options,
+                                     const PartCallback& on_load) const override {
+    on_load("text encoder Qwen2.5-VL");
+    DecoderModel encoder = load_qwen_image_text_encoder(folder_ / "text_encoder", options);
+    return prompts_.encode(encoder, prompts);
+  }
+
+  std::unique_ptr<Denoiser> load_denoiser(const torch::TensorOptions& options) const override {
+    return std::make_unique<QwenImageDenoiser>(load_qwen_image(folder_ / "transformer", options));
+  }
+
+  std::shared_ptr<Vae> load_autoencoder(const torch::TensorOptions& options) const override {
+    return load_vae(folder_ / "vae", options);
+  }
+
+ private:
+  void check_that_parts_fit() const {
+    const PartsFit fit(folder_);
+    fit.equal("transformer's in_channels, 4 for each channel of the VAE's latents,",
+              kQwenImagePatch * kQwenImagePatch * vae_.latent_channels, transformer_.in_channels);
+    fit.equal("transformer's patch_size^2 * out_channels as its in_channels,",
+              transformer_.in_channels,
+              transformer_.patch_size * transformer_.patch_size * transformer_.out_channels);
+    fit.equal("transformer's joint_attention_dim, text_encoder's hidden_size,", text_.hidden_size,
+              transformer_.joint_attention_dim);
+    fit.at_least("text_encoder's vocab_size", prompts_.id_limit(), "the tokenizer's ids",
+                 text_.vocab_size);
+  }
+
+  std::filesystem::path folder_;
+  DecoderPrompts prompts_;
+  DecoderConfig text_;
+  QwenImageConfig transformer_;
+  VaeShape vae_;
+};
+
+}  // namespace
+
+std::unique_ptr<TextToImageModel> open_qwen_image_model(const std::filesystem::path& folder) {
+  return std::make_unique<QwenImageModel>(folder);
+}
+
+}  // namespace rtlynx

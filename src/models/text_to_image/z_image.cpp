@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "models/text_to_image/z_image.h"
+
+#include <algorithm>
+
+#include "models/text_to_image/decoder_prompts.h"
+#include "models/text_to_image/parts.h"
+#include "models/text_to_image/z_image_denoiser.h"
+#include "models/z_image/groups.h"
+#include "models/z_image/transformer.h"
+
+namespace rtlynx {
+namespace {
+
+// The template's are among them.
+constexpr std::int64_t kMaxTokens = 512;
+// Z-Image-Turbo's scheduler shifts by 3, Z-Image's by 6; nothing else in a folder tells which of
+// the two it holds.
+constexpr double kTurboShift = 3;
+
+double read_shift(const std::filesystem::path& folder) {
+  const std::filesystem::path path = folder / "scheduler_config.json";
+  return json_number(read_json_file(path), "shift", printable(path.string()), {.fallback = 1});
+}
+
+class ZImageModel : public TextToImageModel {
+ public:
+  explicit ZImageModel(const std::filesystem::path& folder)
+      : folder_(folder),
+        prompts_(folder / "tokenizer", kZImageTemplate, kMaxTokens),
+        text_(read_part(folder / "text_encoder", kTextEncoderStem, qwen3_config_from_json)),
+        transformer_(read_part(folder / "transformer", kTransformerStem, z_image_config_from_json)),
+        vae_(read_vae_shape(folder / "vae")),
+        turbo_(read_shift(folder / "scheduler") <= kTurboShift) {
+    check_that_parts_fit();
+  }
+
+  ModelFacts facts() const override {
+    const std::int64_t step = vae_.factor * transformer_.patch_size;
+    const auto& places = transformer_.axes_lens;
+    ModelFacts facts{.latent_channels = vae_.latent_channels,
+                     .latent_factor = vae_.factor,
+                     .patch = transformer_.patch_size,
+                     .size = 1024,
+                     .steps = turbo_ ? 8 : 50,
+                     // diffusers' guidance_scale of 5 for Z-Image, one less than elsewhere.
+                     .true_cfg = turbo_ ? 1.0 : 6.0,
+                     .negative = "",
+                     .fp32_latents = true};
+    facts.max_size = std::min(facts.max_size, step * std::min(places[1], places[2]));
+    return facts;
+  }
+
+  std::vector<LayerGroup> groups() const override { return z_image_groups(transformer_); }
+
+  std::vector<ForeignModule> foreign_modules() const override {
+    std::vector<std::string> blocks;
+    const auto add = [&](const std::string& list, std::int64_t count) {
+      for (std::int64_t i = 0; i < count; ++i) blocks.push_back(list + "." + std::to_string(i));
+    };
+    add("noise_refiner", transformer_.n_refiner_layers);
+    add("context_refiner", transformer_.n_refiner_layers);
+    add("layers", transformer_.n_layers);
+    return z_image_foreign_modules(blocks);
+  }
+
+  std::vector<std::string> warnings(std::string_view prompt) const override {
+    return prompts_.warnings(prompt);
+  }
+
+  std::vector<PromptFeatures> encode(const std::vector<std::string>& prompts,
+                                     const torch::TensorOptions& options,
+                                     const PartCallback& on_load) const override {
+    on_load("text encoder Qwen3");
+    DecoderModel encoder = load_z_image_text_encoder(folder_ / "text_encoder", options);
+    return prompts_.encode(encoder, prompts);
+  }
+
+  std::unique_ptr<Denoiser> load_denoiser(const torch::TensorOptions& options) const override {
+    return std::make_unique<ZImageDenoiser>(load_z_image(folder_ / "transformer", options));
+  }
+
+  std::shared_ptr<Vae> load_autoencoder(const torch::TensorOptions& options) const override {
+    return load_vae(folder_ / "vae", options);
+  }
+
+ private:
+  void check_that_parts_fit() const {
+    const PartsFit fit(folder_);
+    fit.equal("transformer's in_channels, the VAE's latent channels,", vae_.latent_channels,
+              transformer_.in_channels);
+    fit.equal("transformer's patch size", 2, transformer_.patch_size);
+    fit.equal("transformer's cap_feat_dim, text_encoder's hidden_size,", text_.hidden_size,
+              transformer_.cap_feat_dim);
+    fit.at_least("text_encoder's vocab_size", prompts_.id_limit(), "the tokenizer's ids",
+                 text_.vocab_size);
+    // Positions begin at 1, and the image stands one behind its caption.
+    fit.at_least("transformer's axes_lens[0]", kMaxTokens + 2, "the positions of a caption",
+                 transformer_.axes_lens[0]);
+  }
+
+  std::filesystem::path folder_;
+  DecoderPrompts prompts_;
+  DecoderConfig text_;
+  ZImageConfig transformer_;
+  VaeShape vae_;
+  bool turbo_;
+};
+
+}  // namespace
+
+std::unique_ptr<TextToImageModel> open_z_image_model(const std::filesystem::path& folder) {
+  return std::make_unique<ZImageModel>(folder);
+}
+
+}  // namespace rtlynx
