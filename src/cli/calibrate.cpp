@@ -350,6 +350,7 @@ void add_calibrate(CLI::App& app) {
       "two rounds: merge the first with --moments, then draw each shard with --inputs, and merge.");
   command->callback([arguments, command] {
     arguments->embeddings.guidance_given = command->count("--guidance") > 0;
+    if (command->count("--norm") == 0) arguments->norm.reset();  // CLI11 makes it false
     calibrate_model(*arguments);
   });
 }

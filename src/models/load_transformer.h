@@ -19,8 +19,8 @@ Transformer load_transformer(const std::filesystem::path& folder,
                              const torch::TensorOptions& options, ConfigFromJson config_from_json,
                              const LoadProgress& on_progress) {
   const char* const stem = "diffusion_pytorch_model";
-  // As diffusers saves it; through torch.compile; in data-parallel training; for ComfyUI.
-  const StoredTensors stored{.prefixes = {"", "_orig_mod.", "module.", "model.diffusion_model."}};
+  // As diffusers saves it; through torch.compile; in data-parallel training.
+  const StoredTensors stored{.prefixes = {"", "_orig_mod.", "module."}};
   const std::filesystem::path path = folder / "config.json";
   const auto config = config_from_json(read_json_file(path), printable(path.string()));
   check_parameters(*Transformer(config, options.device(torch::kMeta)), options.device(), folder,

@@ -71,6 +71,7 @@ nlohmann::ordered_json settings_of(const CalibrateResult& begun, const PromptEmb
           {"norm", uses_norm(solve)},
           {"rank", solve.rank},
           {"damping", solve.damping},
+          {"e4m3", solve.e4m3},
           {"rows", options.calibrate.rows},
           {"steps", run.steps},
           {"guidance", run.guidance},

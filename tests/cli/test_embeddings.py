@@ -126,7 +126,7 @@ class EmbeddingsTest(CliTest):
                 (["--width", "40"], 2, "in steps of 16"),
                 (["--true-cfg", "4"], 2, "negative prompt"),
                 (["--guidance", "3"], 2, "--guidance: required a model that reads it"),
-                (["--prompts", "4"], 2, "--embeddings excludes --prompts"),
+                (["--prompts", "4"], 2, "excludes"),
                 (["-o", "prompts.safetensors"], 2, "required another file than those of")):
             with self.subTest(arguments):
                 result = self.calibrate(model, *arguments)
