@@ -44,11 +44,11 @@ target_include_directories(rtlynx_torch SYSTEM INTERFACE
 target_link_libraries(rtlynx_torch INTERFACE
   -Wl,--push-state,--no-as-needed -lstdc++ ${torch_libraries} -Wl,--pop-state)
 
-# torch/torch.h takes 14 s to parse; every torch target shares one precompiled copy of it.
+# It takes 14 s to parse; every torch target shares one precompiled copy of it.
 file(CONFIGURE OUTPUT "${PROJECT_BINARY_DIR}/torch_pch.cpp" CONTENT "")
 add_library(rtlynx_torch_pch OBJECT "${PROJECT_BINARY_DIR}/torch_pch.cpp")
 target_link_libraries(rtlynx_torch_pch PRIVATE rtlynx_torch rtlynx_flags)
-target_precompile_headers(rtlynx_torch_pch PRIVATE <torch/torch.h>)
+target_precompile_headers(rtlynx_torch_pch PRIVATE "${PROJECT_SOURCE_DIR}/src/base/libtorch.h")
 function(rtlynx_use_torch_pch name)
   target_precompile_headers(rtlynx_${name} REUSE_FROM rtlynx_torch_pch)
 endfunction()

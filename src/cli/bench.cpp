@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
-#include <torch/torch.h>
 
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/libtorch.h"
 #include "benchmark/command.h"
 #include "benchmark/run.h"
 #include "cli/commands.h"

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <torch/torch.h>
-
 #include <CLI/CLI.hpp>
 #include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
 
+#include "base/libtorch.h"
 #include "cli/model_options.h"
 #include "models/blockwise/blockwise.h"
 #include "study/calibration_run.h"

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <torch/torch.h>
-
 #include <CLI/CLI.hpp>
 #include <filesystem>
 #include <string>
 
+#include "base/libtorch.h"
 #include "pipeline/pipeline.h"
 
 namespace rtlynx::cli {

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <torch/torch.h>
-
 #include <cstdint>
 #include <filesystem>
 #include <map>
@@ -10,6 +8,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/libtorch.h"
 #include "layers/compensation24.h"
 #include "layers/replacement.h"
 #include "layers/sparse_linear.h"

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <torch/torch.h>
-
 #include <cstdint>
 
+#include "base/libtorch.h"
 #include "layers/replacement.h"
 
 namespace rtlynx {

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <torch/torch.h>
-
 #include <array>
 #include <cstdint>
 #include <optional>
 #include <string_view>
 
+#include "base/libtorch.h"
 #include "compensate/moments.h"
 #include "layers/compensation24.h"
 #include "layers/replacement.h"

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <torch/torch.h>
-
 #include <array>
 #include <cstdint>
 
+#include "base/libtorch.h"
 #include "compensate/low_rank.h"
 #include "layers/replacement.h"
 

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <torch/torch.h>
-
+#include "base/libtorch.h"
 #include "ops/ops.h"
 
 namespace rtlynx {

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <torch/torch.h>
-
 #include <cstdint>
 #include <functional>
 #include <string_view>
 #include <utility>
 
+#include "base/libtorch.h"
 #include "layers/compensation24.h"
 #include "layers/linear_form.h"
 #include "layers/replacement.h"

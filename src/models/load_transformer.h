@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <torch/torch.h>
-
 #include <filesystem>
 
+#include "base/libtorch.h"
 #include "io/json.h"
 #include "io/text.h"
 #include "models/parameters.h"

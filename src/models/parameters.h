@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <torch/torch.h>
-
 #include <filesystem>
 #include <functional>
 #include <string>
 #include <vector>
 
+#include "base/libtorch.h"
 #include "io/file.h"
 #include "models/load_progress.h"
 

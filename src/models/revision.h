@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <torch/torch.h>
-
 #include <filesystem>
 #include <string>
+
+#include "base/libtorch.h"
 
 namespace rtlynx {
 

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <torch/torch.h>
-
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "base/libtorch.h"
 #include "io/safetensors.h"
 
 namespace rtlynx {

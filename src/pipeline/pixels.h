@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <torch/torch.h>
-
 #include <span>
 #include <vector>
 
 #include "base/image.h"
+#include "base/libtorch.h"
 #include "models/patches.h"
 
 namespace rtlynx {

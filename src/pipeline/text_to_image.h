@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <torch/torch.h>
-
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -13,6 +11,7 @@
 #include <vector>
 
 #include "base/image.h"
+#include "base/libtorch.h"
 #include "models/text_to_image/model.h"
 #include "pipeline/scheduler.h"
 

@@ -2,10 +2,10 @@
 #include "step_benchmark/profile.h"
 
 #include <torch/csrc/autograd/profiler_kineto.h>
-#include <torch/torch.h>
 
 #include <set>
 
+#include "base/libtorch.h"
 #include "step_benchmark/kernel_class.h"
 
 namespace rtlynx::step_benchmark {

@@ -5,13 +5,13 @@
 #include <c10/cuda/CUDAStream.h>
 #include <cuda_runtime_api.h>
 #include <fmt/chrono.h>
-#include <torch/torch.h>
 
 #include <ctime>
 #include <functional>
 #include <memory>
 
 #include "base/error.h"
+#include "base/libtorch.h"
 #include "benchmark/device.h"
 #include "layers/captured_step.h"
 #include "step_benchmark/family.h"

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <torch/torch.h>
-
 #include <filesystem>
 
+#include "base/libtorch.h"
 #include "compensate/moments.h"
 #include "io/safetensors.h"
 

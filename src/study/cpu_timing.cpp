@@ -2,12 +2,12 @@
 #include "study/cpu_timing.h"
 
 #include <fmt/format.h>
-#include <torch/torch.h>
 
 #include <algorithm>
 #include <chrono>
 
 #include "base/error.h"
+#include "base/libtorch.h"
 #include "ops/ops.h"
 
 namespace rtlynx {

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <torch/torch.h>
-
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <vector>
 
+#include "base/libtorch.h"
 #include "models/blockwise/blockwise.h"
 #include "pipeline/scheduler.h"
 #include "study/prompt_embeddings.h"

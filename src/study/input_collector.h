@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <torch/torch.h>
-
 #include <cstdint>
 #include <map>
 #include <string>
 #include <vector>
 
+#include "base/libtorch.h"
 #include "compensate/moments.h"
 #include "layers/compensation24.h"
 #include "models/shared_input.h"

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <torch/torch.h>
-
 #include <filesystem>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "base/image.h"
+#include "base/libtorch.h"
 
 namespace rtlynx {
 

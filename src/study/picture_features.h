@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <torch/torch.h>
-
 #include <string_view>
 #include <vector>
 
 #include "base/image.h"
+#include "base/libtorch.h"
 
 namespace rtlynx {
 

@@ -34,8 +34,9 @@ MAY_INCLUDE = {
     "models/text": ["base", "io", "models", "models/tokenizers"],
     "models/vae": ["base", "io", "models"],
     "models/checkpoint": ["base", "io", "layers", "models"],
-    "models/text_to_image": ["base", "io", "layers", "models", "models/checkpoint",
-                             "models/flux", "models/text", "models/vae"],
+    "models/text_to_image": ["base", "io", "layers", "models", "models/checkpoint", "models/flux",
+                             "models/qwen_image", "models/text", "models/tokenizers",
+                             "models/vae", "models/z_image"],
     "models/blockwise": ["base", "io", "models", "models/flux", "models/qwen_image",
                          "models/text_to_image", "models/z_image"],
     "compensate": ["base", "io", "layers", "models", "ops"],
@@ -47,7 +48,8 @@ MAY_INCLUDE = {
     "step_benchmark": ["base", "benchmark", "io", "layers", "models", "models/flux",
                        "models/qwen_image", "models/z_image"],
     "cli": ["base", "benchmark", "compensate", "io", "kernels/gemm", "layers", "metrics", "models",
-            "models/blockwise", "models/checkpoint", "options", "pipeline", "plot", "step_benchmark", "study"],
+            "models/blockwise", "models/checkpoint", "options", "pipeline", "plot",
+            "step_benchmark", "study"],
 }
 
 

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <torch/torch.h>
-
 #include <string>
 #include <tuple>
 
+#include "base/libtorch.h"
 #include "layers/sparse_linear.h"
 
 namespace rtlynx::test {

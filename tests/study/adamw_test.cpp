@@ -2,6 +2,7 @@
 #include "study/adamw.h"
 
 #include <gtest/gtest.h>
+#include <torch/optim.h>
 
 #include <map>
 

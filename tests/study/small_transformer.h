@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <torch/torch.h>
-
 #include <cmath>
 #include <filesystem>
 #include <fstream>
@@ -10,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "base/libtorch.h"
 #include "models/blockwise/blockwise.h"
 #include "models/flux/transformer.h"
 #include "models/parameters.h"

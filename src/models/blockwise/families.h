@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <torch/torch.h>
-
 #include <array>
 #include <cstdint>
 #include <filesystem>
 #include <map>
 #include <memory>
 
+#include "base/libtorch.h"
 #include "io/json.h"
 #include "io/text.h"
 #include "models/blockwise/blockwise.h"

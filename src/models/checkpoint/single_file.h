@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <torch/torch.h>
-
 #include <filesystem>
 #include <vector>
 
+#include "base/libtorch.h"
 #include "models/checkpoint/layer_names.h"
 
 namespace rtlynx {

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <torch/torch.h>
-
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -12,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/libtorch.h"
 #include "models/checkpoint/layer_names.h"
 #include "models/layer_group.h"
 #include "models/vae/vae.h"

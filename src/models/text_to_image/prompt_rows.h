@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <torch/torch.h>
-
 #include <cstdint>
 #include <vector>
 
+#include "base/libtorch.h"
 #include "models/text_to_image/model.h"
 
 namespace rtlynx {

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <torch/torch.h>
-
 #include <cstddef>
 #include <memory>
 #include <utility>
 #include <vector>
 
+#include "base/libtorch.h"
 #include "layers/captured_step.h"
 
 namespace rtlynx {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <torch/torch.h>
-
 #include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <optional>
+
+#include "base/libtorch.h"
 
 namespace rtlynx {
 

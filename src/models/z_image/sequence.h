@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <torch/torch.h>
-
 #include <cstdint>
 #include <vector>
 
+#include "base/libtorch.h"
 #include "models/z_image/config.h"
 
 namespace rtlynx {
