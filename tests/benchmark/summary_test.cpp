@@ -41,6 +41,19 @@ TEST(SummaryTest, RatiosAreRivalOverOurs) {
   EXPECT_TRUE(summary["missing"].empty());
 }
 
+TEST(SummaryTest, E4m3IsMissingOnlyWhereItWasAskedFor) {
+  RunResult run = synthetic_run(shapes_of("bench"));
+  EXPECT_FALSE(summarize(run).contains("fp8_gemm_over_cublaslt_burst"));
+  for (ShapeResult& shape : run.shapes) {
+    shape.sections.push_back(
+        {"e4m3", {testing::timed("rtlynx", 50, 60), testing::timed("cublaslt", 60, 75)}});
+  }
+  const auto summary = summarize(run);
+  EXPECT_NEAR(summary["fp8_gemm_over_cublaslt_burst"], 1.2, 1e-12);
+  EXPECT_NEAR(summary["fp8_gemm_over_cublaslt_sustained"], 1.25, 1e-12);
+  EXPECT_TRUE(summary["fp8_gemm_over_bf16_burst"].is_null());
+}
+
 TEST(SummaryTest, TheMeanIsGeometric) {
   RunResult run = synthetic_run({shapes_of("bench")[0], shapes_of("paper")[0]});
   run.shapes[1].shape.in_mean = true;
