@@ -153,8 +153,8 @@ class FileTest(unittest.TestCase):
         targets = json.dumps({"a": {"norm": 1, "input": "a"}})
         for change, message in ((dict(format="lora"), "format rtlynx compensation, got lora"),
                                 (dict(pattern="1:4"), "pattern 2:4, got 1:4"),
-                                (dict(format_version="4"), "version 3 or older, got 4"),
-                                (dict(more="x"), "only metadata of format version 3"),
+                                (dict(format_version="5"), "version 4 or older, got 5"),
+                                (dict(more="x"), "only metadata of format version 4"),
                                 (dict(rank="-1"), "a number in rank"),
                                 (dict(targets="["), "targets in JSON"),
                                 (dict(targets="[]"), "targets: an object"),
