@@ -359,7 +359,7 @@ TEST(PackedTiles, ErrorsNameWhatArrived) {
   TestMatrix<Half> ragged(1, 12);
   TestMatrix<Half> values(1, 8);
   EXPECT_THAT([&] { to_operand24(wide.view(), &metadata, operand.data()); },
-              ThrowsMessage<Error>("to_operand24: required values of f16 or bf16, "
+              ThrowsMessage<Error>("to_operand24: required values of f16, bf16 or e4m3, "
                                    "got values [1, 8] f32"));
   EXPECT_THAT([&] { from_operand24(operand.data(), ragged.view(), &metadata); },
               ThrowsMessage<Error>("from_operand24: required channels divisible by 16, got 24"));
