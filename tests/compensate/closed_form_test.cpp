@@ -2,6 +2,7 @@
 #include "compensate/closed_form.h"
 
 #include <gtest/gtest.h>
+#include <torch/optim.h>
 
 #include "compensate/small_layer.h"
 #include "ops/ops.h"
