@@ -55,8 +55,8 @@ class OpsE4m3 : public testing::PlaceTest {
   }
 };
 
-// The CPU is the specification; its own case compares it with itself, and shows the types.
-TEST_P(OpsE4m3, IsTheCpusOnEveryDevice) {
+TEST_P(OpsE4m3, IsTheCpusOnAGpu) {
+  if (!on_gpu()) GTEST_SKIP() << "the CPU is compared with its own 16 bits below";
   const at::Tensor x = normal({kImages, kTokens, kChannels}, 3.0);
   for (const std::string producer : {"none", "gelu", "swiglu", "layer_norm", "rms_norm"}) {
     SCOPED_TRACE(producer);
@@ -78,6 +78,31 @@ TEST_P(OpsE4m3, IsTheCpusOnEveryDevice) {
       EXPECT_LE(relative_error(ys[i].cpu(), expected[i]), rounding + kAccumulation);
       EXPECT_EQ(ys[i].scalar_type(), x.scalar_type());
     }
+  }
+}
+
+// The choice is that of the pack in the element type; a kept value times its factor, a power of
+// two, is rounded to 4 bits, or to a step of 2^-9 near zero; low is in the same unit.
+TEST_P(OpsE4m3, KeepsWhatThePackOfTheElementTypeKeeps) {
+  if (on_gpu()) GTEST_SKIP() << "the operand of the Tensor Cores is opaque";
+  const at::Tensor x = normal({kImages, kTokens, kChannels}, 3.0);
+  for (const std::string producer : {"none", "gelu", "swiglu", "layer_norm", "rms_norm"}) {
+    SCOPED_TRACE(producer);
+    ops::PackOptions own = options(producer);
+    const ops::Packed packed = ops::pack(x, own);
+    own.e4m3_unit.reset();
+    const ops::Packed plain = ops::pack(x, own);
+    const at::Tensor kept = plain.operand.to(at::kDouble);
+    const at::Tensor factor =
+        (plain.scale.to(at::kDouble) * kUnit / packed.scale.to(at::kDouble)).unsqueeze(-1);
+    EXPECT_TRUE(at::equal(factor.log2(), factor.log2().round()));
+    EXPECT_LE((kept * factor).abs().max().item<double>(), 448.0);
+    const at::Tensor exact = kept * factor;
+    const at::Tensor error = (packed.operand.to(at::kDouble) - exact).abs();
+    EXPECT_TRUE((error <= (exact.abs() * 0x1p-4).clamp_min(0x1p-10)).all().item<bool>());
+    EXPECT_GT(error.max().item<double>(), 0.0);
+    EXPECT_LE(relative_error(packed.low, plain.low.to(at::kDouble) * factor),
+              2.0 * testing::unit_roundoff(dtype()));
   }
 }
 
