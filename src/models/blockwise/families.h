@@ -60,12 +60,4 @@ inline torch::Tensor feature(const DenoiserInput& input, const char* name,
   return input.features.front().at(name).to(options).unsqueeze(0);
 }
 
-/// [1]: sigma as diffusers rounds it, before the transformer does it again.
-inline torch::Tensor rounded_sigma(const DenoiserInput& input,
-                                   const torch::TensorOptions& options) {
-  return torch::full({1}, 1000 * static_cast<float>(input.sigma), options.dtype(torch::kFloat32))
-             .to(options.dtype()) /
-         1000;
-}
-
 }  // namespace rtlynx

@@ -7,6 +7,7 @@
 #include "models/blockwise/families.h"
 #include "models/flux/transformer.h"
 #include "models/patches.h"
+#include "models/text_to_image/prompt_rows.h"
 
 namespace rtlynx {
 namespace {
@@ -49,7 +50,7 @@ class FluxBlocks : public BlockwiseTransformer {
         model_->begin({.hidden_states = tokens_from_pixels(input.latents.to(options), kPatch),
                        .encoder_hidden_states = tokens,
                        .pooled_projections = feature(input, kPooled, options),
-                       .timestep = rounded_sigma(input, options),
+                       .timestep = rounded_time(input, options),
                        .guidance = reads_guidance() ? torch::full({1}, input.guidance,
                                                                   options.dtype(torch::kFloat32))
                                                     : torch::Tensor(),

@@ -7,7 +7,9 @@
 #include "models/blockwise/families.h"
 #include "models/double_block.h"
 #include "models/patches.h"
+#include "models/qwen_image/guidance.h"
 #include "models/qwen_image/transformer.h"
+#include "models/text_to_image/prompt_rows.h"
 
 namespace rtlynx {
 namespace {
@@ -45,7 +47,7 @@ class QwenImageBlocks : public BlockwiseTransformer {
         model_->begin({.hidden_states = tokens_from_pixels(input.latents.to(options), patch()),
                        .encoder_hidden_states = tokens,
                        .text_tokens = {},
-                       .timestep = rounded_sigma(input, options),
+                       .timestep = rounded_time(input, options),
                        .img_shapes = grid(state)});
     state.image = std::move(streams.image);
     state.text = std::move(streams.text);
@@ -71,13 +73,7 @@ class QwenImageBlocks : public BlockwiseTransformer {
   /// The usual guidance, then every token brought back to the norm of `wanted`.
   torch::Tensor guide(const torch::Tensor& wanted, const torch::Tensor& unwanted,
                       double strength) const override {
-    const auto norms = [](const torch::Tensor& tokens) {
-      return torch::linalg_vector_norm(tokens, 2, /*dim=*/-1, /*keepdim=*/true);
-    };
-    const torch::Tensor past =
-        tokens_from_pixels(BlockwiseTransformer::guide(wanted, unwanted, strength), patch());
-    const torch::Tensor own = norms(tokens_from_pixels(wanted, patch()));
-    return pixels_from_tokens(past * (own / norms(past)), patch(), wanted.size(2), wanted.size(3));
+    return with_norms_of(wanted, BlockwiseTransformer::guide(wanted, unwanted, strength), patch());
   }
 
  private:

@@ -41,7 +41,7 @@ FluxInputs FluxDenoiser::inputs_of(const DenoiserInput& input) const {
   return {.hidden_states = tokens_from_pixels(latents, kFluxPatch),
           .encoder_hidden_states = text,
           .pooled_projections = stacked(input.features, kFluxPooled),
-          .timestep = rounded_time(input),
+          .timestep = rounded_time(input, latents.options()),
           .guidance = pass_.model()->config().guidance_embeds
                           ? torch::full({batch}, input.guidance, fp32)
                           : torch::Tensor(),

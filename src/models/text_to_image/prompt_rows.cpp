@@ -24,11 +24,10 @@ PromptRows padded(const std::vector<PromptFeatures>& features, const char* name)
   return result;
 }
 
-torch::Tensor rounded_time(const DenoiserInput& input) {
-  const torch::Tensor& latents = input.latents;
-  return torch::full({latents.size(0)}, 1000 * static_cast<float>(input.sigma),
-                     latents.options().dtype(torch::kFloat32))
-             .to(latents.scalar_type()) /
+torch::Tensor rounded_time(const DenoiserInput& input, const torch::TensorOptions& options) {
+  return torch::full({input.latents.size(0)}, 1000 * static_cast<float>(input.sigma),
+                     options.dtype(torch::kFloat32))
+             .to(options.dtype()) /
          1000;
 }
 

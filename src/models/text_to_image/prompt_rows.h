@@ -22,7 +22,8 @@ struct PromptRows {
 PromptRows padded(const std::vector<PromptFeatures>& features, const char* name);
 
 /// 1000 sigma for B pictures as diffusers' pipelines of FLUX.1 and Qwen-Image give it to the
-/// transformer: rounded to the latents' type, then divided by 1000. [B]
-torch::Tensor rounded_time(const DenoiserInput& input);
+/// transformer: rounded to the type of `options`, the transformer's inputs', then divided by 1000.
+/// [B]
+torch::Tensor rounded_time(const DenoiserInput& input, const torch::TensorOptions& options);
 
 }  // namespace rtlynx

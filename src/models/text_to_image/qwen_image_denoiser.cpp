@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "models/patches.h"
+#include "models/qwen_image/guidance.h"
 #include "models/text_to_image/decoder_prompts.h"
 #include "models/text_to_image/prompt_rows.h"
 
@@ -16,14 +17,9 @@ QwenImageInputs inputs_of(const DenoiserInput& input) {
   return {.hidden_states = tokens_from_pixels(latents, kQwenImagePatch),
           .encoder_hidden_states = std::move(text.rows),
           .text_tokens = std::move(text.lengths),
-          .timestep = rounded_time(input),
+          .timestep = rounded_time(input, latents.options()),
           .img_shapes = {{.rows = latents.size(2) / kQwenImagePatch,
                           .columns = latents.size(3) / kQwenImagePatch}}};
-}
-
-/// Of each token.
-torch::Tensor norms(const torch::Tensor& tokens) {
-  return torch::linalg_vector_norm(tokens, 2, /*dim=*/-1, /*keepdim=*/true);
 }
 
 }  // namespace
@@ -52,11 +48,7 @@ torch::Tensor QwenImageDenoiser::velocity(const DenoiserInput& input) {
 
 torch::Tensor QwenImageDenoiser::guide(const torch::Tensor& wanted, const torch::Tensor& unwanted,
                                        double strength) const {
-  const torch::Tensor past =
-      tokens_from_pixels(Denoiser::guide(wanted, unwanted, strength), kQwenImagePatch);
-  const torch::Tensor own = norms(tokens_from_pixels(wanted, kQwenImagePatch));
-  return pixels_from_tokens(past * (own / norms(past)), kQwenImagePatch, wanted.size(2),
-                            wanted.size(3));
+  return with_norms_of(wanted, Denoiser::guide(wanted, unwanted, strength), kQwenImagePatch);
 }
 
 }  // namespace rtlynx
