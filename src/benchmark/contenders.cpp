@@ -59,6 +59,10 @@ void Contenders::prepare_e4m3(const CublasLt* library, const gpu::DeviceTraits& 
     e4m3_missing = "it needs a GPU of compute capability 9.0";
     return;
   }
+  if (problem.dtype() != DType::bf16) {
+    e4m3_missing = "it is checked, and so timed, in bf16 alone";
+    return;
+  }
   e4m3 = std::make_unique<E4m3Problem>(problem, device, timer.stream());
   e4m3_dense_missing = dense_missing;
   if (library == nullptr) return;

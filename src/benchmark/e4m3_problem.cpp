@@ -186,16 +186,14 @@ std::vector<Check> E4m3Problem::check(std::uint64_t seed, cudaStream_t stream) c
     return Check{contender, error, kAllowed};
   };
   std::vector<Check> checks;
-  if (problem_.dtype() == DType::bf16) {
-    pack(0, /*low_rank=*/true, stream);
-    product(0, /*low_rank=*/false, stream);
-    check_cuda(cudaStreamSynchronize(stream), "product24 of e4m3");
-    const DeviceBuffer kept = expanded(set.operand.data(), tokens, channels);
-    checks.push_back(compare("e4m3", {.a = kept.data(),
-                                      .weight = weight.data(),
-                                      .channels = channels,
-                                      .scale = set.scale.as<float>()}));
-  }
+  pack(0, /*low_rank=*/true, stream);
+  product(0, /*low_rank=*/false, stream);
+  check_cuda(cudaStreamSynchronize(stream), "product24 of e4m3");
+  const DeviceBuffer kept = expanded(set.operand.data(), tokens, channels);
+  checks.push_back(compare("e4m3", {.a = kept.data(),
+                                    .weight = weight.data(),
+                                    .channels = channels,
+                                    .scale = set.scale.as<float>()}));
   if (!has_dense()) return checks;
   from_codes(set.x.as<std::uint8_t>(), tokens * channels, DType::bf16, x.data(), stream);
   dense(0, stream);

@@ -172,7 +172,9 @@ void pack24_by(Kernel kernel, const Pack24& input, const gpu::PackedInput& packe
   } else {
     require(input.code_factor == nullptr, kOp,
             "a GPU of compute capability 9.0 and a transform of 64 or 128 channels for e4m3",
-            "one of " + std::to_string(device.compute_capability / 10.0).substr(0, 3));
+            "one of " + std::to_string(device.compute_capability / 10) + "." +
+                std::to_string(device.compute_capability % 10) + ", a transform of " +
+                std::to_string(input.transform_block));
     status = bf16 ? sm80::launch_bf16(params, launch) : sm80::launch_f16(params, launch);
   }
   gpu::check(status, kOp);
