@@ -130,8 +130,8 @@ void raise(const Tensor& largest, const Tensor& y) {
   const std::vector<std::int64_t> last{1};
   const Tensor own =
       call_aten("aten::amax", "", call_aten("aten::abs", "", to_float(y)), last, false);
-  Tensor target = largest;
-  torch::stable::copy_(target, call_aten("aten::maximum", "", view(largest, {-1}), own));
+  Tensor rows = view(largest, {-1});
+  torch::stable::copy_(rows, call_aten("aten::maximum", "", rows, own));
 }
 
 /// Factors [M] of an input on the CPU: rtlynx/pack24.h's code_factors.
