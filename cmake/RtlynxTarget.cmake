@@ -9,6 +9,8 @@ set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
   set(CMAKE_BUILD_TYPE Release CACHE STRING "" FORCE)
 endif()
+# Inner loops are in src/kernels, which asks for -O3 itself; elsewhere it costs time alone.
+string(REPLACE "-O3" "-O2" CMAKE_CXX_FLAGS_RELEASE "${CMAKE_CXX_FLAGS_RELEASE}")
 
 add_library(rtlynx_flags INTERFACE)
 target_compile_options(rtlynx_flags INTERFACE
@@ -42,11 +44,12 @@ function(rtlynx_test name)
   add_library(test_${name}_objects OBJECT ${arg_SOURCES})
   target_link_libraries(test_${name}_objects PUBLIC ${arg_LINK} GTest::gtest GTest::gmock
                                                     rtlynx_flags)
+  target_compile_options(test_${name}_objects PRIVATE $<$<CONFIG:Release>:-O1>)
   target_include_directories(test_${name}_objects PRIVATE ${PROJECT_SOURCE_DIR}/tests)
   target_compile_definitions(test_${name}_objects
                              PRIVATE RTLYNX_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   if(arg_TORCH)
-    target_precompile_headers(test_${name}_objects REUSE_FROM rtlynx_torch_pch)
+    rtlynx_compile_torch(test_${name}_objects)
   endif()
   add_executable(test_${name} $<TARGET_OBJECTS:test_${name}_objects>)
   target_link_libraries(test_${name} PRIVATE test_${name}_objects GTest::gtest_main)

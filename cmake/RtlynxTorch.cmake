@@ -49,6 +49,15 @@ file(CONFIGURE OUTPUT "${PROJECT_BINARY_DIR}/torch_pch.cpp" CONTENT "")
 add_library(rtlynx_torch_pch OBJECT "${PROJECT_BINARY_DIR}/torch_pch.cpp")
 target_link_libraries(rtlynx_torch_pch PRIVATE rtlynx_torch rtlynx_flags)
 target_precompile_headers(rtlynx_torch_pch PRIVATE "${PROJECT_SOURCE_DIR}/src/base/libtorch.h")
-function(rtlynx_use_torch_pch name)
-  target_precompile_headers(rtlynx_${name} REUSE_FROM rtlynx_torch_pch)
+
+# rtlynx_compile_torch(<target> [ALONE file...]): what makes a target with libtorch.h quick to
+# compile. Each file costs 10 s for torch's templates alone, so six share them; ALONE lists those
+# whose local names are also another's.
+function(rtlynx_compile_torch target)
+  cmake_parse_arguments(arg "" "" "ALONE" ${ARGN})
+  target_precompile_headers(${target} REUSE_FROM rtlynx_torch_pch)
+  if(RTLYNX_UNITY)
+    set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 6)
+    set_source_files_properties(${arg_ALONE} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
+  endif()
 endfunction()

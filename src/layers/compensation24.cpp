@@ -9,7 +9,7 @@
 namespace rtlynx {
 namespace {
 
-constexpr const char* kOp = "Compensation24";
+constexpr const char* kCompensation = "Compensation24";
 
 std::string shape_of(const torch::Tensor& tensor) {
   if (!tensor.defined()) return "none";
@@ -30,20 +30,20 @@ bool is_permutation(const torch::Tensor& permutation) {
 void InputTransform::check(std::int64_t channels) const {
   const std::string k = text_of(channels);
   if (blocks.defined()) {
-    require(!scale.defined() && !permutation.defined(), kOp,
+    require(!scale.defined() && !permutation.defined(), kCompensation,
             "a block transform, or a scale and a permutation", "both");
     const bool fits = blocks.dim() == 3 && blocks.size(1) == blocks.size(2) &&
                       blocks.size(0) * blocks.size(1) == channels;
-    if (!fits) fail(kOp, "blocks [K/g, g, g] for K = " + k, shape_of(blocks));
+    if (!fits) fail(kCompensation, "blocks [K/g, g, g] for K = " + k, shape_of(blocks));
   }
   if (scale.defined() && (scale.dim() != 1 || scale.size(0) != channels)) {
-    fail(kOp, "a scale [" + k + "]", shape_of(scale));
+    fail(kCompensation, "a scale [" + k + "]", shape_of(scale));
   }
   if (!permutation.defined()) return;
   const bool fits = permutation.scalar_type() == torch::kInt64 && permutation.dim() == 1 &&
                     permutation.size(0) == channels && is_permutation(permutation);
   if (!fits) {
-    fail(kOp, "a permutation of 0 to " + text_of(channels - 1) + ", int64",
+    fail(kCompensation, "a permutation of 0 to " + text_of(channels - 1) + ", int64",
          shape_of(permutation) + " that is none");
   }
 }
@@ -75,7 +75,7 @@ torch::Tensor InputTransform::weight_for_z(const torch::Tensor& weight) const {
   }
   torch::Tensor out = exact;
   if (scale.defined()) {
-    require(scale.ne(0).all().item<bool>(), kOp, "a scale without zeros", "a zero");
+    require(scale.ne(0).all().item<bool>(), kCompensation, "a scale without zeros", "a zero");
     out = out / scale.to(torch::kFloat64);
   }
   return permutation.defined() ? out.index_select(1, permutation.to(out.device())) : out;
@@ -85,17 +85,18 @@ void Compensation24::check(std::int64_t in_features, std::int64_t out_features) 
   const std::string n = text_of(out_features), k = text_of(in_features);
   transform.check(in_features);
   if (weight.defined() && weight.sizes() != torch::IntArrayRef({out_features, in_features})) {
-    fail(kOp, "a weight [" + n + ", " + k + "]", shape_of(weight));
+    fail(kCompensation, "a weight [" + n + ", " + k + "]", shape_of(weight));
   }
   if (bias.defined() && bias.sizes() != torch::IntArrayRef({out_features})) {
-    fail(kOp, "a bias [" + n + "]", shape_of(bias));
+    fail(kCompensation, "a bias [" + n + "]", shape_of(bias));
   }
   if (!down.defined() && !up.defined()) return;
   const bool fits = down.defined() && up.defined() && down.dim() == 2 && up.dim() == 2 &&
                     down.size(1) == in_features && up.size(0) == out_features &&
                     down.size(0) == up.size(1);
   if (!fits) {
-    fail(kOp, "down [r, " + k + "] and up [" + n + ", r]", shape_of(down) + " and " + shape_of(up));
+    fail(kCompensation, "down [r, " + k + "] and up [" + n + ", r]",
+         shape_of(down) + " and " + shape_of(up));
   }
 }
 

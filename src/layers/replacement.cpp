@@ -9,7 +9,7 @@
 namespace rtlynx {
 namespace {
 
-constexpr const char* kOp = "Replacement";
+constexpr const char* kReplacement = "Replacement";
 
 std::string shape_of(const torch::Tensor& tensor) {
   if (!tensor.defined()) return "none";
@@ -72,31 +72,33 @@ torch::Tensor Replacement::effective() const {
 
 void Replacement::check(std::int64_t in_features, std::int64_t out_features) const {
   const std::string n = std::to_string(out_features), k = std::to_string(in_features);
-  require(weight.defined() || down.defined(), kOp, "a weight or a low rank", "neither");
+  require(weight.defined() || down.defined(), kReplacement, "a weight or a low rank", "neither");
   std::int64_t read = in_features;  // by the weight
   if (axes.defined()) {
     const bool fits = weight.defined() && axes.dim() == 3 && axes.size(2) <= axes.size(1) &&
                       axes.size(2) > 0 && axes.size(0) * axes.size(1) == in_features;
     if (!fits) {
-      fail(kOp, "axes [K/g, g, h], h at most g, for K = " + k + ", and a weight", shape_of(axes));
+      fail(kReplacement, "axes [K/g, g, h], h at most g, for K = " + k + ", and a weight",
+           shape_of(axes));
     }
     read = axes.size(0) * axes.size(2);
   }
   if (weight.defined() && !has_shape(weight, {out_features, read})) {
-    fail(kOp, "a weight [" + n + ", " + std::to_string(read) + "]", shape_of(weight));
+    fail(kReplacement, "a weight [" + n + ", " + std::to_string(read) + "]", shape_of(weight));
   }
   if (sparse && !has_pattern(weight, axes)) {
-    fail(kOp, "a weight [N, K] with at most 2 of every 4 entries", "one with more");
+    fail(kReplacement, "a weight [N, K] with at most 2 of every 4 entries", "one with more");
   }
   if (bias.defined() && !has_shape(bias, {out_features})) {
-    fail(kOp, "a bias [" + n + "]", shape_of(bias));
+    fail(kReplacement, "a bias [" + n + "]", shape_of(bias));
   }
   if (!down.defined() && !up.defined()) return;
   const bool fits = down.defined() && up.defined() && down.dim() == 2 && up.dim() == 2 &&
                     has_shape(down, {up.size(1), in_features}) &&
                     has_shape(up, {out_features, down.size(0)});
   if (!fits) {
-    fail(kOp, "down [r, " + k + "] and up [" + n + ", r]", shape_of(down) + " and " + shape_of(up));
+    fail(kReplacement, "down [r, " + k + "] and up [" + n + ", r]",
+         shape_of(down) + " and " + shape_of(up));
   }
 }
 

@@ -22,7 +22,7 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
-constexpr const char* kFormat = "rtlynx evaluation work 1";
+constexpr const char* kWorkFormat = "rtlynx evaluation work 1";
 constexpr const char* kPictures = "dense pictures";
 constexpr const char* kTrajectory = "dense trajectory";
 constexpr const char* kMoments = "moments";
@@ -55,7 +55,7 @@ bool is_ours(const fs::path& path) {
   if (!name.ends_with(kEnding)) return false;
   try {
     const std::string format = metadata_of(SafetensorsFile::open(path), "format");
-    return format == kFormat || (name.starts_with(kSums) && format == kStatisticsFormat);
+    return format == kWorkFormat || (name.starts_with(kSums) && format == kStatisticsFormat);
   } catch (const Error&) {
     return false;
   }
@@ -136,8 +136,8 @@ std::optional<KeptWork::Tensors> KeptWork::read(const std::string& name,
   if (folder_.empty() || !fs::exists(file(name))) return std::nullopt;
   const SafetensorsFile opened = SafetensorsFile::open(file(name));
   const std::string where = printable(file(name).string());
-  require(metadata_of(opened, "format") == kFormat, where,
-          std::string("a file of \"") + kFormat + "\"", "another");
+  require(metadata_of(opened, "format") == kWorkFormat, where,
+          std::string("a file of \"") + kWorkFormat + "\"", "another");
   if (metadata_of(opened, "settings") != settings_) return std::nullopt;
   Tensors tensors;
   for (const std::string& tensor : opened.names()) {
@@ -153,8 +153,9 @@ void KeptWork::write(const std::string& name, const Tensors& tensors,
   use_folder();
   const std::vector<std::pair<std::string, torch::Tensor>> list(tensors.begin(), tensors.end());
   const TensorBytes bytes(list);
-  write_safetensors(file(name), bytes.entries(),
-                    {{"format", kFormat}, {"settings", settings_}, {"description", description}});
+  write_safetensors(
+      file(name), bytes.entries(),
+      {{"format", kWorkFormat}, {"settings", settings_}, {"description", description}});
 }
 
 std::optional<std::vector<Image>> KeptWork::dense_pictures() const {

@@ -2,7 +2,6 @@
 #include "models/checkpoint/lora.h"
 
 #include <array>
-#include <sstream>
 #include <utility>
 #include <vector>
 
@@ -32,12 +31,6 @@ constexpr std::array<std::pair<std::string_view, LoraRole>, 11> kEndings = {{
 
 // Where diffusers keeps PEFT's settings in a file's metadata.
 constexpr const char* kAdapterSettings = "lora_adapter_metadata";
-
-std::string shape_text(torch::IntArrayRef shape) {
-  std::ostringstream text;
-  text << shape;
-  return text.str();
-}
 
 /// The tensors of one module of a LoRA.
 struct LoraModule {
@@ -108,7 +101,7 @@ void check(const LoraModule& module) {
   if (!fits) {
     fail(module.where,
          "down [r, " + std::to_string(inputs) + "] and up [" + std::to_string(rows) + ", r]",
-         shape_text(module.down.sizes()) + " and " + shape_text(module.up.sizes()));
+         c10::str(module.down.sizes()) + " and " + c10::str(module.up.sizes()));
   }
   require(!module.alpha.defined() || module.alpha.numel() == 1, module.where, "one number as alpha",
           "several");

@@ -5,7 +5,6 @@
 #include <array>
 #include <map>
 #include <set>
-#include <sstream>
 #include <string>
 #include <string_view>
 
@@ -32,12 +31,6 @@ struct Source {
   bool whole = true;  ///< all rows of the tensor
   bool halves_swapped = false;
 };
-
-std::string shape_text(torch::IntArrayRef shape) {
-  std::ostringstream text;
-  text << shape;
-  return text.str();
-}
 
 /// "a.b.weight" as "a.b" and "weight"; a parameter of the model itself has no module.
 std::pair<std::string, std::string> split_last(const std::string& name) {
@@ -98,7 +91,7 @@ class SingleFile {
   void fill(torch::Tensor parameter, const Source& source) {
     const std::string name = prefix_ + join(source.module, source.tensor);
     if (!file_.contains(name)) {
-      fail(path_ + ", tensor " + name, "shape " + shape_text(parameter.sizes()), "no such tensor");
+      fail(path_ + ", tensor " + name, "shape " + c10::str(parameter.sizes()), "no such tensor");
     }
     const std::string where = path_ + ", tensor " + name;
     torch::Tensor value = copy_to_tensor(file_.entry(name), where);
@@ -113,9 +106,8 @@ class SingleFile {
     if (!holds) {
       fail(where,
            "rows " + std::to_string(source.first_row) + " to " +
-               std::to_string(source.first_row + rows) + " of shape " +
-               shape_text(parameter.sizes()),
-           shape_text(value.sizes()));
+               std::to_string(source.first_row + rows) + " of shape " + c10::str(parameter.sizes()),
+           c10::str(value.sizes()));
     }
     value = value.narrow(0, source.first_row, rows);
     if (const auto scale = scale_of(source)) value = value.to(torch::kFloat32) * *scale;

@@ -11,7 +11,7 @@
 namespace rtlynx {
 namespace {
 
-QwenImageInputs inputs_of(const DenoiserInput& input) {
+QwenImageInputs qwen_image_inputs(const DenoiserInput& input) {
   const torch::Tensor& latents = input.latents;
   PromptRows text = padded(input.features, kDecoderTokens);
   return {.hidden_states = tokens_from_pixels(latents, kQwenImagePatch),
@@ -41,7 +41,7 @@ QwenImageDenoiser::QwenImageDenoiser(QwenImageTransformer transformer)
     : pass_(std::move(transformer)) {}
 
 torch::Tensor QwenImageDenoiser::velocity(const DenoiserInput& input) {
-  const torch::Tensor velocity = pass_.run(inputs_of(input));
+  const torch::Tensor velocity = pass_.run(qwen_image_inputs(input));
   return pixels_from_tokens(velocity, kQwenImagePatch, input.latents.size(2),
                             input.latents.size(3));
 }

@@ -9,7 +9,7 @@
 namespace rtlynx {
 namespace {
 
-ZImageInputs inputs_of(const DenoiserInput& input) {
+ZImageInputs z_image_inputs(const DenoiserInput& input) {
   const torch::Tensor& latents = input.latents;
   PromptRows captions = padded(input.features, kDecoderTokens);
   // In fp32 whatever the weights' type, unlike the time of FLUX.1 and Qwen-Image.
@@ -38,7 +38,7 @@ torch::Tensor ZImagePassFamily::rotation(const ZImageFused& fused, const ZImageI
 ZImageDenoiser::ZImageDenoiser(ZImageTransformer transformer) : pass_(std::move(transformer)) {}
 
 torch::Tensor ZImageDenoiser::velocity(const DenoiserInput& input) {
-  return -pass_.run(inputs_of(input)).to(torch::kFloat32);
+  return -pass_.run(z_image_inputs(input)).to(torch::kFloat32);
 }
 
 }  // namespace rtlynx

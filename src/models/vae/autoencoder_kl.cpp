@@ -17,8 +17,7 @@ using nlohmann::json;
 using torch::nn::ModuleDict;
 using torch::nn::ModuleList;
 
-constexpr const char* kClassName = "AutoencoderKL";
-constexpr std::int64_t kMaxChannels = 1 << 16;
+constexpr const char* kKlClass = "AutoencoderKL";
 
 /// Attention among all pixels with one head as wide as the channels.
 class KlAttentionImpl : public torch::nn::Module {
@@ -248,7 +247,7 @@ void check_fixed_options(const json& config, std::size_t blocks, const std::stri
     };
     const bool known = key.starts_with("_") || among(kReadOptions) || among(kIgnoredOptions) ||
                        fixed.contains(key) || key == "down_block_types" || key == "up_block_types";
-    require(known, where, std::string("only the options of a plain ") + kClassName,
+    require(known, where, std::string("only the options of a plain ") + kKlClass,
             "\"" + key + "\": " + printable_json(value) + ", which is not supported");
   }
 }
@@ -257,7 +256,7 @@ void check_fixed_options(const json& config, std::size_t blocks, const std::stri
 
 AutoencoderKlConfig autoencoder_kl_config_from_json(const json& config, const std::string& where) {
   const std::string kind = json_string(config, "_class_name", where);
-  require(kind == kClassName, where, std::string("_class_name ") + kClassName, kind);
+  require(kind == kKlClass, where, std::string("_class_name ") + kKlClass, kind);
   const auto read = [&](const char* key, std::int64_t max) {
     return json_int(config, key, where, {.min = 1, .max = max});
   };

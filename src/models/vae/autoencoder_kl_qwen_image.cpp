@@ -17,8 +17,7 @@ using nlohmann::json;
 using torch::nn::ModuleDict;
 using torch::nn::ModuleList;
 
-constexpr const char* kClassName = "AutoencoderKLQwenImage";
-constexpr std::int64_t kMaxChannels = 1 << 16;
+constexpr const char* kQwenImageClass = "AutoencoderKLQwenImage";
 constexpr std::int64_t kPixelNorm = 0;  // groups: none, every pixel by itself
 
 /// Attention among all pixels with one head as wide as the channels.
@@ -249,7 +248,7 @@ std::vector<bool> flags(const json& config, const char* key, std::size_t count,
 
 AutoencoderKlQwenImageConfig autoencoder_kl_qwen_image_config_from_json(const json& config,
                                                                         const std::string& where) {
-  check_component(config, kClassName, kKnownOptions, where);
+  check_component(config, kQwenImageClass, kKnownOptions, where);
   const json scales = config.value("attn_scales", json::array());
   require(scales == json::array(), where, "attn_scales []", printable_json(scales));
   json_int(config, "input_channels", where, {.min = 3, .max = 3, .fallback = 3});

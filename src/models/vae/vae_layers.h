@@ -11,6 +11,9 @@ namespace rtlynx {
 // Parts that both autoencoders are made of. Tensors are [B, C, H, W]. Nothing here is trained: the
 // layers overwrite what they have made themselves.
 
+/// The widest layer that a configuration may ask for.
+constexpr std::int64_t kMaxChannels = 1 << 16;
+
 /// A square convolution with `weight` [out, in, kernel, kernel] and `bias` [out], not initialised.
 struct ConvShape {
   std::int64_t in = 0;
