@@ -7,7 +7,7 @@ autoencoders are those of the goldens text_* and vae_*, Z-Image's transformer is
     make_pipeline_goldens.py            write the goldens
     make_pipeline_goldens.py --check    recompute and compare with the committed ones
 
-Needs diffusers 0.42.1, transformers 5.24.0, sentencepiece, protobuf.
+Needs diffusers 0.42.1, transformers 5.24.0, sentencepiece, protobuf, pillow.
 """
 
 import functools
@@ -20,8 +20,10 @@ import tempfile
 import diffusers
 import torch
 import transformers
-from diffusers import (FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel,
-                       QwenImagePipeline, QwenImageTransformer2DModel, ZImagePipeline)
+from diffusers import (FlowMatchEulerDiscreteScheduler, FluxImg2ImgPipeline, FluxPipeline,
+                       FluxTransformer2DModel, QwenImageImg2ImgPipeline, QwenImagePipeline,
+                       QwenImageTransformer2DModel, ZImageImg2ImgPipeline, ZImagePipeline)
+from PIL import Image
 from safetensors.torch import save_file
 
 from make_goldens import DIFFUSERS_VERSION, FLUX_SCHEDULER, GOLDENS, QWEN_SCHEDULER, fill, run
@@ -79,6 +81,15 @@ Z_IMAGE_PARTS = {"tokenizer": "text_z_image/tokenizer", "text_encoder": "text_z_
                  "vae": "vae_kl", "transformer": "z_image_ragged"}
 # Guidance in two of the four steps, and shortened in both.
 CFG_TRUNCATION, CFG_NORMALIZATION = 0.1, 0.9
+IMAGE, STRENGTH = "pipeline_image.png", 0.6
+
+
+def make_image():
+    """Soft patches of colour."""
+    patches = torch.rand(1, 3, 3, 5, generator=torch.Generator().manual_seed(24))
+    pixels = torch.nn.functional.interpolate(patches, size=(HEIGHT, WIDTH), mode="bicubic")
+    return Image.fromarray((255 * pixels.clamp(0, 1)).round().to(torch.uint8)[0]
+                           .permute(1, 2, 0).numpy())
 
 
 def write_folder(folder, scheduler, index):
@@ -112,6 +123,16 @@ def draw(pipeline, noise_dtype, as_pictures, negative=False, **options):
     return {"noise": noise, "latents": latents, "pixels": pixels}
 
 
+def change_image(kind, pipeline, **options):
+    """One picture that begins with an image."""
+    changing = kind(**pipeline.components)
+    changing.set_progress_bar_config(disable=True)
+    images = changing(prompt=PROMPTS[0], image=make_image(), strength=STRENGTH,
+                      generator=torch.Generator().manual_seed(SEEDS[0]), height=HEIGHT,
+                      width=WIDTH, num_inference_steps=STEPS, output_type="np", **options).images
+    return {"image.pixels": torch.from_numpy((images * 255).round().astype("uint8"))}
+
+
 def named(prefix, tensors):
     """Without the noise, which is the same."""
     return {f"{prefix}.{name}": tensors[name] for name in ("latents", "pixels")}
@@ -131,12 +152,16 @@ def make_flux(case, folder, assembled):
     pipeline = FluxPipeline.from_pretrained(assembled)
     pipeline.set_progress_bar_config(disable=True)
 
+    def unpacked(tokens):
+        return pipeline._unpack_latents(tokens, HEIGHT, WIDTH, pipeline.vae_scale_factor)
+
     def drawn(dtype, **options):
-        return draw(pipeline, dtype, lambda tokens: pipeline._unpack_latents(
-            tokens, HEIGHT, WIDTH, pipeline.vae_scale_factor), guidance_scale=3.5,
-            max_sequence_length=case["length"], **options)
+        return draw(pipeline, dtype, unpacked, guidance_scale=3.5,
+                    max_sequence_length=case["length"], **options)
 
     tensors = drawn(torch.float32)
+    tensors.update(change_image(FluxImg2ImgPipeline, pipeline, guidance_scale=3.5,
+                                max_sequence_length=case["length"]))
     if case["guidance_embeds"]:
         tensors.update(named("true_cfg", drawn(torch.float32, negative=True,
                                                true_cfg_scale=TRUE_CFG)))
@@ -153,15 +178,19 @@ def make_qwen_image(folder, assembled):
     pipeline = QwenImagePipeline.from_pretrained(assembled, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
 
+    def unpacked(tokens):
+        return pipeline._unpack_latents(tokens, HEIGHT, WIDTH,
+                                        pipeline.vae_scale_factor).squeeze(2)
+
     def drawn(dtype, **options):
-        return draw(pipeline, dtype, lambda tokens: pipeline._unpack_latents(
-            tokens, HEIGHT, WIDTH, pipeline.vae_scale_factor).squeeze(2), **options)
+        return draw(pipeline, dtype, unpacked, **options)
 
     def with_and_without_guidance(dtype):
         guided = drawn(dtype, negative=True, true_cfg_scale=TRUE_CFG)
         return {**drawn(dtype, true_cfg_scale=1.0), **named("true_cfg", guided)}
 
     tensors = with_and_without_guidance(torch.float32)
+    tensors.update(change_image(QwenImageImg2ImgPipeline, pipeline, true_cfg_scale=1.0))
     pipeline.to(torch.bfloat16)
     return {**tensors, **in_bf16(with_and_without_guidance(torch.bfloat16))}
 
@@ -180,6 +209,7 @@ def make_z_image(folder, assembled):
         return {**drawn(1), **named("true_cfg", drawn(TRUE_CFG, negative=True))}
 
     tensors = with_and_without_guidance()
+    tensors.update(change_image(ZImageImg2ImgPipeline, pipeline, guidance_scale=0.0))
     tensors.update(named("no_negative", drawn(TRUE_CFG)))
     tensors.update(named("bounded", drawn(TRUE_CFG, cfg_truncation=CFG_TRUNCATION,
                                           cfg_normalization=CFG_NORMALIZATION, negative=True)))
@@ -199,9 +229,11 @@ def make_all(root):
                   root / name / "io.safetensors",
                   metadata={"made_with": f"tools/make_pipeline_goldens.py, diffusers "
                                          f"{diffusers.__version__}, torch {torch.__version__}"})
+    make_image().save(root / IMAGE)
     request = {"prompts": PROMPTS, "negative": NEGATIVE, "seeds": SEEDS, "height": HEIGHT,
                "width": WIDTH, "steps": STEPS, "guidance": 3.5, "true_cfg": TRUE_CFG,
-               "cfg_truncation": CFG_TRUNCATION, "cfg_normalization": CFG_NORMALIZATION}
+               "cfg_truncation": CFG_TRUNCATION, "cfg_normalization": CFG_NORMALIZATION,
+               "strength": STRENGTH}
     (root / "pipeline_request.json").write_text(json.dumps(request, indent=1) + "\n")
 
 

@@ -49,7 +49,7 @@ GenerateRequest make_request(const GenerateOptions& options, const std::vector<P
     request.seeds.push_back(job.seed);
   }
   if (!options.size.empty()) {
-    const PictureSize size = parse_size(options.size);
+    const PictureSize size = parse_size(options.size, "--size");
     request.width = size.width;
     request.height = size.height;
   }

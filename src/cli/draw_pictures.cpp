@@ -35,6 +35,36 @@ constexpr int kMaxSide = 8192;
 using Report = nlohmann::ordered_json;
 using OnImages = std::function<void(std::size_t first, std::vector<Image>)>;
 
+/// Consecutive jobs of one size.
+struct Part {
+  std::size_t first = 0;  // job
+  PictureRequest request;
+  PictureSettings settings;
+
+  int steps() const {
+    const std::size_t count = request.prompts.size();
+    const auto batch = static_cast<std::size_t>(request.batch);
+    return static_cast<int>((count + batch - 1) / batch) * settings.steps_to_run();
+  }
+};
+
+std::vector<Part> parts_of(const PictureRun& run) {
+  std::vector<Part> parts;
+  for (std::size_t i = 0; i < run.jobs.size(); ++i) {
+    const PictureJob& job = run.jobs[i];
+    if (i == 0 || job.size != run.jobs[i - 1].size) {
+      parts.push_back({.first = i, .request = run.request, .settings = {}});
+      if (job.size) {
+        parts.back().request.width = job.size->width;
+        parts.back().request.height = job.size->height;
+      }
+    }
+    parts.back().request.prompts.push_back(job.prompt);
+    parts.back().request.seeds.push_back(job.seed);
+  }
+  return parts;
+}
+
 /// One command's pictures, from the request that was checked to the files.
 class Drawing {
  public:
@@ -42,25 +72,24 @@ class Drawing {
           const PictureRun& run)
       : run_(run),
         name_(std::filesystem::weakly_canonical(folder).filename().string()),
-        pipeline_(folder, options),
-        request_(run.request),
+        pipeline_(folder, options, run.transformer_file),
+        parts_(parts_of(run)),
         device_(c10::DeviceTypeName(options.device().type(), true)),
         dtype_(options.dtype() == torch::kBFloat16 ? "bf16" : "fp32") {
-    for (const PictureJob& job : run.jobs) {
-      request_.prompts.push_back(job.prompt);
-      request_.seeds.push_back(job.seed);
+    if (!run.prompt_cache.empty()) pipeline_.set_prompt_cache(PromptCache(run.prompt_cache));
+    for (Part& part : parts_) {
+      part.settings = pipeline_.settings_for(part.request);
+      check_picture_size(part.settings);
     }
-    settings_ = pipeline_.settings_for(request_);
     for (const LoraFile& lora : run.loras) {
       SafetensorsFile::open(lora.path);  // what cannot be read is refused before the work
       loras_.push_back({{"file", lora.path.filename().string()}, {"strength", lora.strength}});
     }
-    check_picture_size();
   }
 
   void run() {
     say_what_is_cut();
-    torch::nn::Module& transformer = pipeline_.prepare(request_, [](std::string_view part) {
+    torch::nn::Module& transformer = pipeline_.prepare(all_prompts(), [](std::string_view part) {
       if (::isatty(STDERR_FILENO) != 0) terminal::say(fmt::format("loading {}", part));
     });
     apply_updates(transformer,
@@ -79,7 +108,7 @@ class Drawing {
     report["seconds_per_step"] = draw(run_.mode, [&](std::size_t first, std::vector<Image> images) {
       for (std::size_t i = 0; i < images.size(); ++i) {
         report["images"].push_back(
-            write(run_.jobs[first + i], images[i], run_.compare ? &dense[first + i] : nullptr));
+            write(first + i, images[i], run_.compare ? &dense[first + i] : nullptr));
       }
     });
     if (run_.json) print_report(report, "generate");
@@ -87,19 +116,37 @@ class Drawing {
 
  private:
   // Said before anything is drawn: the PNG writer would refuse a larger picture afterwards.
-  void check_picture_size() const {
-    const auto drawn = static_cast<int>(settings_.width);
+  void check_picture_size(const PictureSettings& settings) const {
+    const auto drawn = static_cast<int>(settings.width);
     const int width = run_.scale * (run_.compare ? side_by_side_width(drawn) : drawn);
-    const int height = run_.scale * static_cast<int>(settings_.height);
+    const int height = run_.scale * static_cast<int>(settings.height);
     if (std::max(width, height) <= kMaxSide) return;
     throw UsageError(
         fmt::format("--scale: required pictures of at most {} pixels a side, got {}x{}", kMaxSide,
                     width, height));
   }
 
+  /// The same in every part.
+  const PictureSettings& common() const { return parts_.front().settings; }
+
+  const Part& part_of(std::size_t job) const {
+    return *std::find_if(parts_.rbegin(), parts_.rend(),
+                         [job](const Part& part) { return part.first <= job; });
+  }
+
+  PictureRequest all_prompts() const {
+    PictureRequest request = parts_.front().request;
+    for (std::size_t i = request.prompts.size(); i < run_.jobs.size(); ++i) {
+      request.prompts.push_back(run_.jobs[i].prompt);
+      request.seeds.push_back(run_.jobs[i].seed);
+    }
+    return request;
+  }
+
   void say_what_is_cut() const {
-    std::set<std::string> prompts(request_.prompts.begin(), request_.prompts.end());
-    if (request_.negative) prompts.insert(*request_.negative);
+    std::set<std::string> prompts;
+    for (const PictureJob& job : run_.jobs) prompts.insert(job.prompt);
+    if (common().guided()) prompts.insert(*common().negative);
     for (const std::string& prompt : prompts) {
       for (const std::string& sentence : pipeline_.model().warnings(prompt)) {
         terminal::say(fmt::format("{}: {}", in_quotes(prompt), sentence));
@@ -108,34 +155,54 @@ class Drawing {
   }
 
   Report head() const {
-    return {{"model", name_},
-            {"mode", run_.mode},
-            {"steps", settings_.steps},
-            {"guidance", settings_.guidance},
-            {"true_cfg", settings_.true_cfg},
-            {"width", settings_.width},
-            {"height", settings_.height},
-            {"images", Report::array()}};
+    Report report = {{"model", name_}, {"mode", run_.mode}};
+    report.update(settings_report(common()));
+    // Of one size only: each picture says its own as well.
+    if (parts_.size() > 1) {
+      report.erase("width");
+      report.erase("height");
+    }
+    report["images"] = Report::array();
+    return report;
+  }
+
+  static Report settings_report(const PictureSettings& settings) {
+    return {{"steps", settings.steps},
+            {"guidance", settings.guidance},
+            {"true_cfg", settings.true_cfg},
+            {"cfg_truncation", settings.cfg_truncation},
+            {"cfg_normalization", settings.cfg_normalization},
+            {"width", settings.width},
+            {"height", settings.height}};
   }
 
   /// Returns the seconds per step.
   double draw(const std::string& label, const OnImages& on_images) {
-    std::optional<ProgressBar> bar;
-    int steps = 1;
+    int all = 0;
+    for (const Part& part : parts_) all += part.steps();
+    ProgressBar bar(label, all);
+    int before = 0;
     const auto start = std::chrono::steady_clock::now();
-    pipeline_.draw(request_, {.on_step =
-                                  [&](int finished, int all) {
-                                    if (!bar) bar.emplace(label, all);
-                                    steps = all;
-                                    bar->update(finished);
-                                  },
-                              .on_images = on_images});
+    for (const Part& part : parts_) {
+      pipeline_.draw(part.request,
+                     {.on_step = [&](int finished, int) { bar.update(before + finished); },
+                      .on_images =
+                          [&](std::size_t first, std::vector<Image> images) {
+                            on_images(part.first + first, std::move(images));
+                          }});
+      before += part.steps();
+    }
     const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
-    return elapsed.count() / steps;
+    return elapsed.count() / all;
   }
 
-  Report write(const PictureJob& job, const Image& drawn, const Image* dense) const {
-    Report entry = {{"path", job.path.string()}, {"prompt", job.prompt}, {"seed", job.seed}};
+  Report write(std::size_t index, const Image& drawn, const Image* dense) const {
+    const PictureJob& job = run_.jobs[index];
+    Report entry = {{"path", job.path.string()},
+                    {"prompt", job.prompt},
+                    {"seed", job.seed},
+                    {"width", drawn.width},
+                    {"height", drawn.height}};
     if (dense) {
       const double decibels = psnr(*dense, drawn);
       // JSON has no infinity; identical pictures have no finite PSNR.
@@ -143,7 +210,7 @@ class Drawing {
       entry["ssim"] = ssim(*dense, drawn);
     }
     write_png(job.path, enlarge(dense ? side_by_side(*dense, drawn) : drawn, run_.scale),
-              texts(job));
+              texts(index));
     if (!run_.json) {
       terminal::show(
           fmt::format("{}  seed {}  {}\n", job.path.string(), job.seed, in_quotes(job.prompt)));
@@ -151,18 +218,21 @@ class Drawing {
     return entry;
   }
 
-  std::vector<PngText> texts(const PictureJob& job) const {
+  std::vector<PngText> texts(std::size_t index) const {
+    const PictureJob& job = run_.jobs[index];
+    const PictureSettings& settings = part_of(index).settings;
     Report facts = {{"prompt", job.prompt}, {"seed", job.seed}, {"model", name_}};
-    if (request_.negative) facts["negative"] = *request_.negative;
-    facts.update({{"mode", (run_.compare ? "dense and " : "") + run_.mode},
-                  {"steps", settings_.steps},
-                  {"guidance", settings_.guidance},
-                  {"true_cfg", settings_.true_cfg},
-                  {"width", settings_.width},
-                  {"height", settings_.height},
-                  {"batch", request_.batch},
-                  {"device", device_},
-                  {"dtype", dtype_}});
+    if (settings.guided()) facts["negative"] = *settings.negative;
+    facts["mode"] = (run_.compare ? "dense and " : "") + run_.mode;
+    facts.update(settings_report(settings));
+    facts.update({{"batch", run_.request.batch}, {"device", device_}, {"dtype", dtype_}});
+    if (!run_.transformer_file.empty()) {
+      facts["transformer"] = run_.transformer_file.filename().string();
+    }
+    if (run_.request.image) {
+      facts["image"] = std::filesystem::path(run_.image).filename().string();
+      facts["strength"] = run_.request.strength;
+    }
     if (!loras_.empty()) facts["loras"] = loras_;
     return picture_texts(facts);
   }
@@ -170,8 +240,7 @@ class Drawing {
   const PictureRun& run_;
   std::string name_;
   TextToImagePipeline pipeline_;
-  PictureRequest request_;
-  PictureSettings settings_;
+  std::vector<Part> parts_;
   std::string device_, dtype_;
   std::vector<Report> loras_;
 };

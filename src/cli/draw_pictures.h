@@ -4,9 +4,11 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "cli/picture_size.h"
 #include "layers/sparse_linear.h"
 #include "models/checkpoint/apply_lora.h"
 #include "models/layer_group.h"
@@ -19,6 +21,7 @@ struct PictureJob {
   std::string prompt;
   std::uint64_t seed = 0;
   std::filesystem::path path;
+  std::optional<PictureSize> size;  ///< where it is another than all pictures'
 };
 
 /// Sets the layers of a transformer, whose groups these are.
@@ -35,6 +38,9 @@ struct PictureRun {
   std::string mode;             ///< as reports name it
   std::vector<LoraFile> loras;  ///< merged into the weights before `set_layers`
   LayerSetter set_layers;
+  std::string image;                       ///< the file of request.image
+  std::filesystem::path prompt_cache;      ///< a folder, or none
+  std::filesystem::path transformer_file;  ///< weights in place of the folder's, or none
   bool compare = false;  ///< dense as well: one picture with dense, sparse, their difference
   int scale = 1;         ///< each pixel becomes scale x scale
   bool json = false;     ///< a report on standard output instead of a line for each picture

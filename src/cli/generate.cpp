@@ -15,8 +15,8 @@
 #include "cli/generate_options.h"
 #include "cli/output.h"
 #include "cli/prompts.h"
+#include "io/png.h"
 #include "io/text.h"
-#include "options/number.h"
 
 namespace rtlynx::cli {
 namespace {
@@ -33,11 +33,11 @@ std::vector<Prompt> all_prompts(const GenerateOptions& options) {
   return prompts;
 }
 
-void check_seeds(std::uint64_t first, std::size_t count) {
+void check_seeds(std::uint64_t first, std::size_t count, const std::string& where) {
   if (count - 1 <= std::numeric_limits<std::uint64_t>::max() - first) return;
   throw UsageError(
-      fmt::format("--seed: required seeds up to 2^64 - 1 for all {} images, got {} for the first",
-                  count, first));
+      fmt::format("{}: required seeds up to 2^64 - 1 for all {} images, got {} for the first",
+                  where, count, first));
 }
 
 // out.png for one picture, out-0000.png, out-0001.png and so on for several.
@@ -46,11 +46,14 @@ std::vector<Job> plan_jobs(const GenerateOptions& options, const std::vector<Pro
   if (output.extension() != ".png") {
     throw UsageError("--output: required a name that ends in .png, got " + options.output);
   }
-  check_seeds(options.seed, prompts.size() * static_cast<std::size_t>(options.images));
+  const auto images = static_cast<std::size_t>(options.images);
+  check_seeds(options.seed, prompts.size() * images, "--seed");
   std::vector<Job> jobs;
   for (const Prompt& prompt : prompts) {
-    for (int i = 0; i < options.images; ++i) {
-      jobs.push_back({prompt.text, options.seed + jobs.size(), output});
+    const std::uint64_t first = prompt.seed.value_or(options.seed + jobs.size());
+    if (prompt.seed) check_seeds(first, images, prompt.where + ", seed");
+    for (std::size_t i = 0; i < images; ++i) {
+      jobs.push_back({prompt.text, first + i, output, prompt.size});
     }
   }
   for (std::size_t i = 0; jobs.size() > 1 && i < jobs.size(); ++i) {
@@ -64,6 +67,8 @@ void check_files(const GenerateOptions& options, const std::vector<Job>& jobs) {
   files.read_model(options.model.model_folder());
   files.read("--compensation", compensation_of(options));
   files.read("--beside", options.beside);
+  files.read("--image", options.image);
+  files.read("--transformer", options.transformer);
   if (options.prompts_file != "-") files.read("--prompts-file", options.prompts_file);
   for (const Job& job : jobs) files.write("--output", job.path);
   files.check();
@@ -93,22 +98,30 @@ void generate_with_model(const GenerateOptions& options, const std::filesystem::
                              .seeds = {},
                              .negative = options.negative,
                              .true_cfg = options.true_cfg,
+                             .cfg_truncation = options.cfg_truncation.value_or(1),
+                             .cfg_normalization = options.cfg_normalization.value_or(0),
                              .guidance = options.guidance,
                              .steps = options.steps,
                              .width = {},
                              .height = {},
-                             .batch = options.batch.value_or(1)},
+                             .batch = options.batch.value_or(1),
+                             .image = {},
+                             .strength = options.strength.value_or(0.6)},
                  .mode = std::move(treatment.name),
                  .loras = {},
                  .set_layers = std::move(treatment.set_layers),
+                 .image = options.image,
+                 .prompt_cache = options.prompt_cache,
+                 .transformer_file = options.transformer,
                  .compare = options.compare,
                  .scale = std::max(options.scale, 1),
                  .json = options.json};
   if (!options.size.empty()) {
-    const PictureSize size = parse_size(options.size);
+    const PictureSize size = parse_size(options.size, "--size");
     run.request.width = size.width;
     run.request.height = size.height;
   }
+  if (!options.image.empty()) run.request.image = read_png(options.image);
   for (const std::string& lora : options.loras) run.loras.push_back(parse_lora(lora));
   options.model.set_threads();
   draw_pictures(folder, options.model.tensor_options(), run);
@@ -122,9 +135,16 @@ void generate(const GenerateOptions& options) {
   if (holds_text_to_image_model(folder)) {
     return generate_with_model(options, folder, std::move(jobs));
   }
-  if (options.negative || options.true_cfg != 1 || !options.loras.empty()) {
+  if (options.negative || options.true_cfg || options.cfg_truncation || options.cfg_normalization ||
+      !options.loras.empty()) {
     throw UsageError(
-        "--negative, --true-cfg, --lora: required a model of diffusers, got lynx-mini");
+        "--negative, --true-cfg, --cfg-truncation, --cfg-normalization, --lora: required a model "
+        "of "
+        "diffusers, got lynx-mini");
+  }
+  for (const Prompt& prompt : prompts) {
+    if (!prompt.size) continue;
+    throw UsageError(prompt.where + ", size: required a model of diffusers, got lynx-mini");
   }
   draw_mini(options, prompts, jobs);
 }
@@ -134,73 +154,14 @@ void generate(const GenerateOptions& options) {
 void add_generate(CLI::App& app) {
   auto options = std::make_shared<GenerateOptions>();
   CLI::App* command = app.add_subcommand("generate", "Draw images from prompts, dense or sparse");
-  command->add_option("-p,--prompt", options->prompts, "What to draw; may be given several times")
-      ->allow_extra_args(false);
-  command->add_option(
-      "--prompts-file", options->prompts_file,
-      "A text file or pipe, one prompt per line, blank lines left out; - is standard "
-      "input");
-  command->add_option("-s,--seed", options->seed, "Seed of the first image; image i has seed + i")
-      ->transform(options::seed())
-      ->capture_default_str();
-  command->add_option("-n,--images", options->images, "Images per prompt")
-      ->transform(options::whole_number(1, 100000))
-      ->capture_default_str();
-  command->add_option("--steps", options->steps, "Denoising steps [default: the model's]")
-      ->transform(options::whole_number(1, 1000));
-  command->add_option("--guidance", options->guidance, kGuidanceHelp)
-      ->transform(options::number(0, 100));
-  command->add_option("--negative", options->negative,
-                      "What not to draw, with --true-cfg; twice the work");
-  command
-      ->add_option("--true-cfg", options->true_cfg,
-                   "Classifier-free guidance away from --negative; 1 is off")
-      ->transform(options::number(1, 100))
-      ->capture_default_str();
-  command->add_option("--size", options->size, "WIDTHxHEIGHT in pixels [default: as trained]");
-  command
-      ->add_option(
-          "--batch", options->batch,
-          "Images drawn at once on a GPU, where an image depends on it; on the CPU lynx-mini's are "
-          "drawn one after the other [default: 8 with lynx-mini, else 1]")
-      ->transform(options::whole_number(1, 4096));
-  CLI::Option* mode =
-      command
-          ->add_option("--mode", options->mode,
-                       "What the recipe's Linear layers do [default: what the model's own "
-                       "compensation.safetensors says, else norm]")
-          ->check(CLI::IsMember({"dense", "naive", "norm"}));
-  command
-      ->add_option("--compensation", options->compensation,
-                   "A file that rtlynx calibrate made for this model: its layers, and what they do")
-      ->excludes(mode);
-  command
-      ->add_option("--lora", options->loras,
-                   "A LoRA for the model, as FILE or FILE:STRENGTH; may be given several times")
-      ->allow_extra_args(false);
-  CLI::Option* compare =
-      command->add_flag("--compare", options->compare,
-                        "Draw dense and sparse: one picture with dense, sparse, |difference| x 4");
-  command
-      ->add_option("--beside", options->beside,
-                   "With --compare: another file of rtlynx calibrate, as a column before the "
-                   "difference; lynx-mini")
-      ->needs(compare);
-  command
-      ->add_option("--scale", options->scale,
-                   "Enlarge each pixel to N x N [default: 1, lynx-mini with --compare: 4]")
-      ->transform(options::whole_number(1, 32));
-  command
-      ->add_option("-o,--output", options->output,
-                   "PNG file; several images get -0000, -0001 ... before .png")
-      ->capture_default_str();
-  command->add_flag("--json", options->json, "Print a JSON report instead of text");
-  options->model.add_to(*command);
+  add_generate_options(*command, *options);
   command->footer(
       "Examples:\n"
       "  rtlynx generate -p \"a large red circle top left\" -o circle.png\n"
       "  rtlynx generate --compare -p \"two small blue rings bottom right\" -n 4 --json\n"
       "  rtlynx generate --model FLUX.1-schnell -p \"a red fox in the snow\" -o fox.png\n"
+      "  rtlynx generate --model Z-Image-Turbo -p \"a red fox in the snow\" -o fox.png\n"
+      "  rtlynx generate --model Qwen-Image -p \"a red fox\" --negative \" \" -o fox.png\n"
       "  rtlynx generate --compensation best.safetensors -p \"the word cat in white top right\"\n"
       "The same command on the same device with the same threads writes the same pictures; on the\n"
       "CPU a prompt and a seed give one picture whatever else is drawn with it. On a GPU another\n"

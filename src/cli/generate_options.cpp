@@ -3,27 +3,123 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <filesystem>
-#include <string_view>
 
 #include "base/error.h"
-#include "base/number.h"
 #include "compensate/compensation_file.h"
 #include "compensate/fold_transform.h"
-#include "io/text.h"
+#include "options/number.h"
 
 namespace rtlynx::cli {
+namespace {
 
-PictureSize parse_size(const std::string& text) {
-  const std::size_t cross = std::min(text.find('x'), text.size());
-  const auto width = parse_whole_number<int>(std::string_view(text).substr(0, cross));
-  const auto height =
-      parse_whole_number<int>(std::string_view(text).substr(std::min(cross + 1, text.size())));
-  if (!width || !height) {
-    throw UsageError("--size: required WIDTHxHEIGHT such as 64x64, got " + in_quotes(text));
-  }
-  return {*width, *height};
+void add_prompts(CLI::App& command, GenerateOptions& options) {
+  command.add_option("-p,--prompt", options.prompts, "What to draw; may be given several times")
+      ->allow_extra_args(false);
+  command.add_option(
+      "--prompts-file", options.prompts_file,
+      "A text file or pipe, one prompt per line, blank lines left out; or JSON lines with prompt, "
+      "seed and size; - is standard input");
+  command
+      .add_option("-s,--seed", options.seed,
+                  "Seed of the first image; image i has seed + i, unless its prompt has a seed")
+      ->transform(options::seed())
+      ->capture_default_str();
+  command.add_option("-n,--images", options.images, "Images per prompt")
+      ->transform(options::whole_number(1, 100000))
+      ->capture_default_str();
+  command.add_option("--steps", options.steps, "Denoising steps [default: the model's]")
+      ->transform(options::whole_number(1, 1000));
+}
+
+void add_guidance(CLI::App& command, GenerateOptions& options) {
+  command.add_option("--guidance", options.guidance, kGuidanceHelp)
+      ->transform(options::number(0, 100));
+  command.add_option("--negative", options.negative,
+                     "What not to draw, with --true-cfg; twice the work");
+  command
+      .add_option("--true-cfg", options.true_cfg,
+                  "Classifier-free guidance away from --negative; 1 is off [default: the model's]")
+      ->transform(options::number(1, 100));
+  command
+      .add_option("--cfg-truncation", options.cfg_truncation,
+                  "No such guidance once 1 - sigma is larger [default: 1, never]")
+      ->transform(options::number(0, 1));
+  command
+      .add_option("--cfg-normalization", options.cfg_normalization,
+                  "How long it may make a step, in lengths of the one without it [default: any]")
+      ->transform(options::number(0, 100));
+}
+
+void add_picture(CLI::App& command, GenerateOptions& options) {
+  command.add_option("--size", options.size, "WIDTHxHEIGHT in pixels [default: as trained]");
+  command
+      .add_option(
+          "--batch", options.batch,
+          "Images drawn at once on a GPU, where an image depends on it; on the CPU lynx-mini's are "
+          "drawn one after the other [default: 8 with lynx-mini, else 1]")
+      ->transform(options::whole_number(1, 4096));
+  CLI::Option* image =
+      command.add_option("--image", options.image, "A PNG file to begin with, of the size to draw");
+  command
+      .add_option("--strength", options.strength,
+                  "With --image: the share of the steps that change it [default: 0.6]")
+      ->transform(options::number(0, 1))
+      ->needs(image);
+  command.add_option("--prompt-cache", options.prompt_cache,
+                     "A folder that keeps what text encoders made of prompts, up to 512 MiB");
+}
+
+void add_layers(CLI::App& command, GenerateOptions& options) {
+  CLI::Option* mode =
+      command
+          .add_option("--mode", options.mode,
+                      "What the recipe's Linear layers do [default: what the model's own "
+                      "compensation.safetensors says, else norm]")
+          ->check(CLI::IsMember({"dense", "naive", "norm"}));
+  command
+      .add_option("--compensation", options.compensation,
+                  "A file that rtlynx calibrate made for this model: its layers, and what they do")
+      ->excludes(mode);
+  command
+      .add_option("--lora", options.loras,
+                  "A LoRA for the model, as FILE or FILE:STRENGTH; may be given several times")
+      ->allow_extra_args(false);
+  command.add_option(
+      "--transformer", options.transformer,
+      "A file with the transformer's weights in place of the model's, by the names of "
+      "diffusers, BFL or ComfyUI");
+}
+
+void add_output(CLI::App& command, GenerateOptions& options) {
+  CLI::Option* compare =
+      command.add_flag("--compare", options.compare,
+                       "Draw dense and sparse: one picture with dense, sparse, |difference| x 4");
+  command
+      .add_option("--beside", options.beside,
+                  "With --compare: another file of rtlynx calibrate, as a column before the "
+                  "difference; lynx-mini")
+      ->needs(compare);
+  command
+      .add_option("--scale", options.scale,
+                  "Enlarge each pixel to N x N [default: 1, lynx-mini with --compare: 4]")
+      ->transform(options::whole_number(1, 32));
+  command
+      .add_option("-o,--output", options.output,
+                  "PNG file; several images get -0000, -0001 ... before .png")
+      ->capture_default_str();
+  command.add_flag("--json", options.json, "Print a JSON report instead of text");
+  options.model.add_to(command);
+}
+
+}  // namespace
+
+void add_generate_options(CLI::App& command, GenerateOptions& options) {
+  add_prompts(command, options);
+  add_guidance(command, options);
+  add_picture(command, options);
+  add_layers(command, options);
+  add_output(command, options);
 }
 
 Treatment of_mode(LinearMode mode) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <CLI/CLI.hpp>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -21,7 +22,9 @@ struct GenerateOptions {
   std::optional<int> steps;
   std::optional<double> guidance;
   std::optional<std::string> negative;
-  double true_cfg = 1;
+  std::optional<double> true_cfg;
+  std::optional<double> cfg_truncation;
+  std::optional<double> cfg_normalization;
   std::string size;
   std::optional<int> batch;
   int scale = 0;
@@ -29,18 +32,16 @@ struct GenerateOptions {
   std::string compensation;
   std::string beside;
   std::vector<std::string> loras;
+  std::string image;
+  std::optional<double> strength;
+  std::string prompt_cache;
+  std::string transformer;
   bool compare = false;
   bool json = false;
   std::string output = "rtlynx.png";
 };
 
-/// "WIDTHxHEIGHT". Throws UsageError for other texts.
-struct PictureSize {
-  int width = 0;
-  int height = 0;
-};
-
-PictureSize parse_size(const std::string& text);
+void add_generate_options(CLI::App& command, GenerateOptions& options);
 
 /// What is drawn beside dense: a mode of the recipe's layers, or a compensation file.
 struct Treatment {

@@ -10,11 +10,13 @@ namespace rtlynx::cli {
 std::vector<PngText> picture_texts(const nlohmann::ordered_json& facts) {
   const auto text = [&](const char* key) { return facts.at(key).get<std::string>(); };
   std::string parameters = text("prompt");
+  // Readers know one strength of guidance.
+  const char* const guidance = facts.contains("negative") ? "true_cfg" : "guidance";
   if (facts.contains("negative")) parameters += "\nNegative prompt: " + text("negative");
   parameters += fmt::format(
       "\nSteps: {}, Sampler: Euler, CFG scale: {}, Seed: {}, Size: {}x{}, Model: {}, Version: "
       "rtlynx {}",
-      facts.at("steps").dump(), facts.at("guidance").get<double>(), facts.at("seed").dump(),
+      facts.at("steps").dump(), facts.at(guidance).get<double>(), facts.at("seed").dump(),
       facts.at("width").dump(), facts.at("height").dump(), text("model"), version());
   nlohmann::ordered_json own = facts;
   own["version"] = version();

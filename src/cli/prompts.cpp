@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "io/file.h"
+#include "io/json.h"
 #include "io/text.h"
 
 namespace rtlynx::cli {
@@ -104,6 +105,59 @@ bool is_blank(std::string_view line) {
   return line.find_first_not_of(" \t") == std::string_view::npos;
 }
 
+bool begins_json_object(std::string_view line) {
+  const auto skip_spaces = [&] {
+    line.remove_prefix(std::min(line.find_first_not_of(" \t"), line.size()));
+  };
+  skip_spaces();
+  if (!line.starts_with('{')) return false;
+  line.remove_prefix(1);
+  skip_spaces();
+  return line.starts_with('"');
+}
+
+// Throws UsageError for text with control characters other than tabs and line ends, which separate
+// words as spaces do.
+void check_text(std::string_view text, const std::string& where) {
+  while (!text.empty()) {
+    if (const auto fault = fault_in(take_line(text))) {
+      throw UsageError(where + ": required text in UTF-8, got " + *fault);
+    }
+  }
+}
+
+std::uint64_t seed_in(const nlohmann::json& value, const std::string& where) {
+  if (value.is_number_unsigned()) return value.get<std::uint64_t>();
+  throw UsageError(where + ", seed: required a whole number from 0 to 2^64 - 1, got " +
+                   printable_json(value));
+}
+
+Prompt json_prompt(std::string_view line, const std::string& where) {
+  const nlohmann::json object = parse_json(line, where);
+  Prompt prompt{
+      .text = json_string(object, "prompt", where), .where = where, .seed = {}, .size = {}};
+  for (const auto& [key, value] : object.items()) {
+    if (key == "seed") {
+      prompt.seed = seed_in(value, where);
+    } else if (key == "size") {
+      prompt.size = parse_size(json_string(object, "size", where), where + ", size");
+    } else if (key != "prompt") {
+      throw UsageError(where + ": required the keys prompt, seed and size, got " + in_quotes(key));
+    }
+  }
+  check_text(prompt.text, where);
+  return prompt;
+}
+
+// What is wrong with a prompts file is what was asked for, and no failure.
+Prompt parse_json_prompt(std::string_view line, const std::string& where) {
+  try {
+    return json_prompt(line, where);
+  } catch (const Error& error) {
+    throw UsageError(error.what());
+  }
+}
+
 }  // namespace
 
 std::vector<Prompt> prompts_of_options(const std::vector<std::string>& texts) {
@@ -111,13 +165,8 @@ std::vector<Prompt> prompts_of_options(const std::vector<std::string>& texts) {
   for (const std::string& text : texts) {
     const std::string where =
         texts.size() == 1 ? "--prompt" : fmt::format("--prompt {}", prompts.size() + 1);
-    // Line ends separate words as spaces do.
-    for (std::string_view rest = text; !rest.empty();) {
-      if (const auto fault = fault_in(take_line(rest))) {
-        throw UsageError(where + ": required text in UTF-8, got " + *fault);
-      }
-    }
-    prompts.push_back({text, where});
+    check_text(text, where);
+    prompts.push_back({.text = text, .where = where, .seed = {}, .size = {}});
   }
   return prompts;
 }
@@ -125,6 +174,7 @@ std::vector<Prompt> prompts_of_options(const std::vector<std::string>& texts) {
 std::vector<Prompt> parse_prompts(std::string_view bytes, const std::string& where) {
   const std::string text = decode(bytes);
   std::vector<Prompt> prompts;
+  std::optional<bool> is_json;
   std::string_view rest = text;
   for (std::size_t number = 1; !rest.empty(); ++number) {
     const std::string_view line = take_line(rest);
@@ -132,7 +182,10 @@ std::vector<Prompt> parse_prompts(std::string_view bytes, const std::string& whe
     if (const auto fault = fault_in(line)) {
       throw UsageError(place + ": required text in UTF-8, got " + *fault);
     }
-    if (!is_blank(line)) prompts.push_back({std::string(line), place});
+    if (is_blank(line)) continue;
+    if (!is_json) is_json = begins_json_object(line);
+    prompts.push_back(*is_json ? parse_json_prompt(line, place)
+                               : Prompt{std::string(line), place, {}, {}});
   }
   return prompts;
 }

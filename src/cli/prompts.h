@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "cli/picture_size.h"
 #include "pipeline/text_encoder.h"
 
 namespace rtlynx::cli {
@@ -14,14 +17,18 @@ namespace rtlynx::cli {
 struct Prompt {
   std::string text;
   std::string where;
+  std::optional<std::uint64_t> seed;  ///< of its first picture
+  std::optional<PictureSize> size;
 };
 
 /// The prompts of `--prompt`, in order.
 std::vector<Prompt> prompts_of_options(const std::vector<std::string>& texts);
 
 /// The prompts in a text file, one per line: UTF-8, with or without a byte order mark, or UTF-16
-/// with one; lines end with LF, CRLF or CR, blank ones count but are no prompts. Throws UsageError,
-/// beginning with `where` and the line, for bytes that are no text and for control characters.
+/// with one; lines end with LF, CRLF or CR, blank ones count but are no prompts. If the first
+/// prompt begins as a JSON object does, {"key", every line is one: "prompt" and, if wanted, "seed"
+/// and "size". Throws UsageError, beginning with `where` and the line, for bytes that are no text,
+/// for control characters and for objects with other keys or values.
 std::vector<Prompt> parse_prompts(std::string_view bytes, const std::string& where);
 
 /// The same of a file or pipe; "-" is standard input.

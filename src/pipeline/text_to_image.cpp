@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <set>
 #include <sstream>
 #include <utility>
 
@@ -16,6 +15,7 @@
 #include "models/plain_layers.h"
 #include "models/text_to_image/registry.h"
 #include "pipeline/pixels.h"
+#include "rtlynx/version.h"
 
 namespace rtlynx {
 namespace {
@@ -85,6 +85,18 @@ void check_guidance(const PictureRequest& request, const PictureSettings& settin
   }
 }
 
+void check_image(const PictureRequest& request, const PictureSettings& settings) {
+  const Image& image = *request.image;
+  if (image.width != settings.width || image.height != settings.height) {
+    refuse("required an image of the size to draw, " + std::to_string(settings.width) + "x" +
+           std::to_string(settings.height) + ", got " + std::to_string(image.width) + "x" +
+           std::to_string(image.height));
+  }
+  if (!(request.strength > 0 && request.strength <= 1)) {
+    refuse("required a strength above 0 up to 1, got " + in_short(request.strength));
+  }
+}
+
 /// Gives what freed tensors took back to the device, for parts of other sizes.
 void release_freed_memory(const torch::Device& device) {
   if (!device.is_cpu()) c10::getDeviceAllocator(device.type())->emptyCache();
@@ -110,8 +122,9 @@ std::vector<PromptFeatures> on_device(std::vector<PromptFeatures> features,
 }  // namespace
 
 TextToImagePipeline::TextToImagePipeline(const std::filesystem::path& folder,
-                                         const torch::TensorOptions& options)
-    : model_(open_text_to_image_model(folder)),
+                                         const torch::TensorOptions& options,
+                                         const std::filesystem::path& transformer_file)
+    : model_(open_text_to_image_model(folder, transformer_file)),
       scheduler_(read_scheduler(folder / "scheduler")),
       options_(options) {}
 
@@ -123,21 +136,30 @@ TextToImagePipeline::TextToImagePipeline(std::unique_ptr<TextToImageModel> model
 PictureSettings TextToImagePipeline::settings_for(const PictureRequest& request) const {
   const ModelFacts facts = model_->facts();
   const std::optional<std::string> negative = request.negative ? request.negative : facts.negative;
-  const PictureSettings settings{
+  PictureSettings settings{
       .steps = request.steps.value_or(facts.steps),
       .guidance = request.guidance.value_or(facts.guidance),
       .true_cfg = request.true_cfg.value_or(negative ? facts.true_cfg : 1),
       .cfg_truncation = request.cfg_truncation,
       .cfg_normalization = request.cfg_normalization,
       .negative = negative,
-      .width = request.width.value_or(facts.size),
-      .height = request.height.value_or(facts.size)};
+      .width = request.width.value_or(request.image ? request.image->width : facts.size),
+      .height = request.height.value_or(request.image ? request.image->height : facts.size)};
   check_prompts(request);
   check_size(settings, facts);
   check_guidance(request, settings, facts);
   if (settings.steps < 1 || settings.steps > kMaxSteps) {
     refuse("required from 1 to " + std::to_string(kMaxSteps) + " steps, got " +
            std::to_string(settings.steps));
+  }
+  if (request.image) {
+    check_image(request, settings);
+    // As diffusers counts them.
+    settings.first_step = static_cast<int>(settings.steps - settings.steps * request.strength);
+    if (settings.steps_to_run() < 1) {
+      refuse("required a strength that leaves a step of " + std::to_string(settings.steps) +
+             ", got " + in_short(request.strength));
+    }
   }
   return settings;
 }
@@ -150,15 +172,7 @@ torch::nn::Module& TextToImagePipeline::prepare(const PictureRequest& request,
   const PictureSettings settings = settings_for(request);
   if (settings.guided()) wanted.insert(*settings.negative);
   std::erase_if(wanted, [&](const std::string& prompt) { return features_.contains(prompt); });
-  if (!wanted.empty()) {
-    denoiser_.reset();
-    autoencoder_.reset();
-    release_freed_memory(options_.device());
-    const std::vector<std::string> prompts(wanted.begin(), wanted.end());
-    const std::vector<PromptFeatures> encoded = model_->encode(prompts, options_, on_load);
-    for (std::size_t i = 0; i < prompts.size(); ++i) features_[prompts[i]] = encoded[i];
-    release_freed_memory(options_.device());
-  }
+  if (!wanted.empty()) encode(std::move(wanted), on_load);
   if (!denoiser_) {
     on_load("transformer");
     denoiser_ = model_->load_denoiser(options_);
@@ -168,33 +182,59 @@ torch::nn::Module& TextToImagePipeline::prepare(const PictureRequest& request,
   return denoiser_->transformer();
 }
 
+void TextToImagePipeline::encode(std::set<std::string> wanted, const PartCallback& on_load) {
+  const auto key_of = [&, encoding = cache_ ? model_->encoding()
+                                            : std::string()](const std::string& prompt) {
+    return "rtlynx " + std::string(version()) + " " + toString(options_.dtype().toScalarType()) +
+           " " + c10::DeviceTypeName(options_.device().type(), true) + " " + encoding + "\n" +
+           prompt;
+  };
+  if (cache_) {
+    std::erase_if(wanted, [&](const std::string& prompt) {
+      const auto found = cache_->find(key_of(prompt));
+      if (found) features_[prompt] = *found;
+      return found.has_value();
+    });
+  }
+  if (wanted.empty()) return;
+  denoiser_.reset();
+  autoencoder_.reset();
+  release_freed_memory(options_.device());
+  const std::vector<std::string> prompts(wanted.begin(), wanted.end());
+  const std::vector<PromptFeatures> encoded = model_->encode(prompts, options_, on_load);
+  for (std::size_t i = 0; i < prompts.size(); ++i) {
+    features_[prompts[i]] = encoded[i];
+    if (cache_) cache_->keep(key_of(prompts[i]), encoded[i]);
+  }
+  release_freed_memory(options_.device());
+}
+
 void TextToImagePipeline::draw(const PictureRequest& request, const PictureCallbacks& callbacks) {
   const PictureSettings settings = settings_for(request);
   prepare(request, callbacks.on_load);
   const torch::InferenceMode inference;
   const std::size_t count = request.prompts.size();
   const auto batch = static_cast<std::size_t>(request.batch);
-  const int all = static_cast<int>((count + batch - 1) / batch) * settings.steps;
+  const int all = static_cast<int>((count + batch - 1) / batch) * settings.steps_to_run();
   int before = 0;
   for (std::size_t first = 0; first < count; first += batch) {
     const auto part = [&](const auto& all_of_them) {
       return std::vector(all_of_them.begin() + first,
                          all_of_them.begin() + std::min(count, first + batch));
     };
-    const torch::Tensor latents =
-        denoise(part(request.prompts), settings, draw_noise(part(request.seeds), settings),
-                [&](int finished) { callbacks.on_step(before + finished, all); });
-    before += settings.steps;
+    const std::vector<std::uint64_t> seeds = part(request.seeds);
+    const torch::Tensor latents = denoise(
+        part(request.prompts), settings,
+        request.image ? noised(*request.image, seeds, settings) : draw_noise(seeds, settings),
+        [&](int finished) { callbacks.on_step(before + finished, all); });
+    before += settings.steps_to_run();
     callbacks.on_images(first, images_from_pixels(autoencoder_->decode(latents)));
   }
 }
 
 torch::Tensor TextToImagePipeline::draw_noise(const std::vector<std::uint64_t>& seeds,
                                               const PictureSettings& settings) const {
-  const ModelFacts facts = model_->facts();
-  const std::vector<std::int64_t> shape = {1, facts.latent_channels,
-                                           settings.height / facts.latent_factor,
-                                           settings.width / facts.latent_factor};
+  const std::vector<std::int64_t> shape = latent_shape(settings);
   std::vector<torch::Tensor> noise;
   for (const std::uint64_t seed : seeds) {
     auto generator = at::detail::createCPUGenerator(seed);
@@ -203,15 +243,32 @@ torch::Tensor TextToImagePipeline::draw_noise(const std::vector<std::uint64_t>& 
   return torch::cat(noise).to(options_.device());
 }
 
+torch::Tensor TextToImagePipeline::noised(const Image& image,
+                                          const std::vector<std::uint64_t>& seeds,
+                                          const PictureSettings& settings) const {
+  const std::vector<std::int64_t> shape = latent_shape(settings);
+  const LatentDistribution encoded =
+      autoencoder_->encode(pixels_from_images({&image, 1}).to(options_));
+  const double sigma = schedule_for(settings).sigmas[static_cast<std::size_t>(settings.first_step)];
+  std::vector<torch::Tensor> starts;
+  for (const std::uint64_t seed : seeds) {
+    auto generator = at::detail::createCPUGenerator(seed);
+    const auto draw = [&] {
+      return torch::randn(shape, generator, options_.device(torch::kCPU)).to(options_.device());
+    };
+    const torch::Tensor latents = autoencoder_->scaled(encoded.sample(draw()));
+    starts.push_back(sigma * draw() + (1 - sigma) * latents);
+  }
+  return torch::cat(starts);
+}
+
 torch::Tensor TextToImagePipeline::denoise(const std::vector<std::string>& prompts,
                                            const PictureSettings& settings,
-                                           const torch::Tensor& noise,
+                                           const torch::Tensor& start,
                                            const std::function<void(int finished)>& on_step) {
   const torch::InferenceMode inference;
-  const std::int64_t patch = model_->facts().patch;
-  const Schedule schedule =
-      make_schedule(scheduler_, settings.steps, (noise.size(2) / patch) * (noise.size(3) / patch));
-  DenoiserInput wanted{.latents = noise.to(latent_options()),
+  const Schedule schedule = schedule_for(settings);
+  DenoiserInput wanted{.latents = start.to(latent_options()),
                        .features = on_device(features_of(prompts), options_),
                        .guidance = settings.guidance};
   DenoiserInput unwanted = wanted;
@@ -220,7 +277,7 @@ torch::Tensor TextToImagePipeline::denoise(const std::vector<std::string>& promp
         on_device(features_of(std::vector(prompts.size(), *settings.negative)), options_);
   }
   on_step(0);
-  for (int step = 0; step < schedule.steps(); ++step) {
+  for (int step = settings.first_step; step < schedule.steps(); ++step) {
     wanted.sigma = unwanted.sigma = schedule.sigmas[static_cast<std::size_t>(step)];
     unwanted.latents = wanted.latents;
     torch::Tensor velocity = denoiser_->velocity(wanted);
@@ -233,9 +290,21 @@ torch::Tensor TextToImagePipeline::denoise(const std::vector<std::string>& promp
         "transformer, step " + std::to_string(step + 1) + " of " + std::to_string(settings.steps);
     require_finite(velocity, stage.c_str());
     wanted.latents = euler_step(schedule, step, wanted.latents, velocity).to(latent_options());
-    on_step(step + 1);
+    on_step(step + 1 - settings.first_step);
   }
   return wanted.latents;
+}
+
+std::vector<std::int64_t> TextToImagePipeline::latent_shape(const PictureSettings& settings) const {
+  const ModelFacts facts = model_->facts();
+  return {1, facts.latent_channels, settings.height / facts.latent_factor,
+          settings.width / facts.latent_factor};
+}
+
+Schedule TextToImagePipeline::schedule_for(const PictureSettings& settings) const {
+  const std::int64_t step = model_->facts().size_step();
+  return make_schedule(scheduler_, settings.steps,
+                       (settings.height / step) * (settings.width / step));
 }
 
 torch::TensorOptions TextToImagePipeline::latent_options() const {

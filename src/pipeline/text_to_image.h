@@ -7,12 +7,14 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "base/image.h"
 #include "base/libtorch.h"
 #include "models/text_to_image/model.h"
+#include "pipeline/prompt_cache.h"
 #include "pipeline/scheduler.h"
 
 namespace rtlynx {
@@ -31,11 +33,14 @@ struct PictureRequest {
   std::optional<int> steps;
   std::optional<std::int64_t> width, height;  ///< pixels
   int batch = 1;                              ///< pictures drawn at once
+  std::optional<Image> image;                 ///< to begin with, in place of noise alone
+  double strength = 0.6;  ///< the share of the steps that `image` is changed by, above 0 up to 1
 };
 
 /// A request with nothing left open.
 struct PictureSettings {
   int steps = 0;
+  int first_step = 0;  ///< those before it are left out
   double guidance = 0;
   double true_cfg = 1;
   double cfg_truncation = 1;
@@ -44,6 +49,7 @@ struct PictureSettings {
   std::int64_t width = 0, height = 0;
 
   bool guided() const { return true_cfg > 1; }
+  int steps_to_run() const { return steps - first_step; }
 };
 
 struct PictureCallbacks {
@@ -59,13 +65,18 @@ struct PictureCallbacks {
 class TextToImagePipeline {
  public:
   /// Opens the model and reads `scheduler/`, no weights yet. Throws Error for what does not fit.
-  TextToImagePipeline(const std::filesystem::path& folder, const torch::TensorOptions& options);
+  /// `transformer_file`: weights in place of the folder's, unless it is empty.
+  TextToImagePipeline(const std::filesystem::path& folder, const torch::TensorOptions& options,
+                      const std::filesystem::path& transformer_file = {});
 
   /// The same with a model that is open.
   TextToImagePipeline(std::unique_ptr<TextToImageModel> model, const SchedulerConfig& scheduler,
                       const torch::TensorOptions& options);
 
   const TextToImageModel& model() const { return *model_; }
+
+  /// Where prompts' features are looked for and kept from now on.
+  void set_prompt_cache(const PromptCache& cache) { cache_ = cache; }
 
   /// Fills in what a request leaves open. Throws UsageError for what cannot be drawn.
   PictureSettings settings_for(const PictureRequest& request) const;
@@ -85,19 +96,31 @@ class TextToImagePipeline {
   torch::Tensor draw_noise(const std::vector<std::uint64_t>& seeds,
                            const PictureSettings& settings) const;
 
-  /// From noise [B, C, h, w] for one batch of prepared prompts to the latents of pictures.
+  /// From latents [B, C, h, w] of the first step's level (noise, unless there is an image) for one
+  /// batch of prepared prompts to the latents of pictures.
   torch::Tensor denoise(const std::vector<std::string>& prompts, const PictureSettings& settings,
-                        const torch::Tensor& noise,
+                        const torch::Tensor& start,
                         const std::function<void(int finished)>& on_step);
 
  private:
   torch::TensorOptions latent_options() const;
+  std::vector<std::int64_t> latent_shape(const PictureSettings& settings) const;
+  Schedule schedule_for(const PictureSettings& settings) const;
+
+  /// Features of prompts, from the cache or by the encoders.
+  void encode(std::set<std::string> prompts, const PartCallback& on_load);
+
+  /// The image as latents, with as much noise as the first step's level has. Each picture draws
+  /// both, the encoder's variation first, from its seed, as diffusers does.
+  torch::Tensor noised(const Image& image, const std::vector<std::uint64_t>& seeds,
+                       const PictureSettings& settings) const;
   std::vector<PromptFeatures> features_of(const std::vector<std::string>& prompts) const;
 
   std::unique_ptr<TextToImageModel> model_;
   SchedulerConfig scheduler_;
   torch::TensorOptions options_;
   std::map<std::string, PromptFeatures> features_;  // by prompt, on the CPU
+  std::optional<PromptCache> cache_;
   std::unique_ptr<Denoiser> denoiser_;
   std::shared_ptr<Vae> autoencoder_;
 };

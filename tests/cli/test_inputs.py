@@ -213,6 +213,14 @@ class PromptsTest(ModelTest):
             self.assertEqual(self.prompts(), ["a red circle", "the word cat"])
             self.assertEqual(made_by(self.folder / "p-0001.png")["seed"], 1)
 
+    def test_lines_of_json_have_seeds_and_no_sizes(self):
+        result = self.draw(b'{"prompt": "a red circle", "seed": 9}\n{"prompt": "the word cat"}')
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(self.prompts(), ["a red circle", "the word cat"])
+        self.assertEqual([made_by(self.folder / f"p-000{i}.png")["seed"] for i in (0, 1)], [9, 1])
+        self.assert_refused(self.draw(b'{"prompt": "a red circle", "size": "32x32"}'), 2,
+                            "line 1, size", "lynx-mini")
+
     def test_pipes_and_standard_input(self):
         result = run("generate", "--prompts-file", "-", "--model", self.healthy, "--steps", 1, "-o",
                      self.folder / "p.png", input="a red circle\n")

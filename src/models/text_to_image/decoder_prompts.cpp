@@ -13,6 +13,12 @@ PromptIds DecoderPrompts::ids(std::string_view prompt) const {
   return templated_prompt_ids(tokenizer_, template_, prompt, max_tokens_);
 }
 
+std::string DecoderPrompts::encoding() const {
+  std::string text(template_.before);
+  return text.append(template_.after) + std::to_string(template_.dropped) + "+" +
+         std::to_string(max_tokens_);
+}
+
 std::vector<std::string> DecoderPrompts::warnings(std::string_view prompt) const {
   const std::int64_t cut = ids(prompt).cut;
   if (cut == 0) return {};

@@ -27,6 +27,9 @@ class DecoderPrompts {
   /// One more than the largest id.
   std::int64_t id_limit() const { return tokenizer_.id_limit(); }
 
+  /// How prompts become features: template and length.
+  std::string encoding() const;
+
   /// Says what of a prompt is cut. Throws UsageError for invalid UTF-8.
   std::vector<std::string> warnings(std::string_view prompt) const;
 

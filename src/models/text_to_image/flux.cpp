@@ -15,13 +15,14 @@ namespace {
 
 class FluxModel : public TextToImageModel {
  public:
-  explicit FluxModel(const std::filesystem::path& folder)
+  FluxModel(const std::filesystem::path& folder, const std::filesystem::path& transformer_file)
       : folder_(folder),
+        source_{folder / "transformer", transformer_file},
         clip_tokenizer_(folder / "tokenizer", clip_tokenizer_options()),
         t5_tokenizer_(folder / "tokenizer_2"),
         clip_(read_part(folder / "text_encoder", kTextEncoderStem, clip_text_config_from_json)),
         t5_(read_part(folder / "text_encoder_2", kTextEncoderStem, t5_config_from_json)),
-        transformer_(read_part(folder / "transformer", kTransformerStem, flux_config_from_json)),
+        transformer_(source_.read(flux_config_from_json)),
         vae_(read_vae_shape(folder / "vae")) {
     check_that_parts_fit();
   }
@@ -55,6 +56,11 @@ class FluxModel : public TextToImageModel {
     return sentences;
   }
 
+  std::string encoding() const override {
+    return parts_revision(folder_, {"tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2"}) +
+           " " + std::to_string(t5_length());
+  }
+
   std::vector<PromptFeatures> encode(const std::vector<std::string>& prompts,
                                      const torch::TensorOptions& options,
                                      const PartCallback& on_load) const override {
@@ -81,9 +87,8 @@ class FluxModel : public TextToImageModel {
   }
 
   std::unique_ptr<Denoiser> load_denoiser(const torch::TensorOptions& options) const override {
-    FluxTransformer transformer = load_flux(folder_ / "transformer", options);
-    transformer->eval();
-    return std::make_unique<FluxDenoiser>(std::move(transformer));
+    return std::make_unique<FluxDenoiser>(
+        source_.load<FluxTransformer>(transformer_, foreign_modules(), options));
   }
 
   std::shared_ptr<Vae> load_autoencoder(const torch::TensorOptions& options) const override {
@@ -112,6 +117,7 @@ class FluxModel : public TextToImageModel {
   }
 
   std::filesystem::path folder_;
+  TransformerSource source_;
   BytePairTokenizer clip_tokenizer_;
   T5Tokenizer t5_tokenizer_;
   ClipTextConfig clip_;
@@ -122,8 +128,9 @@ class FluxModel : public TextToImageModel {
 
 }  // namespace
 
-std::unique_ptr<TextToImageModel> open_flux_model(const std::filesystem::path& folder) {
-  return std::make_unique<FluxModel>(folder);
+std::unique_ptr<TextToImageModel> open_flux_model(const std::filesystem::path& folder,
+                                                  const std::filesystem::path& transformer_file) {
+  return std::make_unique<FluxModel>(folder, transformer_file);
 }
 
 }  // namespace rtlynx

@@ -86,6 +86,10 @@ class TextToImageModel {
   /// invalid UTF-8.
   virtual std::vector<std::string> warnings(std::string_view prompt) const = 0;
 
+  /// What features depend on besides the prompt: the files of tokenizers and text encoders, and how
+  /// they are used.
+  virtual std::string encoding() const = 0;
+
   /// Each prompt's features, on the CPU. The text encoders are loaded, used and freed in turn.
   virtual std::vector<PromptFeatures> encode(const std::vector<std::string>& prompts,
                                              const torch::TensorOptions& options,

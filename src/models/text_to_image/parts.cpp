@@ -1,9 +1,50 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "models/text_to_image/parts.h"
 
+#include <algorithm>
+#include <span>
+
 #include "base/error.h"
+#include "base/word_hash.h"
+#include "io/file.h"
 
 namespace rtlynx {
+namespace {
+
+namespace fs = std::filesystem;
+
+// The largest tokenizer.json is about half of it.
+constexpr std::uintmax_t kSmallFile = std::uintmax_t{32} << 20;
+
+void add_text(WordHash& hash, const std::string& text) { hash.add(std::as_bytes(std::span(text))); }
+
+void add_file(WordHash& hash, const fs::path& file) {
+  add_text(hash, file.filename().string());
+  const std::uintmax_t bytes = fs::file_size(file);
+  hash.add(bytes);
+  if (bytes == 0) return;
+  if (bytes <= kSmallFile && file.extension() != ".safetensors") {
+    hash.add(MappedFile(file).bytes());
+  } else {
+    hash.add(static_cast<std::uint64_t>(fs::last_write_time(file).time_since_epoch().count()));
+  }
+}
+
+}  // namespace
+
+std::string parts_revision(const fs::path& folder, const std::vector<std::string>& parts) {
+  WordHash hash;
+  for (const std::string& part : parts) {
+    add_text(hash, part);
+    std::vector<fs::path> files;
+    for (const auto& entry : fs::directory_iterator(folder / part)) {
+      if (entry.is_regular_file()) files.push_back(entry.path());
+    }
+    std::sort(files.begin(), files.end());
+    for (const fs::path& file : files) add_file(hash, file);
+  }
+  return hash.digits();
+}
 
 void PartsFit::equal(const char* what, std::int64_t required, std::int64_t arrived) const {
   if (required == arrived) return;

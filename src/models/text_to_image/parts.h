@@ -5,10 +5,13 @@
 #include <filesystem>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "io/json.h"
 #include "io/safetensors.h"
 #include "io/text.h"
+#include "models/checkpoint/single_file.h"
+#include "models/parameters.h"
 
 namespace rtlynx {
 
@@ -24,6 +27,40 @@ Config read_part(const std::filesystem::path& folder, std::string_view stem,
   SafetensorsModel::open(folder, stem);
   return config;
 }
+
+/// Where a transformer's weights are: in its folder beside config.json, or in a file of their own,
+/// perhaps by the names of others (BFL, ComfyUI).
+struct TransformerSource {
+  std::filesystem::path folder;
+  std::filesystem::path file;  ///< or empty
+
+  /// The configuration, once the files with the weights are seen to be whole.
+  template <typename Config>
+  Config read(Config (*read_config)(const nlohmann::json&, const std::string&)) const {
+    if (file.empty()) return read_part(folder, kTransformerStem, read_config);
+    SafetensorsModel::open(file);
+    const std::filesystem::path path = folder / "config.json";
+    return read_config(read_json_file(path), printable(path.string()));
+  }
+
+  template <typename Transformer, typename Config>
+  Transformer load(const Config& config, const std::vector<ForeignModule>& foreign,
+                   const torch::TensorOptions& options) const {
+    Transformer transformer(config, options);
+    if (file.empty()) {
+      load_parameters(*transformer, folder, std::string(kTransformerStem));
+    } else {
+      load_single_file(*transformer, file, foreign);
+    }
+    transformer->eval();
+    return transformer;
+  }
+};
+
+/// Tells the contents of a model's parts from others': of small files by their bytes, of weights by
+/// size and time of the last change, since to read them is what a cache is to save.
+std::string parts_revision(const std::filesystem::path& folder,
+                           const std::vector<std::string>& parts);
 
 /// Throws Error, in the name of a model's folder, for parts that do not fit together.
 class PartsFit {

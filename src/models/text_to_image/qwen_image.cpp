@@ -15,12 +15,12 @@ constexpr std::int64_t kMaxTokens = 512;
 
 class QwenImageModel : public TextToImageModel {
  public:
-  explicit QwenImageModel(const std::filesystem::path& folder)
+  QwenImageModel(const std::filesystem::path& folder, const std::filesystem::path& transformer_file)
       : folder_(folder),
+        source_{folder / "transformer", transformer_file},
         prompts_(folder / "tokenizer", kQwenImageTemplate, kMaxTokens),
         text_(read_part(folder / "text_encoder", kTextEncoderStem, qwen2_5_vl_config_from_json)),
-        transformer_(
-            read_part(folder / "transformer", kTransformerStem, qwen_image_config_from_json)),
+        transformer_(source_.read(qwen_image_config_from_json)),
         vae_(read_vae_shape(folder / "vae")) {
     check_that_parts_fit();
   }
@@ -43,6 +43,10 @@ class QwenImageModel : public TextToImageModel {
     return prompts_.warnings(prompt);
   }
 
+  std::string encoding() const override {
+    return parts_revision(folder_, {"tokenizer", "text_encoder"}) + " " + prompts_.encoding();
+  }
+
   std::vector<PromptFeatures> encode(const std::vector<std::string>& prompts,
                                      const torch::TensorOptions& options,
                                      const PartCallback& on_load) const override {
@@ -52,7 +56,8 @@ class QwenImageModel : public TextToImageModel {
   }
 
   std::unique_ptr<Denoiser> load_denoiser(const torch::TensorOptions& options) const override {
-    return std::make_unique<QwenImageDenoiser>(load_qwen_image(folder_ / "transformer", options));
+    return std::make_unique<QwenImageDenoiser>(
+        source_.load<QwenImageTransformer>(transformer_, foreign_modules(), options));
   }
 
   std::shared_ptr<Vae> load_autoencoder(const torch::TensorOptions& options) const override {
@@ -74,6 +79,7 @@ class QwenImageModel : public TextToImageModel {
   }
 
   std::filesystem::path folder_;
+  TransformerSource source_;
   DecoderPrompts prompts_;
   DecoderConfig text_;
   QwenImageConfig transformer_;
@@ -82,8 +88,9 @@ class QwenImageModel : public TextToImageModel {
 
 }  // namespace
 
-std::unique_ptr<TextToImageModel> open_qwen_image_model(const std::filesystem::path& folder) {
-  return std::make_unique<QwenImageModel>(folder);
+std::unique_ptr<TextToImageModel> open_qwen_image_model(
+    const std::filesystem::path& folder, const std::filesystem::path& transformer_file) {
+  return std::make_unique<QwenImageModel>(folder, transformer_file);
 }
 
 }  // namespace rtlynx

@@ -17,7 +17,8 @@ namespace {
 
 struct Family {
   std::string_view pipeline_class;
-  std::unique_ptr<TextToImageModel> (*open)(const std::filesystem::path& folder);
+  std::unique_ptr<TextToImageModel> (*open)(const std::filesystem::path& folder,
+                                            const std::filesystem::path& transformer_file);
 };
 
 constexpr std::array<Family, 3> kFamilies = {{
@@ -28,13 +29,14 @@ constexpr std::array<Family, 3> kFamilies = {{
 
 }  // namespace
 
-std::unique_ptr<TextToImageModel> open_text_to_image_model(const std::filesystem::path& folder) {
+std::unique_ptr<TextToImageModel> open_text_to_image_model(
+    const std::filesystem::path& folder, const std::filesystem::path& transformer_file) {
   const std::filesystem::path path = folder / "model_index.json";
   const std::string where = printable(path.string());
   const std::string name = json_string(read_json_file(path), "_class_name", where);
   std::string known;
   for (const Family& family : kFamilies) {
-    if (name == family.pipeline_class) return family.open(folder);
+    if (name == family.pipeline_class) return family.open(folder, transformer_file);
     known += (known.empty() ? "" : ", ") + std::string(family.pipeline_class);
   }
   fail(where, "_class_name to be LynxMiniPipeline or one of: " + known,

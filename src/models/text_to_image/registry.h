@@ -12,6 +12,8 @@ namespace rtlynx {
 /// configurations, tokenizers and the heads of the files with weights. Throws Error, naming file
 /// and what it lacks, for a class that is not supported and for parts that are missing, cut off or
 /// do not fit together.
-std::unique_ptr<TextToImageModel> open_text_to_image_model(const std::filesystem::path& folder);
+/// `transformer_file`, unless it is empty, has the transformer's weights in place of the folder's.
+std::unique_ptr<TextToImageModel> open_text_to_image_model(
+    const std::filesystem::path& folder, const std::filesystem::path& transformer_file = {});
 
 }  // namespace rtlynx

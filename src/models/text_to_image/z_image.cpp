@@ -25,11 +25,12 @@ double read_shift(const std::filesystem::path& folder) {
 
 class ZImageModel : public TextToImageModel {
  public:
-  explicit ZImageModel(const std::filesystem::path& folder)
+  ZImageModel(const std::filesystem::path& folder, const std::filesystem::path& transformer_file)
       : folder_(folder),
+        source_{folder / "transformer", transformer_file},
         prompts_(folder / "tokenizer", kZImageTemplate, kMaxTokens),
         text_(read_part(folder / "text_encoder", kTextEncoderStem, qwen3_config_from_json)),
-        transformer_(read_part(folder / "transformer", kTransformerStem, z_image_config_from_json)),
+        transformer_(source_.read(z_image_config_from_json)),
         vae_(read_vae_shape(folder / "vae")),
         turbo_(read_shift(folder / "scheduler") <= kTurboShift) {
     check_that_parts_fit();
@@ -68,6 +69,10 @@ class ZImageModel : public TextToImageModel {
     return prompts_.warnings(prompt);
   }
 
+  std::string encoding() const override {
+    return parts_revision(folder_, {"tokenizer", "text_encoder"}) + " " + prompts_.encoding();
+  }
+
   std::vector<PromptFeatures> encode(const std::vector<std::string>& prompts,
                                      const torch::TensorOptions& options,
                                      const PartCallback& on_load) const override {
@@ -77,7 +82,8 @@ class ZImageModel : public TextToImageModel {
   }
 
   std::unique_ptr<Denoiser> load_denoiser(const torch::TensorOptions& options) const override {
-    return std::make_unique<ZImageDenoiser>(load_z_image(folder_ / "transformer", options));
+    return std::make_unique<ZImageDenoiser>(
+        source_.load<ZImageTransformer>(transformer_, foreign_modules(), options));
   }
 
   std::shared_ptr<Vae> load_autoencoder(const torch::TensorOptions& options) const override {
@@ -100,6 +106,7 @@ class ZImageModel : public TextToImageModel {
   }
 
   std::filesystem::path folder_;
+  TransformerSource source_;
   DecoderPrompts prompts_;
   DecoderConfig text_;
   ZImageConfig transformer_;
@@ -109,8 +116,9 @@ class ZImageModel : public TextToImageModel {
 
 }  // namespace
 
-std::unique_ptr<TextToImageModel> open_z_image_model(const std::filesystem::path& folder) {
-  return std::make_unique<ZImageModel>(folder);
+std::unique_ptr<TextToImageModel> open_z_image_model(
+    const std::filesystem::path& folder, const std::filesystem::path& transformer_file) {
+  return std::make_unique<ZImageModel>(folder, transformer_file);
 }
 
 }  // namespace rtlynx

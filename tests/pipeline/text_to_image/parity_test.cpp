@@ -7,6 +7,7 @@
 #include <string>
 
 #include "io/json.h"
+#include "io/png.h"
 #include "io/safetensors.h"
 #include "models/recipe.h"
 #include "models/tensor_bytes.h"
@@ -52,6 +53,7 @@ class PipelineParity : public testing::TestWithParam<const char*> {
     bounded_.cfg_normalization = json["cfg_normalization"].get<double>();
     // Z-Image is guided unless that is switched off.
     request_.true_cfg = 1;
+    strength_ = json["strength"].get<double>();
   }
 
   torch::Tensor golden(const std::string& name) const {
@@ -88,6 +90,7 @@ class PipelineParity : public testing::TestWithParam<const char*> {
   std::filesystem::path folder_ = temporary_ / "model";
   SafetensorsFile io_ = SafetensorsFile::open(test::goldens() / GetParam() / "io.safetensors");
   PictureRequest request_, guided_, bounded_;
+  double strength_ = 0;
 };
 
 constexpr std::array<const char*, 4> kGoldens = {"pipeline_flux_dev", "pipeline_flux_schnell",
@@ -107,6 +110,15 @@ TEST_P(PipelineParity, TheSameSeedsBecomeTheSamePictures) {
                            golden("noise")));
   expect_within_one(pictures(pipeline, 2), "pixels");
   expect_within_one(pictures(pipeline, 1), "pixels");
+}
+
+TEST_P(PipelineParity, AnImageIsChangedAsInDiffusers) {
+  request_.prompts.resize(1);
+  request_.seeds.resize(1);
+  request_.image = read_png(test::goldens() / "pipeline_image.png");
+  request_.strength = strength_;
+  TextToImagePipeline pipeline(folder_, torch::kFloat32);
+  expect_within_one(pictures(pipeline, 1), "image.pixels");
 }
 
 // Not element by element: bf16 has 8 bits.

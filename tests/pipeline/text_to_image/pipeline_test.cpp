@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "pipeline/text_to_image.h"
 #include "refusal.h"
+#include "temp_dir.h"
 
 namespace rtlynx {
 namespace {
@@ -68,7 +69,9 @@ class FakeVae : public Vae {
  protected:
   torch::Tensor unscaled(const torch::Tensor& latents) const override { return latents; }
   torch::Tensor decode_tile(const torch::Tensor& latents) override { return latents; }
-  torch::Tensor encode_tile(const torch::Tensor& pixels) override { return pixels; }
+  torch::Tensor encode_tile(const torch::Tensor& pixels) override {
+    return torch::cat({pixels, torch::full_like(pixels, -1000)}, /*dim=*/1);  // without deviation
+  }
   std::int64_t widest_channels() const override { return 3; }
 
  private:
@@ -96,6 +99,7 @@ class FakeModel : public TextToImageModel {
   std::vector<LayerGroup> groups() const override { return {}; }
   std::vector<ForeignModule> foreign_modules() const override { return {}; }
   std::vector<std::string> warnings(std::string_view) const override { return {}; }
+  std::string encoding() const override { return "of numbers"; }
   std::vector<PromptFeatures> encode(const std::vector<std::string>& prompts,
                                      const torch::TensorOptions&,
                                      const PartCallback&) const override {
@@ -233,6 +237,45 @@ TEST_F(TextToImage, StepsOfAllBatchesAreCounted) {
   EXPECT_THAT(steps, ElementsAre("0/4", "1/4", "2/4", "2/4", "3/4", "4/4"));
 }
 
+TEST_F(TextToImage, AnImageIsChangedByItsShareOfTheSteps) {
+  Image image(4, 4);
+  PictureRequest request{
+      .prompts = {"0.5", "-0.5"}, .seeds = {1, 2}, .steps = 5, .batch = 2, .image = image};
+  Log steps;
+  std::vector<int> values;
+  pipeline_.draw(request,
+                 {.on_step =
+                      [&](int finished, int all) {
+                        steps.push_back(std::to_string(finished) + "/" + std::to_string(all));
+                      },
+                  .on_images =
+                      [&](std::size_t, std::vector<Image> images) {
+                        for (const Image& drawn : images) values.push_back(drawn.rgb.front());
+                      }});
+  EXPECT_THAT(steps, ElementsAre("0/3", "1/3", "2/3", "3/3")) << "0.6 of 5";
+  EXPECT_THAT(values, ElementsAre(level(0.5), level(-0.5)));
+  EXPECT_EQ(pipeline_.settings_for(request).width, 4);
+  request.strength = 1;
+  EXPECT_EQ(pipeline_.settings_for(request).first_step, 0);
+}
+
+TEST_F(TextToImage, ACacheSparesTheEncoders) {
+  const test::TempDir folder;
+  const PictureRequest request{.prompts = {"0.5", "0.25"}, .seeds = {1, 2}};
+  pipeline_.set_prompt_cache(PromptCache(folder.path()));
+  draw({.prompts = {"0.5"}, .seeds = {1}});
+  log_.clear();
+  Log other_log;
+  TextToImagePipeline other(std::make_unique<FakeModel>(other_log), SchedulerConfig{},
+                            torch::kFloat32);
+  other.set_prompt_cache(PromptCache(folder.path()));
+  other.prepare(request, [](std::string_view) {});
+  EXPECT_THAT(other_log, ElementsAre("load encoder", "encode 0.25", "free encoder",
+                                     "load transformer", "load autoencoder"));
+  EXPECT_THAT(draw(request), ElementsAre(level(0.5), level(0.25)));
+  EXPECT_THAT(log_, IsEmpty()) << "what another process encoded, without freeing the transformer";
+}
+
 TEST_F(TextToImage, WhatCannotBeDrawnIsRefusedBeforeAnythingIsLoaded) {
   const PictureRequest good{.prompts = {"0"}, .seeds = {1}};
   PictureRequest bad = good;
@@ -261,6 +304,17 @@ TEST_F(TextToImage, WhatCannotBeDrawnIsRefusedBeforeAnythingIsLoaded) {
   bad = good;
   bad.negative = "0";
   EXPECT_THAT(refused(bad), HasSubstr("got a negative prompt and true CFG 1"));
+  bad = good;
+  bad.image = Image(4, 6);
+  bad.height = 4;
+  EXPECT_THAT(refused(bad), HasSubstr("the size to draw, 4x4, got 4x6"));
+  bad.height.reset();
+  bad.strength = 0;
+  EXPECT_THAT(refused(bad), HasSubstr("strength above 0 up to 1, got 0"));
+  bad.strength = 1e-20;
+  EXPECT_THAT(refused(bad), HasSubstr("leaves a step of 3, got 1e-20"));
+  bad.image = Image(5, 4);
+  EXPECT_THAT(refused(bad), HasSubstr("got 5x4"));
   bad = good;
   bad.cfg_truncation = 0.5;
   EXPECT_THAT(refused(bad), HasSubstr("true CFG above 1 where it is truncated"));
