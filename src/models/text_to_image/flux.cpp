@@ -88,7 +88,7 @@ class FluxModel : public TextToImageModel {
 
   std::unique_ptr<Denoiser> load_denoiser(const torch::TensorOptions& options) const override {
     return std::make_unique<FluxDenoiser>(
-        source_.load<FluxTransformer>(transformer_, foreign_modules(), options));
+        source_.load(load_flux, transformer_, foreign_modules(), options));
   }
 
   std::shared_ptr<Vae> load_autoencoder(const torch::TensorOptions& options) const override {

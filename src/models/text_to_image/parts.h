@@ -43,15 +43,15 @@ struct TransformerSource {
     return read_config(read_json_file(path), printable(path.string()));
   }
 
+  /// The transformer: `load_folder` is the family's own loader.
   template <typename Transformer, typename Config>
-  Transformer load(const Config& config, const std::vector<ForeignModule>& foreign,
+  Transformer load(Transformer (*load_folder)(const std::filesystem::path&,
+                                              const torch::TensorOptions&, const LoadProgress&),
+                   const Config& config, const std::vector<ForeignModule>& foreign,
                    const torch::TensorOptions& options) const {
+    if (file.empty()) return load_folder(folder, options, {});
     Transformer transformer(config, options);
-    if (file.empty()) {
-      load_parameters(*transformer, folder, std::string(kTransformerStem));
-    } else {
-      load_single_file(*transformer, file, foreign);
-    }
+    load_single_file(*transformer, file, foreign);
     transformer->eval();
     return transformer;
   }

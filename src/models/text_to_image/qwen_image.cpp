@@ -57,7 +57,7 @@ class QwenImageModel : public TextToImageModel {
 
   std::unique_ptr<Denoiser> load_denoiser(const torch::TensorOptions& options) const override {
     return std::make_unique<QwenImageDenoiser>(
-        source_.load<QwenImageTransformer>(transformer_, foreign_modules(), options));
+        source_.load(load_qwen_image, transformer_, foreign_modules(), options));
   }
 
   std::shared_ptr<Vae> load_autoencoder(const torch::TensorOptions& options) const override {

@@ -83,7 +83,7 @@ class ZImageModel : public TextToImageModel {
 
   std::unique_ptr<Denoiser> load_denoiser(const torch::TensorOptions& options) const override {
     return std::make_unique<ZImageDenoiser>(
-        source_.load<ZImageTransformer>(transformer_, foreign_modules(), options));
+        source_.load(load_z_image, transformer_, foreign_modules(), options));
   }
 
   std::shared_ptr<Vae> load_autoencoder(const torch::TensorOptions& options) const override {
