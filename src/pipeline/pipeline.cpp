@@ -13,6 +13,7 @@
 #include "io/text.h"
 #include "layers/finite.h"
 #include "models/parameters.h"
+#include "models/text_to_image/registry.h"
 #include "pipeline/pixels.h"
 #include "rtlynx/version.h"
 
@@ -58,16 +59,12 @@ std::string step_name(const Pipeline& pipeline, int step, int steps, const char*
          std::to_string(steps);
 }
 
-// What rtlynx has of a pipeline of diffusers that the commands cannot draw with.
+// A pipeline of diffusers, and which commands take it.
 std::string describe_other_pipeline(const std::string& kind) {
-  const bool flux = kind.starts_with("Flux");
-  if (!flux && kind.find("Image") == std::string::npos) return printable(kind);
-  return printable(kind) +
-         (flux ? ": its transformer is there for C++ (load_flux, models/flux.h)"
-               : ": none of its parts is there yet") +
-         "; its text encoders and VAE are not. What works with its layers today: rtlynx info "
-         "--shape "
-         "M,N,K --costs, rtlynx bench, and the operators torch.ops.rtlynx in Python";
+  if (!is_text_to_image_pipeline(kind)) return printable(kind);
+  return kind +
+         ": rtlynx generate and rtlynx info take it, rtlynx calibrate and rtlynx analyze with "
+         "--embeddings, and in diffusers rtlynx.sparsify";
 }
 
 // A model's folder, or what was given in its place.
@@ -87,9 +84,7 @@ void check_folder(const std::filesystem::path& folder) {
 void check_index(const nlohmann::json& index, const std::string& where) {
   const std::string kind = json_string(index, "_class_name", where);
   if (kind == kPipelineClass) return;
-  fail(where,
-       std::string("_class_name ") + kPipelineClass +
-           ", all that this command takes today (rtlynx generate takes FluxPipeline too)",
+  fail(where, std::string("_class_name ") + kPipelineClass + ", all that this command takes",
        describe_other_pipeline(kind));
 }
 

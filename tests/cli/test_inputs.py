@@ -439,11 +439,13 @@ class ForeignFileTest(ModelTest):
     def test_other_pipelines_say_what_works_with_them(self):
         model = self.model()
         edit_json(model / "model_index.json", _class_name="QwenImagePipeline")
-        self.assert_refused(self.generate(model), 1, "QwenImagePipeline", "FluxPipeline",
+        for command in (["evaluate", *EVALUATE], ["analyze", "--prompts", 1, "--steps", 1]):
+            self.assert_refused(run(*command, "--model", model, "-o", self.folder / "x.json"), 1,
+                                "LynxMiniPipeline", "QwenImagePipeline", "rtlynx generate",
+                                "--embeddings", "rtlynx.sparsify")
+        edit_json(model / "model_index.json", _class_name="OtherPipeline")
+        self.assert_refused(self.generate(model), 1, "OtherPipeline", "FluxPipeline",
                             "rtlynx.sparsify")
-        result = run("info", "--layers", "--model", model)
-        self.assert_refused(result, 1, "QwenImagePipeline", "rtlynx generate takes FluxPipeline",
-                            "rtlynx info --shape")
         self.assert_refused(self.generate(model / "transformer"), 1, "folder above it")
         self.assert_refused(self.generate(self.healthy / WEIGHTS), 1, "a single file")
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "models/text_to_image/registry.h"
 
+#include <algorithm>
 #include <array>
 #include <string>
 #include <string_view>
@@ -28,6 +29,11 @@ constexpr std::array<Family, 3> kFamilies = {{
 }};
 
 }  // namespace
+
+bool is_text_to_image_pipeline(std::string_view pipeline_class) {
+  return std::ranges::any_of(
+      kFamilies, [&](const Family& family) { return family.pipeline_class == pipeline_class; });
+}
 
 std::unique_ptr<TextToImageModel> open_text_to_image_model(
     const std::filesystem::path& folder, const std::filesystem::path& transformer_file) {

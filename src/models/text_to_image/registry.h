@@ -3,10 +3,14 @@
 
 #include <filesystem>
 #include <memory>
+#include <string_view>
 
 #include "models/text_to_image/model.h"
 
 namespace rtlynx {
+
+/// Whether a diffusers pipeline of this class is one of those below.
+bool is_text_to_image_pipeline(std::string_view pipeline_class);
 
 /// Opens the model in `folder` by the pipeline class that its model_index.json names. Reads
 /// configurations, tokenizers and the heads of the files with weights. Throws Error, naming file
