@@ -24,6 +24,19 @@ if(RTLYNX_SANITIZE)
   add_link_options(-fsanitize=address,undefined)
 endif()
 
+# rtlynx_compile_together(<target> [ALONE file...]) compiles six files of a target at a time, which
+# share what their headers cost. ALONE lists those whose local names are also another's.
+function(rtlynx_compile_together target)
+  cmake_parse_arguments(arg "" "" "ALONE" ${ARGN})
+  if(NOT RTLYNX_UNITY)
+    return()
+  endif()
+  set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 6)
+  foreach(file ${arg_ALONE})
+    set_source_files_properties(${file} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
+  endforeach()
+endfunction()
+
 function(rtlynx_library name)
   cmake_parse_arguments(arg "SHARED" "" "SOURCES;LINK" ${ARGN})
   if(arg_SHARED)

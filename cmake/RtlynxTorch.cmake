@@ -51,15 +51,8 @@ target_link_libraries(rtlynx_torch_pch PRIVATE rtlynx_torch rtlynx_flags)
 target_precompile_headers(rtlynx_torch_pch PRIVATE "${PROJECT_SOURCE_DIR}/src/base/libtorch.h")
 
 # rtlynx_compile_torch(<target> [ALONE file...]): what makes a target with libtorch.h quick to
-# compile. Each file costs 10 s for torch's templates alone, so six share them; ALONE lists those
-# whose local names are also another's.
+# compile: the header, and rtlynx_compile_together, since torch's templates alone cost a file 10 s.
 function(rtlynx_compile_torch target)
-  cmake_parse_arguments(arg "" "" "ALONE" ${ARGN})
   target_precompile_headers(${target} REUSE_FROM rtlynx_torch_pch)
-  if(RTLYNX_UNITY)
-    set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 6)
-    foreach(file ${arg_ALONE})
-      set_source_files_properties(${file} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
-    endforeach()
-  endif()
+  rtlynx_compile_together(${target} ${ARGN})
 endfunction()

@@ -32,7 +32,7 @@ struct ConvolutionStack {
 
 namespace {
 
-constexpr const char* kFormat = "rtlynx lpips 1";
+constexpr const char* kLpipsFormat = "rtlynx lpips 1";
 constexpr std::size_t kBatch = 16;
 
 const std::vector<ConvolutionStack>& stacks() {
@@ -108,8 +108,8 @@ torch::Tensor unit_over_channels(const torch::Tensor& x) {
 Lpips Lpips::read(const std::filesystem::path& path) {
   const SafetensorsFile file = SafetensorsFile::open(path);
   const std::string where = path.string();
-  require(metadata(file, "format") == kFormat, where, std::string("the format \"") + kFormat + "\"",
-          metadata(file, "format"));
+  require(metadata(file, "format") == kLpipsFormat, where,
+          std::string("the format \"") + kLpipsFormat + "\"", metadata(file, "format"));
   Lpips lpips;
   lpips.network_ = metadata(file, "network");
   lpips.stack_ = &find_stack(lpips.network_, where);
