@@ -22,10 +22,6 @@ constexpr std::size_t kMaxFileBytes = std::size_t{512} << 20;
 constexpr std::uint64_t kMaxPixels = std::uint64_t{1} << 26;
 constexpr std::size_t kMaxKeywordChars = 79;
 
-std::string_view as_text(std::span<const std::byte> bytes) {
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
-
 /// Nothing when some character is not in Latin-1. `utf8` is valid.
 std::optional<std::string> to_latin1(std::string_view utf8) {
   std::string latin1;

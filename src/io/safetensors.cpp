@@ -57,10 +57,6 @@ struct Located {
   std::uint64_t end;
 };
 
-std::string_view as_text(std::span<const std::byte> bytes) {
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
-
 /// Says what the file is, where that is known, in place of what its first bytes would mean.
 [[noreturn]] void refuse_header(std::span<const std::byte> file, std::string_view what,
                                 std::string_view required, std::string_view arrived) {

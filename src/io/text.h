@@ -1,12 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstddef>
 #include <filesystem>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
 namespace rtlynx {
+
+/// Bytes as characters, whatever they are.
+inline std::string_view as_text(std::span<const std::byte> bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
 
 /// Takes the first code point off `rest`; nothing, and `rest` unchanged, when it is not valid UTF-8
 /// or is empty. Overlong forms, surrogates and values above U+10FFFF are not valid.
