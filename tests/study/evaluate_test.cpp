@@ -170,10 +170,12 @@ class EvaluateResumed : public testing::Test {
 };
 
 TEST_F(EvaluateResumed, GivesTheReportOfOneRun) {
-  const std::vector<std::string> methods = {"norm", "block64+joint"};
-  const std::string whole = evaluate_methods(pipeline_, quick(methods)).value().dump();
+  EvaluateOptions options = quick({"norm", "block64+joint"});
+  // A stop takes effect between two batches.
+  options.calibration = {.prompts = 2, .steps = 1, .batch = 1};
+  const std::string whole = evaluate_methods(pipeline_, options).value().dump();
   for (const char* stage : {"calibrate, pass 1/1", "dense: pictures", "block64+joint: pictures"}) {
-    EvaluateOptions kept = quick(methods);
+    EvaluateOptions kept = options;
     kept.results = folder_ / std::string(stage).substr(0, 5);
     EXPECT_FALSE(evaluate_methods(pipeline_, kept, stop_at(stage))) << stage;
     EXPECT_EQ(evaluate_methods(pipeline_, kept).value().dump(), whole) << stage;
