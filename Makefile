@@ -1,10 +1,14 @@
 # Verbs: setup, demo, test, bench, quality, sanitize, format. Each does its own set-up.
 # PRESET is cuda where a usable nvcc is found and cpu elsewhere; PRESET=cpu leaves the GPU kernels out.
+# The demo takes them only where there is a GPU as well: they take long to compile.
 SHELL := /bin/bash
 .SHELLFLAGS := -eo pipefail -c
-PRESET ?= $(shell tools/setup.sh --print-preset)
-BUILD := build/$(PRESET)
-RTLYNX := $(BUILD)/bin/rtlynx
+ifeq ($(origin PRESET),undefined)
+PRESET = $(shell tools/setup.sh --print-preset)
+demo: PRESET = $(shell tools/setup.sh --print-demo-preset)
+endif
+BUILD = build/$(PRESET)
+RTLYNX = $(BUILD)/bin/rtlynx
 SOURCES = git ls-files -co --exclude-standard -- '*.cpp' '*.h' '*.cu' '*.cuh'
 CLANG_FORMAT := .venv/bin/clang-format
 FUZZ_SECONDS ?= 60

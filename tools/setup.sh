@@ -6,6 +6,7 @@
 #   tools/setup.sh --with-fuzzer    also clang with libFuzzer
 #   tools/setup.sh --print-clang    prints the clang++ (16 or later) that builds the fuzzers
 #   tools/setup.sh --print-preset   prints the CMake preset for this machine: cuda or cpu
+#   tools/setup.sh --print-demo-preset   the same, but cuda only where there is a GPU too
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -71,9 +72,11 @@ usable_nvcc() {
   [ -n "$version" ] && [ "$(printf '%s\n12.4\n' "$version" | sort -V | head -n 1)" = 12.4 ]
 }
 
+usable_gpu() { nvidia-smi -L >/dev/null 2>&1 && usable_nvcc; }
+
 install_torch() {
   local pip=(.venv/bin/python -m pip install --disable-pip-version-check)
-  if ! { nvidia-smi -L && usable_nvcc; } >/dev/null 2>&1; then
+  if ! usable_gpu; then
     # Without a GPU, or without nvcc to build for it, torch's CPU build saves gigabytes.
     echo "Installing $TORCH_CPU (200 MB) into .venv"
     "${pip[@]}" --quiet --retries 1 --extra-index-url "$TORCH_CPU_INDEX" "$TORCH_CPU" 2>/dev/null &&
@@ -111,8 +114,9 @@ case "${1:-}" in
   --with-fuzzer) install_system $(system_packages) $(fuzzer_packages) ;;
   --print-clang) print_clang ;;
   --print-preset) if usable_nvcc; then echo cuda; else echo cpu; fi ;;
+  --print-demo-preset) if usable_gpu; then echo cuda; else echo cpu; fi ;;
   *)
-    echo "usage: tools/setup.sh [--with-fuzzer | --print-clang | --print-preset]" >&2
+    echo "usage: tools/setup.sh [--with-fuzzer | --print-clang | --print-preset | --print-demo-preset]" >&2
     exit 2
     ;;
 esac

@@ -103,15 +103,12 @@ void say_duration_of(Pipeline& pipeline, const CalibrateArguments& arguments,
                      const CalibrateOptions& options) {
   constexpr std::int64_t kWorthMeasuring = 200;
   const CalibrationRun& run = options.run;
-  const std::int64_t passes =
-      static_cast<std::int64_t>(statistics_files(pipeline, options).size()) *
-      (options.transform.needs_moments() ? 2 : 1);
-  const std::int64_t steps = passes * run.prompts * run.steps;
+  const std::int64_t steps = picture_steps(options, statistics_files(pipeline, options).size());
   if (steps < kWorthMeasuring) return;
   say_duration("calibrate",
                static_cast<double>(steps) * seconds_per_step(pipeline, run.batch, run.guidance),
-               fmt::format("{} passes over {} pictures of {} steps, less what {} holds{}", passes,
-                           run.prompts, run.steps, path_text(options.statistics),
+               fmt::format("{} steps of single pictures, less what {} holds{}", steps,
+                           path_text(options.statistics),
                            arguments.choose.empty() ? "" : "; then every layer is measured"));
 }
 

@@ -154,7 +154,8 @@ void add_run_options(CLI::App& command, CalibrateOptions& options) {
       ->transform(options::whole_number(1, 4096))
       ->capture_default_str();
   command
-      .add_option("--rows", options.rows, "Tokens taken, at random, of every input of every step")
+      .add_option("--rows", options.rows,
+                  "Tokens taken, at random, of every input of a batch and step")
       ->transform(options::whole_number(1, 1 << 30))
       ->capture_default_str();
   command.add_option("--moments", options.statistics,
@@ -174,7 +175,6 @@ void add_embedding_options(CLI::App& command, CalibrateArguments& arguments) {
 }  // namespace
 
 void add_calibrate_options(CLI::App& command, CalibrateArguments& arguments) {
-  arguments.calibrate.run = {.prompts = 32, .steps = 14, .batch = 8};
   add_method_options(command, arguments);
   add_choice_options(command, arguments);
   add_run_options(command, arguments.calibrate);

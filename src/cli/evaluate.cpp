@@ -145,6 +145,9 @@ void add_calibration_options(CLI::App& command, CalibrationRun& run) {
   command.add_option("--calibration-seed", run.seed, "Seed of those captions")
       ->transform(options::seed())
       ->capture_default_str();
+  command.add_option("--calibration-steps", run.steps, "Denoising steps of their pictures")
+      ->transform(options::whole_number(1, 1000))
+      ->capture_default_str();
 }
 
 }  // namespace
@@ -218,13 +221,10 @@ void add_evaluate(CLI::App& app) {
       "Frechet with drawn scenes. An image counts for captions if all its items are there with\n"
       "their shape (or word), colour and position, and nothing else is.");
   command->callback([arguments] {
-    // Calibration follows the pictures that are evaluated.
     EvaluateArguments& all = *arguments;
     auto& methods = all.evaluate.methods;
     if (std::find(methods.begin(), methods.end(), kAll) != methods.end()) methods = method_names();
-    all.evaluate.calibration.steps = all.evaluate.steps;
     all.evaluate.calibration.guidance = all.evaluate.guidance;
-    all.evaluate.calibration.batch = all.evaluate.batch;
     evaluate(all);
   });
 }

@@ -8,6 +8,8 @@
 #include "base/error.h"
 #include "compensate/compensation_file.h"
 #include "compensate/fold_transform.h"
+#include "io/terminal.h"
+#include "io/text.h"
 #include "options/number.h"
 
 namespace rtlynx::cli {
@@ -146,7 +148,14 @@ std::string compensation_of(const GenerateOptions& options) {
 
 Treatment choose_treatment(const GenerateOptions& options) {
   const std::string file = compensation_of(options);
-  if (!file.empty()) return of_file(file);
+  if (!file.empty()) {
+    Treatment treatment = of_file(file);
+    if (options.compensation.empty()) {
+      terminal::say(fmt::format("generate: sparse by the model's own {}: {}; --mode is for others",
+                                path_text(file), treatment.name));
+    }
+    return treatment;
+  }
   const LinearMode mode = linear_mode_from_string(options.mode.value_or("norm"));
   if (options.compare && mode == LinearMode::dense) {
     throw UsageError("--compare: required a sparse --mode to set beside dense, got dense");

@@ -10,7 +10,7 @@ namespace rtlynx {
 
 /// What a model draws to be looked at.
 struct AnalyzeOptions {
-  CalibrationRun run{.prompts = 8, .batch = 8};
+  CalibrationRun run{.prompts = 8, .steps = 28};
   std::int64_t rows =
       256;  ///< tokens of each input and step, evenly spaced, that errors are taken of
 };

@@ -46,6 +46,21 @@ std::optional<CalibrationSums> collect_sums(Pipeline& pipeline, const CalibrateO
   return collect(pipeline, options, whole_calibration(pipeline, options), progress, on_step);
 }
 
+std::optional<CalibrationSums> collect_input_sums(Pipeline& pipeline, const CalibrationRun& run,
+                                                  const std::filesystem::path& statistics,
+                                                  const CalibrateCallback& on_step) {
+  CalibrateOptions options{.run = run, .statistics = statistics};
+  options.solve.rank = 1;  // nothing is solved
+  return collect_sums(pipeline, options, on_step);
+}
+
+std::int64_t picture_steps(const CalibrateOptions& options, std::size_t parts) {
+  const PromptRange all = prompts_of(options.run, options.shard);
+  std::int64_t pictures = all.size();
+  if (options.transform.needs_moments()) pictures += pictures_of_inputs(options.run, all);
+  return static_cast<std::int64_t>(parts) * pictures * options.run.steps;
+}
+
 CalibrateResult solve_layers(const Pipeline& pipeline, const CalibrationSums& sums,
                              const CalibrateOptions& options) {
   CalibrateResult result{.finished = true,

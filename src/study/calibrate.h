@@ -27,7 +27,7 @@ struct CalibrationShard {
 /// How a model's compensation is made.
 struct CalibrateOptions {
   CalibrationRun run;       ///< what is drawn to see the layers' inputs
-  std::int64_t rows = 256;  ///< tokens taken, at random, of every input that a layer reads
+  std::int64_t rows = 512;  ///< tokens taken, at random, of every input of a batch and step
   std::string recipe = "paper";
   TransformChoice transform;
   SolveOptions solve;
@@ -80,7 +80,7 @@ struct CalibrateResult {
 
 /// Draws the run with every layer dense, sums second moments of what the recipe's layers read, over
 /// all timesteps, both guidance branches, image and text tokens, and solves each layer. A transform
-/// that depends on the inputs takes a pass of its own before.
+/// that depends on the inputs takes a pass of its own before, over every fourth batch.
 ///
 /// Memory: sums of options.memory bytes, or of one input where that alone is larger, beside the
 /// model, whatever the number of prompts: 24 K^2 bytes for an input of K channels, 32 K^2 with a
@@ -101,6 +101,15 @@ struct CalibrationSums {
 /// was stopped early.
 std::optional<CalibrationSums> collect_sums(Pipeline& pipeline, const CalibrateOptions& options,
                                             const CalibrateCallback& on_step = {});
+
+/// collect_sums of the paper's layers and their inputs as they are: what rivals are solved from.
+/// `statistics` as in CalibrateOptions.
+std::optional<CalibrationSums> collect_input_sums(Pipeline& pipeline, const CalibrationRun& run,
+                                                  const std::filesystem::path& statistics = {},
+                                                  const CalibrateCallback& on_step = {});
+
+/// What a calibration draws, in denoising steps of single pictures, all passes and parts together.
+std::int64_t picture_steps(const CalibrateOptions& options, std::size_t parts = 1);
 
 /// The second half: solves every layer of the recipe whose input is among the sums, which are of
 /// these options but for method, rank and damping.

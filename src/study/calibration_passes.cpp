@@ -8,6 +8,23 @@
 #include "study/calibration_shard.h"
 
 namespace rtlynx {
+namespace {
+
+// Of the run's batches, the pass over the inputs draws one in so many.
+constexpr std::int64_t kInputsStride = 4;
+
+/// The batches of a range, in order, of which a pass draws one in `stride`.
+std::vector<PromptRange> drawn_batches(const CalibrationRun& run, const PromptRange& range,
+                                       std::int64_t stride) {
+  std::vector<PromptRange> batches;
+  for (std::int64_t first = range.first; first < range.last; first += run.batch) {
+    if (first / run.batch % stride != 0) continue;
+    batches.push_back({.first = first, .last = std::min(first + run.batch, range.last)});
+  }
+  return batches;
+}
+
+}  // namespace
 
 PromptRange prompts_of(const CalibrationRun& run, const std::optional<CalibrationShard>& shard) {
   const std::int64_t prompts = run.prompts;
@@ -21,6 +38,14 @@ PromptRange prompts_of(const CalibrationRun& run, const std::optional<Calibratio
     return std::min(prompts, index * batches / shard->count * run.batch);
   };
   return {.first = begin(shard->index - 1), .last = begin(shard->index)};
+}
+
+std::int64_t pictures_of_inputs(const CalibrationRun& run, const PromptRange& range) {
+  std::int64_t pictures = 0;
+  for (const PromptRange& batch : drawn_batches(run, range, kInputsStride)) {
+    pictures += batch.size();
+  }
+  return pictures;
 }
 
 CalibrationPasses::CalibrationPasses(Pipeline& pipeline, const CalibrateOptions& options,
@@ -42,41 +67,47 @@ CalibrationPasses::CalibrationPasses(Pipeline& pipeline, const CalibrateOptions&
 bool CalibrationPasses::sum_inputs(CalibrateProgress& progress, const CalibrateCallback& on_step) {
   InputCollector collector(part_.inputs, nullptr, uses_norm(options_.solve), options_.rows,
                            pipeline_.options());
-  return finish_pass(state_.inputs, collector, progress, on_step);
+  return finish_pass(state_.inputs, kInputsStride, collector, progress, on_step);
 }
 
 bool CalibrationPasses::sum_choices(CalibrateProgress& progress, const CalibrateCallback& on_step) {
   const Transforms transforms = make_transforms();
   InputCollector collector(part_.inputs, &transforms, uses_norm(options_.solve), options_.rows,
                            pipeline_.options());
-  return finish_pass(state_.choices, collector, progress, on_step);
+  return finish_pass(state_.choices, /*stride=*/1, collector, progress, on_step);
 }
 
 CalibrationSums CalibrationPasses::take_sums() {
   return {.transforms = make_transforms(), .moments = std::move(state_.choices.moments)};
 }
 
-bool CalibrationPasses::finish_pass(CalibrationPass& pass, InputCollector& collector,
-                                    CalibrateProgress& progress, const CalibrateCallback& on_step) {
+bool CalibrationPasses::finish_pass(CalibrationPass& pass, std::int64_t stride,
+                                    InputCollector& collector, CalibrateProgress& progress,
+                                    const CalibrateCallback& on_step) {
+  const int steps = options_.run.steps;
+  const std::vector<PromptRange> batches = drawn_batches(options_.run, range_, stride);
   bool go_on = true;
-  int batches = 0;
-  while (pass.finished < range_.size() && go_on) {
-    const std::int64_t first = range_.first + pass.finished;
-    const std::int64_t last = std::min<std::int64_t>(first + options_.run.batch, range_.last);
+  for (std::size_t i = 0; i < batches.size() && go_on; ++i) {
+    const auto [first, last] = batches[i];
+    if (first < range_.first + pass.finished) continue;
     collector.begin_batch(first);
     observe_inputs(
         pipeline_, slice(first, last), [&](const auto& layer) { return collector.wants(layer); },
         [&](const auto& layer, const auto& x) { collector.add(layer, x, pass.moments); },
         [&](int finished, int) {
           if (!on_step) return;
-          progress.finished = batches_of(pass.finished) * options_.run.steps + finished;
-          progress.steps = batches_of(range_.size()) * options_.run.steps;
+          progress.finished = static_cast<int>(i) * steps + finished;
+          progress.steps = static_cast<int>(batches.size()) * steps;
           go_on = on_step(progress) && go_on;
         });
-    pass.finished += last - first;
-    ++batches;
-    const bool due = batches % options_.save_interval == 0;
+    // Nothing is drawn of the prompts up to the next batch.
+    pass.finished = (i + 1 < batches.size() ? batches[i + 1].first : range_.last) - range_.first;
+    const bool due = (i + 1) % static_cast<std::size_t>(options_.save_interval) == 0;
     if (due || !go_on || pass.finished == range_.size()) save();
+  }
+  if (batches.empty()) {  // of a shard that the pass leaves out
+    pass.finished = range_.size();
+    save();
   }
   if (pass.finished < range_.size()) return false;
   ++progress.pass;
@@ -88,10 +119,6 @@ GenerateRequest CalibrationPasses::slice(std::int64_t first, std::int64_t last) 
   part.prompts.assign(request_.prompts.begin() + first, request_.prompts.begin() + last);
   part.seeds.assign(request_.seeds.begin() + first, request_.seeds.begin() + last);
   return part;
-}
-
-int CalibrationPasses::batches_of(std::int64_t prompts) const {
-  return static_cast<int>((prompts + options_.run.batch - 1) / options_.run.batch);
 }
 
 void CalibrationPasses::save() const {

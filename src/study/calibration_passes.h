@@ -24,6 +24,10 @@ struct PromptRange {
 /// more shards than batches.
 PromptRange prompts_of(const CalibrationRun& run, const std::optional<CalibrationShard>& shard);
 
+/// How many of a range's prompts the pass over the inputs draws: those of every fourth batch of the
+/// run. A transform's blocks have 128 channels at most, and so need fewer tokens than a layer.
+std::int64_t pictures_of_inputs(const CalibrationRun& run, const PromptRange& range);
+
 /// Draws what a part's sums are of, batch by batch: a pass over the inputs, if transforms are made
 /// of them, and one over what is selected.
 class CalibrationPasses {
@@ -45,10 +49,9 @@ class CalibrationPasses {
  private:
   using Transforms = InputCollector::Transforms;
 
-  bool finish_pass(CalibrationPass& pass, InputCollector& collector, CalibrateProgress& progress,
-                   const CalibrateCallback& on_step);
+  bool finish_pass(CalibrationPass& pass, std::int64_t stride, InputCollector& collector,
+                   CalibrateProgress& progress, const CalibrateCallback& on_step);
   GenerateRequest slice(std::int64_t first, std::int64_t last) const;
-  int batches_of(std::int64_t prompts) const;
   void save() const;
   Transforms make_transforms() const;
 

@@ -15,7 +15,6 @@
 #include "models/revision.h"
 #include "pipeline/pixels.h"
 #include "rtlynx/version.h"
-#include "study/input_moments.h"
 #include "study/kept_results.h"
 #include "study/kept_work.h"
 #include "study/method_scores.h"
@@ -166,19 +165,24 @@ class Evaluation {
 
   /// Of what is not finished yet.
   EvaluationPlan plan() const {
-    const std::int64_t steps = options_.steps, calibrated = options_.calibration.prompts * steps;
-    const std::int64_t velocities = velocity_prompts() * steps;
+    const std::int64_t steps = options_.steps, velocities = velocity_prompts() * steps;
     const std::int64_t drawn = options_.prompts * steps * (options_.noise_floor ? 2 : 1);
     const std::vector<Contender> waiting = unfinished();
     if (waiting.empty()) return {};
-    EvaluationPlan plan{.methods = std::ssize(waiting),
-                        .picture_steps = velocities + std::ssize(waiting) * (drawn + velocities)};
-    if (waiting.front().key != contenders_.front().key) plan.picture_steps += drawn;
-    if (any_learns(waiting)) plan.picture_steps += calibrated;
-    std::map<std::string, int> passes;
-    for (const Contender& contender : waiting)
-      passes.merge(std::map(contender.method.calibrations));
-    for (const auto& [sums, count] : passes) plan.picture_steps += count * calibrated;
+    // Dense says what the trajectory says: its velocities are not measured.
+    const bool dense_is_left = waiting.front().key == contenders_.front().key;
+    EvaluationPlan plan{
+        .methods = std::ssize(waiting),
+        .picture_steps = (std::ssize(waiting) + (dense_is_left ? 0 : 1)) * (drawn + velocities)};
+    std::map<std::string, CalibrateOptions> calibrations;
+    if (any_learns(waiting)) calibrations[kSumsOfInputs];
+    for (const Contender& contender : waiting) {
+      calibrations.merge(std::map(contender.method.calibrations));
+    }
+    for (auto& [sums, options] : calibrations) {
+      options.run = options_.calibration;
+      plan.picture_steps += picture_steps(options);
+    }
     return plan;
   }
 
@@ -220,15 +224,13 @@ class Evaluation {
   int velocity_prompts() const { return std::min(options_.velocity_prompts, options_.prompts); }
 
   void collect_inputs() {
-    if (auto kept = work_.moments(pipeline_.options().device())) {
-      inputs_.moments = std::move(*kept);
-    } else {
-      inputs_.moments = collect_input_moments(pipeline_, inputs_.run, [&](int finished, int steps) {
-        progress("calibrate", finished, steps);
-      });
-      check_finite(inputs_.moments);
-      work_.keep(inputs_.moments);
-    }
+    const std::string key = kSumsOfInputs;
+    std::optional<CalibrationSums> sums =
+        collect_input_sums(pipeline_, inputs_.run, work_.sums_file(key), inputs_.on_calibrate);
+    if (!sums) throw Stopped();
+    check_finite(sums->moments);
+    inputs_.moments = sums->moments;
+    inputs_.sums->emplace(key, std::move(*sums));
     if (!results_.find(kInputs)) results_.add(kInputs, describe(inputs_.moments));
   }
 
@@ -285,14 +287,7 @@ class Evaluation {
                   {"kind", to_string(method.kind)},
                   {"description", method.description},
                   {"relative_cost", method.prepare(pipeline_, inputs_)}};
-    if (trajectory_) {
-      const auto records = static_cast<std::int64_t>(trajectory_->records.size());
-      const VelocityError error =
-          measure_velocity_error(pipeline_, *trajectory_, [&](std::size_t finished) {
-            progress(method.name + ": velocity", static_cast<std::int64_t>(finished), records);
-          });
-      entry.update(to_json(error));
-    }
+    if (trajectory_) entry.update(to_json(velocity_error(method)));
     const AccuracyRun run = draw(method.name);
     std::vector<Image> again;
     if (options_.noise_floor) again = draw_rounded_otherwise(method.name);
@@ -302,6 +297,14 @@ class Evaluation {
     if (options_.noise_floor) entry.update(score_noise_floor(run.images, again));
     write_pictures(method.name, run.images);
     return entry;
+  }
+
+  VelocityError velocity_error(const Method& method) {
+    if (method.kind == Method::Kind::dense) return no_error(*trajectory_);
+    const auto records = static_cast<std::int64_t>(trajectory_->records.size());
+    return measure_velocity_error(pipeline_, *trajectory_, [&](std::size_t finished) {
+      progress(method.name + ": velocity", static_cast<std::int64_t>(finished), records);
+    });
   }
 
   std::vector<Image> draw_rounded_otherwise(const std::string& method) {

@@ -25,7 +25,6 @@ using Json = nlohmann::ordered_json;
 constexpr const char* kWorkFormat = "rtlynx evaluation work 1";
 constexpr const char* kPictures = "dense pictures";
 constexpr const char* kTrajectory = "dense trajectory";
-constexpr const char* kMoments = "moments";
 constexpr std::string_view kSums = "sums ";
 constexpr std::string_view kEnding = ".safetensors";
 
@@ -219,21 +218,6 @@ void KeptWork::keep(const DenseTrajectory& trajectory) const {
   write(kTrajectory, tensors,
         Json({{"prompts", trajectory.prompts}, {"steps", trajectory.steps}, {"records", records}})
             .dump());
-}
-
-std::optional<GroupMoments> KeptWork::moments(torch::Device device) const {
-  auto tensors = read(kMoments);
-  if (!tensors) return std::nullopt;
-  for (auto& [name, tensor] : *tensors) {
-    if (tensor.dim() == 2) tensor = tensor.to(device);
-  }
-  return moments_from_tensors(*tensors, printable(file(kMoments).string()));
-}
-
-void KeptWork::keep(const GroupMoments& moments) const {
-  if (folder_.empty()) return;
-  const auto tensors = named_tensors(moments);
-  write(kMoments, {tensors.begin(), tensors.end()});
 }
 
 void KeptWork::remove() {

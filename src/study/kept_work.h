@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "base/image.h"
-#include "compensate/moments.h"
 #include "io/folder_use.h"
 #include "study/velocity_error.h"
 
@@ -28,9 +27,6 @@ class KeptWork {
 
   std::optional<DenseTrajectory> trajectory(torch::Device device) const;
   void keep(const DenseTrajectory& trajectory) const;
-
-  std::optional<GroupMoments> moments(torch::Device device) const;
-  void keep(const GroupMoments& moments) const;
 
   /// Where calibrate() may keep sums under a name of their own; empty if nothing is kept.
   std::filesystem::path sums_file(const std::string& sums) const;

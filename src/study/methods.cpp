@@ -43,6 +43,22 @@ std::vector<SharedInput> paper_inputs(const Pipeline& pipeline) {
   return shared_inputs(*pipeline.transformer, groups, paper_layers(groups));
 }
 
+/// Multiplications of every layer of the recipe for one picture, dense.
+std::map<std::string, double> products_by_layer(const Pipeline& pipeline) {
+  const std::int64_t side = pipeline.trained_size / pipeline.patch;
+  const StreamTokens tokens{.image = side * side, .text = pipeline.text_encoder->max_tokens()};
+  std::map<std::string, double> products;
+  for (const LayerGroup& group : pipeline.transformer->groups()) {
+    for (const GroupLayer& layer : group.layers) {
+      if (layer.in_paper) {
+        products[layer.name] = static_cast<double>(tokens.of(group.stream)) *
+                               static_cast<double>(group.channels * layer.outputs);
+      }
+    }
+  }
+  return products;
+}
+
 /// Second moments of the layers' inputs, each computed once.
 class MomentsByLayer {
  public:
@@ -54,7 +70,6 @@ class MomentsByLayer {
     if (!known.defined()) known = find(layer).second_moment();
     return known;
   }
-  double tokens(const std::string& layer) const { return static_cast<double>(find(layer).tokens); }
 
  private:
   const InputMoments& find(const std::string& layer) const {
@@ -74,6 +89,7 @@ double replace_layers(Pipeline& pipeline, const MethodInputs& inputs, const Make
   const std::vector<LayerGroup>& groups = pipeline.transformer->groups();
   const LayerFilter in_paper = paper_layers(groups);
   MomentsByLayer moments(inputs.moments, groups);
+  const std::map<std::string, double> products = products_by_layer(pipeline);
   const std::int64_t rank = default_rank(pipeline.transformer->config().hidden_dim());
   double spent = 0, whole = 0;
   for (const NamedLinear& layer : named_linears(*pipeline.transformer)) {
@@ -84,9 +100,8 @@ double replace_layers(Pipeline& pipeline, const MethodInputs& inputs, const Make
     const Rival rival = of_layer(name, [&] { return make(weight, moments.of(name), rank); });
     linear->set_replacement({.weight = rival.weight});
     linear->set_mode(LinearMode::replaced);
-    const double products = static_cast<double>(linear->weight.numel()) * moments.tokens(name);
-    spent += rival.relative_flops * products;
-    whole += products;
+    spent += rival.relative_flops * products.at(name);
+    whole += products.at(name);
   }
   return spent / whole;
 }
@@ -184,22 +199,21 @@ std::vector<Method> fixed_methods() {
 }
 
 /// Multiplications of the recipe's layers under a compensation, relative to dense ones.
-double cost_of(const Pipeline& pipeline, const ModelCompensation& compensation,
-               const GroupMoments& moments) {
+double cost_of(const Pipeline& pipeline, const ModelCompensation& compensation) {
+  const std::map<std::string, double> products = products_by_layer(pipeline);
   double spent = 0, whole = 0;
   for (const SharedInput& group : paper_inputs(pipeline)) {
     const double share = 1.0 / static_cast<double>(group.layers.size());
     for (const auto& [name, linear] : group.layers) {
-      const double products = static_cast<double>(linear->weight.numel()) *
-                              static_cast<double>(moments.at(group.name).tokens);
       const auto layer = compensation.layers.find(name);
-      spent +=
+      const double relative =
           layer == compensation.layers.end()
-              ? products
-              : products * relative_flops(layer->second, {.in_features = linear->in_features(),
-                                                          .out_features = linear->out_features(),
-                                                          .input_share = share});
-      whole += products;
+              ? 1.0
+              : relative_flops(layer->second, {.in_features = linear->in_features(),
+                                               .out_features = linear->out_features(),
+                                               .input_share = share});
+      spent += relative * products.at(name);
+      whole += products.at(name);
     }
   }
   return spent / whole;
@@ -207,10 +221,6 @@ double cost_of(const Pipeline& pipeline, const ModelCompensation& compensation,
 
 std::string sums_key(const CalibrateOptions& options) {
   return to_string(options.transform) + (uses_norm(options.solve) ? " norm" : "");
-}
-
-std::map<std::string, int> calibration_of(const CalibrateOptions& options) {
-  return {{sums_key(options), options.transform.needs_moments() ? 2 : 1}};
 }
 
 // The run and the rank are the inputs' and the model's.
@@ -236,14 +246,14 @@ Method compensated(std::string name, std::string description, SolveOptions solve
   const auto prepare = [options](Pipeline& pipeline, const MethodInputs& inputs) {
     const ModelCompensation made = solve_model(pipeline, inputs, options).compensation;
     apply_compensation(*pipeline.transformer, made, "compensation");
-    return cost_of(pipeline, made, inputs.moments);
+    return cost_of(pipeline, made);
   };
   return {.name = std::move(name),
           .kind = Method::Kind::activation24,
           .description = std::move(description),
           .reads_moments = true,
           .check = checker({.low_rank = true, .block = options.transform.block}),
-          .calibrations = calibration_of(options),
+          .calibrations = {{sums_key(options), options}},
           .prepare = prepare};
 }
 
@@ -276,7 +286,7 @@ Method mixed() {
     const LayerChoices choices =
         choose_layers(pipeline, candidates, trajectory,
                       {.kind = LayerBudget::Kind::equal, .measure = CostMeasure::multiplications});
-    return cost_of(pipeline, choices.compensation, inputs.moments);
+    return cost_of(pipeline, choices.compensation);
   };
   return {
       .name = "mixed",
@@ -284,7 +294,7 @@ Method mixed() {
       .description = "by layer: joint, SparseGPT, a fixed choice or dense, at most at joint's cost",
       .reads_moments = true,
       .check = checker({.low_rank = true}),
-      .calibrations = calibration_of(options),
+      .calibrations = {{sums_key(options), options}},
       .prepare = prepare};
 }
 
@@ -346,12 +356,11 @@ Method method_from_file(Pipeline& pipeline, const std::filesystem::path& path) {
           .kind = replaces ? Method::Kind::mixed : Method::Kind::activation24,
           .description = compensation.method + ", transform " + compensation.transform + ", rank " +
                          std::to_string(compensation.rank),
-          .reads_moments = true,
           .check = [](const Pipeline&) {},  // applied above
           .prepare =
-              [compensation, path](Pipeline& of, const MethodInputs& inputs) {
+              [compensation, path](Pipeline& of, const MethodInputs&) {
                 apply_compensation(*of.transformer, compensation, path.string());
-                return cost_of(of, compensation, inputs.moments);
+                return cost_of(of, compensation);
               }};
 }
 

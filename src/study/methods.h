@@ -19,15 +19,17 @@ namespace rtlynx {
 /// What a method may learn from: the training split, never the captions that it is judged by.
 struct MethodInputs {
   CalibrationRun run;
-  GroupMoments
-      moments;  ///< of the dense model's inputs over the run; empty if no method reads them
-  /// Of the compensated methods, by transform and norm: made by the first that needs them.
+  GroupMoments moments;  ///< of the inputs as they are; empty if no method reads them
+  /// By transform and norm: made by the first that needs them.
   std::shared_ptr<std::map<std::string, CalibrationSums>> sums =
       std::make_shared<std::map<std::string, CalibrationSums>>();
   /// The file that keeps the sums of this transform and norm; empty: not kept.
   std::function<std::filesystem::path(const std::string& sums)> statistics;
   CalibrateCallback on_calibrate;  ///< while they are drawn
 };
+
+/// The name of the sums that no transform and no norm is in: collect_input_sums makes them.
+inline constexpr const char* kSumsOfInputs = "none";
 
 /// Thrown by Method::prepare after inputs.on_calibrate returned false.
 struct Stopped {};
@@ -42,8 +44,8 @@ struct Method {
   bool reads_moments = false;
   /// Throws UsageError where the model's layers do not allow the method. Changes nothing.
   std::function<void(const Pipeline& pipeline)> check;
-  /// What it draws to learn from, beside the moments: sums, each as many passes over the run.
-  std::map<std::string, int> calibrations = {};
+  /// What it draws to learn from, by the names of the sums; the run is the inputs'.
+  std::map<std::string, CalibrateOptions> calibrations = {};
   /// Makes a model with dense layers work by this method. Returns the multiplications of the
   /// recipe's layers relative to dense ones; choosing, permuting and scaling are not counted.
   std::function<double(Pipeline& pipeline, const MethodInputs& inputs)> prepare;

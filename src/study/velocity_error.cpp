@@ -71,12 +71,15 @@ DenseTrajectory record_trajectory(Pipeline& pipeline, const GenerateRequest& req
   return trajectory;
 }
 
+VelocityError no_error(const DenseTrajectory& trajectory) {
+  return {.by_prompt = std::vector<SquaredError>(trajectory.prompts),
+          .by_step = std::vector<SquaredError>(static_cast<std::size_t>(trajectory.steps))};
+}
+
 VelocityError measure_velocity_error(Pipeline& pipeline, const DenseTrajectory& trajectory,
                                      const std::function<void(std::size_t)>& finished) {
   const torch::InferenceMode inference;
-  VelocityError error{
-      .by_prompt = std::vector<SquaredError>(trajectory.prompts),
-      .by_step = std::vector<SquaredError>(static_cast<std::size_t>(trajectory.steps))};
+  VelocityError error = no_error(trajectory);
   std::size_t count = 0;
   for (const DenseTrajectory::Step& record : trajectory.records) {
     const torch::Tensor velocity = pipeline.transformer(record.inputs).to(torch::kFloat32);

@@ -50,6 +50,9 @@ struct VelocityError {
   double relative(std::span<const std::size_t> drawn) const;
 };
 
+/// That of the dense transformer itself.
+VelocityError no_error(const DenseTrajectory& trajectory);
+
 /// Runs the transformer, in whatever form it is now, on the trajectory's inputs. `finished` counts
 /// the trajectory's records.
 VelocityError measure_velocity_error(Pipeline& pipeline, const DenseTrajectory& trajectory,

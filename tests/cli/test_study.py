@@ -163,9 +163,12 @@ class CalibrateTest(CliTest):
         drawn = run(*generate, "--compare", "--beside", plain, "--scale", 1)
         self.assertEqual(drawn.returncode, 0, drawn.stderr)
         self.assertEqual(json.loads(drawn.stdout)["mode"], "low-rank (transform block 64, rank 16)")
+        self.assertIn("the model's own", drawn.stderr)
+        self.assertIn("compensation.safetensors", drawn.stderr)
         self.assertEqual(png_size(self.folder / "a.png"), (4 * 64 + 3 * 2, 64))
         drawn = run(*generate, "--mode", "naive")  # a mode that is named comes first
         self.assertEqual(json.loads(drawn.stdout)["mode"], "naive")
+        self.assertNotIn("the model's own", drawn.stderr)
         self.assert_refused(run(*generate, "--beside", plain), 2, "--compare")
 
     def test_column_norms_and_permutations_cost_nothing_where_they_fold(self):

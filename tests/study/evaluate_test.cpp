@@ -122,9 +122,9 @@ TEST(Evaluate, PlansWhatItDraws) {
   const auto keep_plan = [&](const EvaluationPlan& made) { plan = made; };
   evaluate_methods(pipeline, quick({"norm", "joint", "block64+joint"}), never, keep_plan);
   EXPECT_EQ(plan.methods, 4);
-  // The dense trajectory; of each method pictures and velocities; moments, and three passes of
-  // sums.
-  EXPECT_EQ(plan.picture_steps, 2 * 2 + 4 * (3 * 2 + 2 * 2) + 2 + 3 * 2);
+  // Of each method pictures and velocities, those of dense being the trajectory; the sums of the
+  // inputs as they are, and two passes for blocks.
+  EXPECT_EQ(plan.picture_steps, 4 * (3 * 2 + 2 * 2) + 1 + 2);
 }
 
 TEST(Evaluate, RefusesWhatTheLayersDoNotAllowFirst) {
@@ -170,10 +170,12 @@ class EvaluateResumed : public testing::Test {
 };
 
 TEST_F(EvaluateResumed, GivesTheReportOfOneRun) {
-  const std::vector<std::string> methods = {"norm", "block64+joint"};
-  const std::string whole = evaluate_methods(pipeline_, quick(methods)).value().dump();
-  for (const char* stage : {"calibrate", "dense: pictures", "block64+joint: pictures"}) {
-    EvaluateOptions kept = quick(methods);
+  EvaluateOptions options = quick({"norm", "block64+joint"});
+  // A stop takes effect between two batches.
+  options.calibration = {.prompts = 2, .steps = 1, .batch = 1};
+  const std::string whole = evaluate_methods(pipeline_, options).value().dump();
+  for (const char* stage : {"calibrate, pass 1/1", "dense: pictures", "block64+joint: pictures"}) {
+    EvaluateOptions kept = options;
     kept.results = folder_ / std::string(stage).substr(0, 5);
     EXPECT_FALSE(evaluate_methods(pipeline_, kept, stop_at(stage))) << stage;
     EXPECT_EQ(evaluate_methods(pipeline_, kept).value().dump(), whole) << stage;
@@ -185,7 +187,7 @@ TEST_F(EvaluateResumed, MayStopAtEveryMethod) {
   const std::string whole = evaluate_methods(pipeline_, kept).value().dump();
   kept.results = folder_ / "results";
   for (const char* method : {"dense", "norm", "naive"}) {
-    EXPECT_FALSE(evaluate_methods(pipeline_, kept, stop_at(std::string(method) + ": velocity")));
+    EXPECT_FALSE(evaluate_methods(pipeline_, kept, stop_at(std::string(method) + ": pictures")));
   }
   EXPECT_EQ(evaluate_methods(pipeline_, kept).value().dump(), whole);
 }

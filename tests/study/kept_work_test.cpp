@@ -7,7 +7,6 @@
 #include "io/file.h"
 #include "io/safetensors.h"
 #include "pipeline/small_pipeline.h"
-#include "study/input_moments.h"
 #include "temp_dir.h"
 
 namespace rtlynx {
@@ -55,26 +54,17 @@ TEST_F(KeptWorkTest, TrajectoriesComeBackToTheBit) {
   }
 }
 
-TEST_F(KeptWorkTest, PicturesAndMomentsComeBack) {
+TEST_F(KeptWorkTest, PicturesComeBack) {
   const std::vector<Image> pictures = pipeline_.generate(
       {.prompts = {"a red circle", "a blue ring"}, .seeds = {1, 2}, .steps = 1, .width = 32});
-  const GroupMoments moments = collect_input_moments(pipeline_, {.prompts = 1, .steps = 1});
   const KeptWork work(folder_, settings_);
   EXPECT_FALSE(work.dense_pictures());
-  EXPECT_FALSE(work.moments(torch::kCPU));
   work.keep_dense_pictures(pictures);
-  work.keep(moments);
   const auto kept_pictures = work.dense_pictures().value();
   ASSERT_EQ(kept_pictures.size(), 2U);
   for (std::size_t i = 0; i < 2; ++i) {
     EXPECT_EQ(kept_pictures[i].width, 32);
     EXPECT_EQ(kept_pictures[i].rgb, pictures[i].rgb);
-  }
-  const auto kept_moments = work.moments(torch::kCPU).value();
-  ASSERT_EQ(kept_moments.size(), moments.size());
-  for (const auto& [group, sums] : moments) {
-    EXPECT_TRUE(kept_moments.at(group).xx.equal(sums.xx)) << group;
-    EXPECT_EQ(kept_moments.at(group).tokens, sums.tokens) << group;
   }
 }
 
@@ -110,8 +100,8 @@ TEST_F(KeptWorkTest, TheLastOfThoseWhoShareTheFolderRemovesIt) {
 TEST_F(KeptWorkTest, AnotherFileIsRefused) {
   const KeptWork work(folder_, settings_);
   std::filesystem::create_directories(folder_);
-  write_safetensors(folder_ / "moments.safetensors", {}, {{"format", "pt"}});
-  EXPECT_THROW(work.moments(torch::kCPU), Error);
+  write_safetensors(folder_ / "dense pictures.safetensors", {}, {{"format", "pt"}});
+  EXPECT_THROW(work.dense_pictures(), Error);
   write_safetensors(folder_ / "dense trajectory.safetensors", {},
                     {{"format", "rtlynx evaluation work 1"},
                      {"settings", settings_.dump()},
