@@ -50,10 +50,10 @@ function(rtlynx_library name)
   target_link_libraries(rtlynx_${name} PUBLIC ${arg_LINK} PRIVATE $<BUILD_INTERFACE:rtlynx_flags>)
 endfunction()
 
-# rtlynx_test(<folder name> [TORCH] SOURCES ... LINK ...) defines one test binary, tests/<folder>.
-# TORCH lets it share the precompiled torch header, which only position-independent objects can.
+# rtlynx_test(<folder name> [TORCH [ALONE ...]] SOURCES ... LINK ...) defines one test binary,
+# tests/<folder>. TORCH: as rtlynx_compile_torch, which only position-independent objects can.
 function(rtlynx_test name)
-  cmake_parse_arguments(arg "TORCH" "" "SOURCES;LINK" ${ARGN})
+  cmake_parse_arguments(arg "TORCH" "" "ALONE;SOURCES;LINK" ${ARGN})
   add_library(test_${name}_objects OBJECT ${arg_SOURCES})
   target_link_libraries(test_${name}_objects PUBLIC ${arg_LINK} GTest::gtest GTest::gmock
                                                     rtlynx_flags)
@@ -62,7 +62,7 @@ function(rtlynx_test name)
   target_compile_definitions(test_${name}_objects
                              PRIVATE RTLYNX_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   if(arg_TORCH)
-    rtlynx_compile_torch(test_${name}_objects)
+    rtlynx_compile_torch(test_${name}_objects ALONE ${arg_ALONE})
   endif()
   add_executable(test_${name} $<TARGET_OBJECTS:test_${name}_objects>)
   target_link_libraries(test_${name} PRIVATE test_${name}_objects GTest::gtest_main)

@@ -19,7 +19,6 @@
 #include "cli/progress.h"
 #include "io/json.h"
 #include "io/png.h"
-#include "io/safetensors.h"
 #include "io/terminal.h"
 #include "io/text.h"
 #include "metrics/psnr.h"
@@ -71,20 +70,22 @@ class Drawing {
   Drawing(const std::filesystem::path& folder, const torch::TensorOptions& options,
           const PictureRun& run)
       : run_(run),
-        name_(std::filesystem::weakly_canonical(folder).filename().string()),
+        name_(path_text(std::filesystem::weakly_canonical(folder).filename())),
         pipeline_(folder, options, run.transformer_file),
         parts_(parts_of(run)),
         device_(c10::DeviceTypeName(options.device().type(), true)),
         dtype_(options.dtype() == torch::kBFloat16 ? "bf16" : "fp32") {
-    if (!run.prompt_cache.empty()) pipeline_.set_prompt_cache(PromptCache(run.prompt_cache));
     for (Part& part : parts_) {
-      part.settings = pipeline_.settings_for(part.request);
+      part.settings = settings_for(part);
       check_picture_size(part.settings);
     }
+    // What does not match is refused before the text encoders are loaded.
+    const TextToImageModel& model = pipeline_.model();
+    if (!run.loras.empty()) read_loras(*model.outline(), model.foreign_modules(), run.loras);
     for (const LoraFile& lora : run.loras) {
-      SafetensorsFile::open(lora.path);  // what cannot be read is refused before the work
-      loras_.push_back({{"file", lora.path.filename().string()}, {"strength", lora.strength}});
+      loras_.push_back({{"file", path_text(lora.path.filename())}, {"strength", lora.strength}});
     }
+    if (!run.prompt_cache.empty()) pipeline_.set_prompt_cache(PromptCache(run.prompt_cache));
   }
 
   void run() {
@@ -115,6 +116,16 @@ class Drawing {
   }
 
  private:
+  PictureSettings settings_for(const Part& part) const {
+    const PictureJob& job = run_.jobs[part.first];
+    if (!job.size) return pipeline_.settings_for(part.request);
+    try {
+      return pipeline_.settings_for(part.request);
+    } catch (const UsageError& error) {
+      throw UsageError(job.where + ": " + error.what());
+    }
+  }
+
   // Said before anything is drawn: the PNG writer would refuse a larger picture afterwards.
   void check_picture_size(const PictureSettings& settings) const {
     const auto drawn = static_cast<int>(settings.width);
@@ -198,7 +209,7 @@ class Drawing {
 
   Report write(std::size_t index, const Image& drawn, const Image* dense) const {
     const PictureJob& job = run_.jobs[index];
-    Report entry = {{"path", job.path.string()},
+    Report entry = {{"path", path_text(job.path)},
                     {"prompt", job.prompt},
                     {"seed", job.seed},
                     {"width", drawn.width},
@@ -213,7 +224,7 @@ class Drawing {
               texts(index));
     if (!run_.json) {
       terminal::show(
-          fmt::format("{}  seed {}  {}\n", job.path.string(), job.seed, in_quotes(job.prompt)));
+          fmt::format("{}  seed {}  {}\n", path_text(job.path), job.seed, in_quotes(job.prompt)));
     }
     return entry;
   }
@@ -227,10 +238,10 @@ class Drawing {
     facts.update(settings_report(settings));
     facts.update({{"batch", run_.request.batch}, {"device", device_}, {"dtype", dtype_}});
     if (!run_.transformer_file.empty()) {
-      facts["transformer"] = run_.transformer_file.filename().string();
+      facts["transformer"] = path_text(run_.transformer_file.filename());
     }
     if (run_.request.image) {
-      facts["image"] = std::filesystem::path(run_.image).filename().string();
+      facts["image"] = path_text(std::filesystem::path(run_.image).filename());
       facts["strength"] = run_.request.strength;
     }
     if (!loras_.empty()) facts["loras"] = loras_;

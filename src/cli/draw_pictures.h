@@ -22,6 +22,7 @@ struct PictureJob {
   std::uint64_t seed = 0;
   std::filesystem::path path;
   std::optional<PictureSize> size;  ///< where it is another than all pictures'
+  std::string where;                ///< of the prompt, for messages
 };
 
 /// Sets the layers of a transformer, whose groups these are.

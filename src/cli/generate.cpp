@@ -53,7 +53,7 @@ std::vector<Job> plan_jobs(const GenerateOptions& options, const std::vector<Pro
     const std::uint64_t first = prompt.seed.value_or(options.seed + jobs.size());
     if (prompt.seed) check_seeds(first, images, prompt.where + ", seed");
     for (std::size_t i = 0; i < images; ++i) {
-      jobs.push_back({prompt.text, first + i, output, prompt.size});
+      jobs.push_back({prompt.text, first + i, output, prompt.size, prompt.where});
     }
   }
   for (std::size_t i = 0; jobs.size() > 1 && i < jobs.size(); ++i) {
@@ -135,12 +135,14 @@ void generate(const GenerateOptions& options) {
   if (holds_text_to_image_model(folder)) {
     return generate_with_model(options, folder, std::move(jobs));
   }
-  if (options.negative || options.true_cfg || options.cfg_truncation || options.cfg_normalization ||
-      !options.loras.empty()) {
+  const bool with_text_encoders = options.negative || options.true_cfg || options.cfg_truncation ||
+                                  options.cfg_normalization || !options.loras.empty() ||
+                                  !options.image.empty() || !options.prompt_cache.empty() ||
+                                  !options.transformer.empty();
+  if (with_text_encoders) {
     throw UsageError(
-        "--negative, --true-cfg, --cfg-truncation, --cfg-normalization, --lora: required a model "
-        "of "
-        "diffusers, got lynx-mini");
+        "--negative, --true-cfg, --cfg-truncation, --cfg-normalization, --lora, --image, "
+        "--prompt-cache, --transformer: required a model of diffusers, got lynx-mini");
   }
   for (const Prompt& prompt : prompts) {
     if (!prompt.size) continue;

@@ -12,8 +12,8 @@ namespace rtlynx {
 
 /// What text encoders made of prompts, in a folder: a file for each prompt, the longest unused ones
 /// removed when they get too many. Several processes may use one folder: files appear complete,
-/// and one that is gone, broken or of another key is as if it had never been there. What cannot be
-/// written is said and not kept.
+/// and one that is gone, broken, damaged or of another key is as if it had never been there. Files
+/// that are not the cache's are left alone. What cannot be written is said and not kept.
 class PromptCache {
  public:
   static constexpr std::uint64_t kMaxBytes = std::uint64_t{512} << 20;

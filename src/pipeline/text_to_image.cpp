@@ -166,6 +166,11 @@ PictureSettings TextToImagePipeline::settings_for(const PictureRequest& request)
 
 torch::nn::Module& TextToImagePipeline::prepare(const PictureRequest& request,
                                                 const PartCallback& on_load) {
+  load(request, on_load);
+  return denoiser_->transformer();
+}
+
+void TextToImagePipeline::load(const PictureRequest& request, const PartCallback& on_load) {
   // Not InferenceMode: compensations change the weights later.
   const torch::NoGradGuard no_grad;
   std::set<std::string> wanted(request.prompts.begin(), request.prompts.end());
@@ -173,13 +178,12 @@ torch::nn::Module& TextToImagePipeline::prepare(const PictureRequest& request,
   if (settings.guided()) wanted.insert(*settings.negative);
   std::erase_if(wanted, [&](const std::string& prompt) { return features_.contains(prompt); });
   if (!wanted.empty()) encode(std::move(wanted), on_load);
-  if (!denoiser_) {
+  if (!denoiser_ || !autoencoder_) {
     on_load("transformer");
     denoiser_ = model_->load_denoiser(options_);
     on_load("autoencoder");
     autoencoder_ = model_->load_autoencoder(options_);
   }
-  return denoiser_->transformer();
 }
 
 void TextToImagePipeline::encode(std::set<std::string> wanted, const PartCallback& on_load) {
@@ -211,8 +215,12 @@ void TextToImagePipeline::encode(std::set<std::string> wanted, const PartCallbac
 
 void TextToImagePipeline::draw(const PictureRequest& request, const PictureCallbacks& callbacks) {
   const PictureSettings settings = settings_for(request);
-  prepare(request, callbacks.on_load);
+  load(request, callbacks.on_load);
   const torch::InferenceMode inference;
+  std::optional<LatentDistribution> image;
+  if (request.image) {
+    image = autoencoder_->encode(pixels_from_images({&*request.image, 1}).to(options_));
+  }
   const std::size_t count = request.prompts.size();
   const auto batch = static_cast<std::size_t>(request.batch);
   const int all = static_cast<int>((count + batch - 1) / batch) * settings.steps_to_run();
@@ -223,10 +231,10 @@ void TextToImagePipeline::draw(const PictureRequest& request, const PictureCallb
                          all_of_them.begin() + std::min(count, first + batch));
     };
     const std::vector<std::uint64_t> seeds = part(request.seeds);
-    const torch::Tensor latents = denoise(
-        part(request.prompts), settings,
-        request.image ? noised(*request.image, seeds, settings) : draw_noise(seeds, settings),
-        [&](int finished) { callbacks.on_step(before + finished, all); });
+    const torch::Tensor latents =
+        denoise(part(request.prompts), settings,
+                image ? noised(*image, seeds, settings) : draw_noise(seeds, settings),
+                [&](int finished) { callbacks.on_step(before + finished, all); });
     before += settings.steps_to_run();
     callbacks.on_images(first, images_from_pixels(autoencoder_->decode(latents)));
   }
@@ -243,20 +251,20 @@ torch::Tensor TextToImagePipeline::draw_noise(const std::vector<std::uint64_t>& 
   return torch::cat(noise).to(options_.device());
 }
 
-torch::Tensor TextToImagePipeline::noised(const Image& image,
+torch::Tensor TextToImagePipeline::noised(const LatentDistribution& image,
                                           const std::vector<std::uint64_t>& seeds,
                                           const PictureSettings& settings) const {
   const std::vector<std::int64_t> shape = latent_shape(settings);
-  const LatentDistribution encoded =
-      autoencoder_->encode(pixels_from_images({&image, 1}).to(options_));
-  const double sigma = schedule_for(settings).sigmas[static_cast<std::size_t>(settings.first_step)];
+  // In the weights' type, as diffusers has it.
+  const torch::Tensor sigma = torch::full(
+      {}, schedule_for(settings).sigmas[static_cast<std::size_t>(settings.first_step)], options_);
   std::vector<torch::Tensor> starts;
   for (const std::uint64_t seed : seeds) {
     auto generator = at::detail::createCPUGenerator(seed);
     const auto draw = [&] {
       return torch::randn(shape, generator, options_.device(torch::kCPU)).to(options_.device());
     };
-    const torch::Tensor latents = autoencoder_->scaled(encoded.sample(draw()));
+    const torch::Tensor latents = autoencoder_->scaled(image.sample(draw()));
     starts.push_back(sigma * draw() + (1 - sigma) * latents);
   }
   return torch::cat(starts);

@@ -107,12 +107,15 @@ class TextToImagePipeline {
   std::vector<std::int64_t> latent_shape(const PictureSettings& settings) const;
   Schedule schedule_for(const PictureSettings& settings) const;
 
+  /// What prepare() does, without giving the transformer away, which ends its fused form.
+  void load(const PictureRequest& request, const PartCallback& on_load);
+
   /// Features of prompts, from the cache or by the encoders.
   void encode(std::set<std::string> prompts, const PartCallback& on_load);
 
   /// The image as latents, with as much noise as the first step's level has. Each picture draws
   /// both, the encoder's variation first, from its seed, as diffusers does.
-  torch::Tensor noised(const Image& image, const std::vector<std::uint64_t>& seeds,
+  torch::Tensor noised(const LatentDistribution& image, const std::vector<std::uint64_t>& seeds,
                        const PictureSettings& settings) const;
   std::vector<PromptFeatures> features_of(const std::vector<std::string>& prompts) const;
 

@@ -61,13 +61,21 @@ class SingleFile {
     }
   }
 
-  void fill_all(torch::nn::Module& model) {
+  /// Names, types and shapes of all that `model` needs, and that there is nothing else.
+  void check(const torch::nn::Module& model) {
+    const auto parameters = model.named_parameters();
+    for (const auto& item : parameters) {
+      check_parameter(item.value(), source_of(item.key(), parameters));
+    }
+    check_unused();
+  }
+
+  void fill(torch::nn::Module& model) {
     const torch::NoGradGuard no_grad;
     const auto parameters = model.named_parameters();
     for (const auto& item : parameters) {
-      fill(item.value(), source_of(item.key(), parameters));
+      fill_parameter(item.value(), source_of(item.key(), parameters));
     }
-    check_unused();
   }
 
  private:
@@ -88,49 +96,59 @@ class SingleFile {
     return source;
   }
 
-  void fill(torch::Tensor parameter, const Source& source) {
+  void check_parameter(const torch::Tensor& parameter, const Source& source) {
     const std::string name = prefix_ + join(source.module, source.tensor);
-    if (!file_.contains(name)) {
-      fail(path_ + ", tensor " + name, "shape " + c10::str(parameter.sizes()), "no such tensor");
-    }
     const std::string where = path_ + ", tensor " + name;
-    torch::Tensor value = copy_to_tensor(file_.entry(name), where);
-    if (!value.is_floating_point()) {
-      fail(where, "a floating-point type", c10::toString(value.scalar_type()));
+    if (!file_.contains(name)) {
+      fail(where, "shape " + c10::str(parameter.sizes()), "no such tensor");
     }
+    const TensorEntry& entry = file_.entry(name);
+    const auto type = scalar_type_of(entry.dtype);
+    if (!type || !torch::isFloatingType(*type)) {
+      fail(where, "a floating-point type", std::string(dtype_name(entry.dtype)));
+    }
+    const torch::IntArrayRef shape = entry.shape;
     const std::int64_t rows = parameter.size(0);
-    const bool holds =
-        value.dim() == parameter.dim() &&
-        (source.whole ? value.size(0) == rows : value.size(0) >= source.first_row + rows) &&
-        value.sizes().slice(1) == parameter.sizes().slice(1);
+    const bool holds = std::ssize(shape) == parameter.dim() &&
+                       (source.whole ? shape[0] == rows : shape[0] >= source.first_row + rows) &&
+                       shape.slice(1) == parameter.sizes().slice(1);
     if (!holds) {
       fail(where,
            "rows " + std::to_string(source.first_row) + " to " +
                std::to_string(source.first_row + rows) + " of shape " + c10::str(parameter.sizes()),
-           c10::str(value.sizes()));
+           c10::str(shape));
     }
-    value = value.narrow(0, source.first_row, rows);
-    if (const auto scale = scale_of(source)) value = value.to(torch::kFloat32) * *scale;
+    unused_.erase(name);
+    if (const auto scale = scale_name(source)) unused_.erase(*scale);
+  }
+
+  void fill_parameter(torch::Tensor parameter, const Source& source) const {
+    const std::string name = prefix_ + join(source.module, source.tensor);
+    torch::Tensor value = copy_to_tensor(file_.entry(name), path_ + ", tensor " + name);
+    value = value.narrow(0, source.first_row, parameter.size(0));
+    if (const auto scale = scale_name(source)) value = value.to(torch::kFloat32) * number(*scale);
     if (source.halves_swapped) {
       const auto halves = value.chunk(2, 0);
       value = torch::cat({halves[1], halves[0]});
     }
     parameter.copy_(value);
-    unused_.erase(name);
   }
 
-  /// The number beside an FP8 weight, if there is one.
-  std::optional<double> scale_of(const Source& source) {
+  /// Of the number beside an FP8 weight, if there is one.
+  std::optional<std::string> scale_name(const Source& source) const {
     if (source.tensor != "weight") return std::nullopt;
     for (const std::string_view ending : kScaleEndings) {
       const std::string name = prefix_ + source.module + std::string(ending);
-      if (!file_.contains(name)) continue;
-      const torch::Tensor scale = copy_to_tensor(file_.entry(name), path_ + ", tensor " + name);
-      require(scale.numel() == 1, path_ + ", tensor " + name, "one number", "several");
-      unused_.erase(name);
-      return scale.item<double>();
+      if (file_.contains(name)) return name;
     }
     return std::nullopt;
+  }
+
+  double number(const std::string& name) const {
+    const std::string where = path_ + ", tensor " + name;
+    const torch::Tensor value = copy_to_tensor(file_.entry(name), where);
+    require(value.numel() == 1, where, "one number", "several");
+    return value.item<double>();
   }
 
   void check_unused() const {
@@ -155,7 +173,14 @@ class SingleFile {
 
 void load_single_file(torch::nn::Module& model, const std::filesystem::path& path,
                       const std::vector<ForeignModule>& foreign) {
-  SingleFile(path, foreign).fill_all(model);
+  SingleFile file(path, foreign);
+  file.check(model);
+  file.fill(model);
+}
+
+void check_single_file(const torch::nn::Module& model, const std::filesystem::path& path,
+                       const std::vector<ForeignModule>& foreign) {
+  SingleFile(path, foreign).check(model);
 }
 
 }  // namespace rtlynx

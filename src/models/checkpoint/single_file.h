@@ -14,7 +14,12 @@ namespace rtlynx {
 /// weights are multiplied by the scale beside them (scale_weight or weight_scale), if there is one.
 /// Throws Error naming file and tensor for a missing, unexpected or misshapen tensor; other models
 /// in the same file (text encoders, VAE) are left alone.
+/// All names, types and shapes are checked before the first parameter is filled.
 void load_single_file(torch::nn::Module& model, const std::filesystem::path& path,
                       const std::vector<ForeignModule>& foreign);
+
+/// The same checks, for a module that may be without weights (device meta).
+void check_single_file(const torch::nn::Module& model, const std::filesystem::path& path,
+                       const std::vector<ForeignModule>& foreign);
 
 }  // namespace rtlynx

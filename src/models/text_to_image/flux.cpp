@@ -25,6 +25,7 @@ class FluxModel : public TextToImageModel {
         transformer_(source_.read(flux_config_from_json)),
         vae_(read_vae_shape(folder / "vae")) {
     check_that_parts_fit();
+    source_.check(*outline(), foreign_modules());
   }
 
   ModelFacts facts() const override {
@@ -42,6 +43,10 @@ class FluxModel : public TextToImageModel {
 
   std::vector<ForeignModule> foreign_modules() const override {
     return flux_foreign_modules(transformer_.num_layers, transformer_.num_single_layers);
+  }
+
+  std::shared_ptr<torch::nn::Module> outline() const override {
+    return FluxTransformer(transformer_, torch::TensorOptions(torch::kMeta)).ptr();
   }
 
   std::vector<std::string> warnings(std::string_view prompt) const override {

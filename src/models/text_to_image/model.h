@@ -82,6 +82,9 @@ class TextToImageModel {
   /// How other programs name the transformer's layers.
   virtual std::vector<ForeignModule> foreign_modules() const = 0;
 
+  /// The transformer without weights (device meta): the names and shapes of its layers.
+  virtual std::shared_ptr<torch::nn::Module> outline() const = 0;
+
   /// What does not fit into the text encoders, as sentences for the user. Throws UsageError for
   /// invalid UTF-8.
   virtual std::vector<std::string> warnings(std::string_view prompt) const = 0;

@@ -43,6 +43,11 @@ struct TransformerSource {
     return read_config(read_json_file(path), printable(path.string()));
   }
 
+  /// Throws Error unless the file, if there is one, has what a transformer of these layers needs.
+  void check(const torch::nn::Module& outline, const std::vector<ForeignModule>& foreign) const {
+    if (!file.empty()) check_single_file(outline, file, foreign);
+  }
+
   /// The transformer: `load_folder` is the family's own loader.
   template <typename Transformer, typename Config>
   Transformer load(Transformer (*load_folder)(const std::filesystem::path&,
@@ -58,7 +63,7 @@ struct TransformerSource {
 };
 
 /// Tells the contents of a model's parts from others': of small files by their bytes, of weights by
-/// size and time of the last change, since to read them is what a cache is to save.
+/// size, time of the last change and both ends, since to read them is what a cache is to save.
 std::string parts_revision(const std::filesystem::path& folder,
                            const std::vector<std::string>& parts);
 

@@ -23,6 +23,7 @@ class QwenImageModel : public TextToImageModel {
         transformer_(source_.read(qwen_image_config_from_json)),
         vae_(read_vae_shape(folder / "vae")) {
     check_that_parts_fit();
+    source_.check(*outline(), foreign_modules());
   }
 
   ModelFacts facts() const override {
@@ -38,6 +39,10 @@ class QwenImageModel : public TextToImageModel {
 
   // Others use diffusers' names.
   std::vector<ForeignModule> foreign_modules() const override { return {}; }
+
+  std::shared_ptr<torch::nn::Module> outline() const override {
+    return QwenImageTransformer(transformer_, torch::TensorOptions(torch::kMeta)).ptr();
+  }
 
   std::vector<std::string> warnings(std::string_view prompt) const override {
     return prompts_.warnings(prompt);

@@ -34,6 +34,7 @@ class ZImageModel : public TextToImageModel {
         vae_(read_vae_shape(folder / "vae")),
         turbo_(read_shift(folder / "scheduler") <= kTurboShift) {
     check_that_parts_fit();
+    source_.check(*outline(), foreign_modules());
   }
 
   ModelFacts facts() const override {
@@ -63,6 +64,10 @@ class ZImageModel : public TextToImageModel {
     add("context_refiner", transformer_.n_refiner_layers);
     add("layers", transformer_.n_layers);
     return z_image_foreign_modules(blocks);
+  }
+
+  std::shared_ptr<torch::nn::Module> outline() const override {
+    return ZImageTransformer(transformer_, torch::TensorOptions(torch::kMeta)).ptr();
   }
 
   std::vector<std::string> warnings(std::string_view prompt) const override {

@@ -98,6 +98,9 @@ class FakeModel : public TextToImageModel {
   }
   std::vector<LayerGroup> groups() const override { return {}; }
   std::vector<ForeignModule> foreign_modules() const override { return {}; }
+  std::shared_ptr<torch::nn::Module> outline() const override {
+    return std::make_shared<torch::nn::Module>();
+  }
   std::vector<std::string> warnings(std::string_view) const override { return {}; }
   std::string encoding() const override { return "of numbers"; }
   std::vector<PromptFeatures> encode(const std::vector<std::string>& prompts,

@@ -78,6 +78,47 @@ TEST_F(PromptCacheTest, ABrokenFileIsAsNone) {
   expect_found(cache, "key", 2);
 }
 
+TEST_F(PromptCacheTest, DamageIsSeen) {
+  const PromptCache cache(folder_);
+  cache.keep("key", features_of(1));
+  std::fstream file(files().front(), std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(-1, std::ios::end);
+  file.put('\x3f');
+  file.close();
+  EXPECT_FALSE(cache.find("key"));
+}
+
+TEST_F(PromptCacheTest, OthersFilesAreLeftAlone) {
+  fs::create_directories(folder_);
+  std::ofstream(folder_ / "weights.safetensors") << std::string(1000, 'x');
+  const PromptCache cache(folder_, 1);
+  cache.keep("key", features_of(1));
+  EXPECT_EQ(files(), std::vector{folder_ / "weights.safetensors"});
+}
+
+TEST_F(PromptCacheTest, ALinkIsNeitherReadNorWrittenThrough) {
+  const PromptCache cache(folder_);
+  cache.keep("key", features_of(1));
+  const fs::path file = files().front();
+  fs::rename(file, temporary_ / "target");
+  fs::create_symlink(temporary_ / "target", file);
+  const auto bytes = fs::file_size(temporary_ / "target");
+  EXPECT_FALSE(cache.find("key"));
+  cache.keep("key", {{"tokens", torch::zeros({9, 9})}});
+  EXPECT_EQ(fs::file_size(temporary_ / "target"), bytes);
+  EXPECT_TRUE(fs::is_regular_file(fs::symlink_status(file)));
+}
+
+TEST_F(PromptCacheTest, WhatAKilledWriterLeftIsRemoved) {
+  const PromptCache cache(folder_);
+  std::ofstream(folder_ / ".rtlynx-1-1.tmp") << "x";
+  std::ofstream(folder_ / ".rtlynx-1-2.tmp") << "x";
+  make_older(folder_ / ".rtlynx-1-1.tmp", 2);
+  cache.keep("key", features_of(1));
+  EXPECT_FALSE(fs::exists(folder_ / ".rtlynx-1-1.tmp"));
+  EXPECT_TRUE(fs::exists(folder_ / ".rtlynx-1-2.tmp"));
+}
+
 TEST_F(PromptCacheTest, TheLongestUnusedIsRemoved) {
   PromptCache(folder_).keep("old", features_of(1));
   const std::uint64_t bytes = fs::file_size(files().front());
