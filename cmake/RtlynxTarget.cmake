@@ -50,10 +50,11 @@ function(rtlynx_library name)
   target_link_libraries(rtlynx_${name} PUBLIC ${arg_LINK} PRIVATE $<BUILD_INTERFACE:rtlynx_flags>)
 endfunction()
 
-# rtlynx_test(<folder name> [TORCH [ALONE ...]] SOURCES ... LINK ...) defines one test binary,
-# tests/<folder>. TORCH: as rtlynx_compile_torch, which only position-independent objects can.
+# rtlynx_test(<folder name> [TORCH [SEPARATE] [ALONE ...]] SOURCES ... LINK ...) defines one test
+# binary, tests/<folder>. TORCH: as rtlynx_compile_torch, which only position-independent objects
+# can. SEPARATE: each file by itself, where many have alike local names.
 function(rtlynx_test name)
-  cmake_parse_arguments(arg "TORCH" "" "ALONE;SOURCES;LINK" ${ARGN})
+  cmake_parse_arguments(arg "TORCH;SEPARATE" "" "ALONE;SOURCES;LINK" ${ARGN})
   add_library(test_${name}_objects OBJECT ${arg_SOURCES})
   target_link_libraries(test_${name}_objects PUBLIC ${arg_LINK} GTest::gtest GTest::gmock
                                                     rtlynx_flags)
@@ -61,7 +62,9 @@ function(rtlynx_test name)
   target_include_directories(test_${name}_objects PRIVATE ${PROJECT_SOURCE_DIR}/tests)
   target_compile_definitions(test_${name}_objects
                              PRIVATE RTLYNX_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
-  if(arg_TORCH)
+  if(arg_SEPARATE)
+    target_precompile_headers(test_${name}_objects REUSE_FROM rtlynx_torch_pch)
+  elseif(arg_TORCH)
     rtlynx_compile_torch(test_${name}_objects ALONE ${arg_ALONE})
   endif()
   add_executable(test_${name} $<TARGET_OBJECTS:test_${name}_objects>)

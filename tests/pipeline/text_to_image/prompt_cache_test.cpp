@@ -83,7 +83,7 @@ TEST_F(PromptCacheTest, DamageIsSeen) {
   cache.keep("key", features_of(1));
   std::fstream file(files().front(), std::ios::in | std::ios::out | std::ios::binary);
   file.seekp(-1, std::ios::end);
-  file.put('\x3f');
+  file.put('\x11');
   file.close();
   EXPECT_FALSE(cache.find("key"));
 }
