@@ -195,16 +195,31 @@ class Drawing {
     int before = 0;
     const auto start = std::chrono::steady_clock::now();
     for (const Part& part : parts_) {
-      pipeline_.draw(part.request,
-                     {.on_step = [&](int finished, int) { bar.update(before + finished); },
-                      .on_images =
-                          [&](std::size_t first, std::vector<Image> images) {
-                            on_images(part.first + first, std::move(images));
-                          }});
+      PictureCallbacks callbacks{
+          .on_step = [&](int finished, int) { bar.update(before + finished); },
+          .on_images =
+              [&](std::size_t first, std::vector<Image> images) {
+                on_images(part.first + first, std::move(images));
+              },
+          .on_preview = [&](std::size_t,
+                            const std::vector<Image>& images) { preview(images.front()); }};
+      if (!run_.preview.empty()) callbacks.preview_every = run_.preview_every;
+      pipeline_.draw(part.request, callbacks);
       before += part.steps();
     }
     const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
     return elapsed.count() / all;
+  }
+
+  // The pictures go on without it.
+  void preview(const Image& image) {
+    try {
+      write_png(run_.preview, image, {});
+    } catch (const Error& error) {
+      if (!std::exchange(preview_failed_, true)) {
+        terminal::say(std::string("generate: no preview: ") + error.what());
+      }
+    }
   }
 
   Report write(std::size_t index, const Image& drawn, const Image* dense) const {
@@ -254,6 +269,7 @@ class Drawing {
   std::vector<Part> parts_;
   std::string device_, dtype_;
   std::vector<Report> loras_;
+  bool preview_failed_ = false;
 };
 
 }  // namespace

@@ -42,6 +42,8 @@ struct PictureRun {
   std::string image;                       ///< the file of request.image
   std::filesystem::path prompt_cache;      ///< a folder, or none
   std::filesystem::path transformer_file;  ///< weights in place of the folder's, or none
+  std::filesystem::path preview;           ///< a PNG file for what is being drawn, or none
+  int preview_every = 5;                   ///< steps
   bool compare = false;  ///< dense as well: one picture with dense, sparse, their difference
   int scale = 1;         ///< each pixel becomes scale x scale
   bool json = false;     ///< a report on standard output instead of a line for each picture

@@ -48,6 +48,10 @@ std::vector<Job> plan_jobs(const GenerateOptions& options, const std::vector<Pro
   }
   const auto images = static_cast<std::size_t>(options.images);
   check_seeds(options.seed, prompts.size() * images, "--seed");
+  if (!options.preview.empty() && std::filesystem::path(options.preview).extension() != ".png") {
+    throw UsageError("--preview: required a name that ends in .png, got " +
+                     in_quotes(options.preview));
+  }
   std::vector<Job> jobs;
   for (const Prompt& prompt : prompts) {
     const std::uint64_t first = prompt.seed.value_or(options.seed + jobs.size());
@@ -71,6 +75,7 @@ void check_files(const GenerateOptions& options, const std::vector<Job>& jobs) {
   files.read("--transformer", options.transformer);
   if (options.prompts_file != "-") files.read("--prompts-file", options.prompts_file);
   for (const Job& job : jobs) files.write("--output", job.path);
+  files.write("--preview", options.preview);
   files.check();
 }
 
@@ -113,6 +118,8 @@ void generate_with_model(const GenerateOptions& options, const std::filesystem::
                  .image = options.image,
                  .prompt_cache = options.prompt_cache,
                  .transformer_file = options.transformer,
+                 .preview = options.preview,
+                 .preview_every = options.preview_every,
                  .compare = options.compare,
                  .scale = std::max(options.scale, 1),
                  .json = options.json};
@@ -138,11 +145,11 @@ void generate(const GenerateOptions& options) {
   const bool with_text_encoders = options.negative || options.true_cfg || options.cfg_truncation ||
                                   options.cfg_normalization || !options.loras.empty() ||
                                   !options.image.empty() || !options.prompt_cache.empty() ||
-                                  !options.transformer.empty();
+                                  !options.transformer.empty() || !options.preview.empty();
   if (with_text_encoders) {
     throw UsageError(
         "--negative, --true-cfg, --cfg-truncation, --cfg-normalization, --lora, --image, "
-        "--prompt-cache, --transformer: required a model of diffusers, got lynx-mini");
+        "--prompt-cache, --transformer, --preview: required a model of diffusers, got lynx-mini");
   }
   for (const Prompt& prompt : prompts) {
     if (!prompt.size) continue;

@@ -102,6 +102,13 @@ void add_output(CLI::App& command, GenerateOptions& options) {
                   "With --compare: another file of rtlynx calibrate, as a column before the "
                   "difference; lynx-mini")
       ->needs(compare);
+  CLI::Option* preview = command.add_option(
+      "--preview", options.preview,
+      "A PNG file that shows meanwhile, small, what the first picture of a batch will be");
+  command.add_option("--preview-every", options.preview_every, "Steps between two of these")
+      ->transform(options::whole_number(1, 1000))
+      ->capture_default_str()
+      ->needs(preview);
   command
       .add_option("--scale", options.scale,
                   "Enlarge each pixel to N x N [default: 1, lynx-mini with --compare: 4]")

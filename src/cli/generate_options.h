@@ -36,6 +36,8 @@ struct GenerateOptions {
   std::optional<double> strength;
   std::string prompt_cache;
   std::string transformer;
+  std::string preview;
+  int preview_every = 5;
   bool compare = false;
   bool json = false;
   std::string output = "rtlynx.png";

@@ -154,7 +154,13 @@ Prompt parse_json_prompt(std::string_view line, const std::string& where) {
   try {
     return json_prompt(line, where);
   } catch (const Error& error) {
-    throw UsageError(error.what());
+    std::string message = error.what();
+    // `where` has the line already.
+    const std::string first_line = where + ", line 1, column";
+    if (message.starts_with(first_line)) {
+      message.replace(0, first_line.size(), where + ", column");
+    }
+    throw UsageError(message);
   }
 }
 

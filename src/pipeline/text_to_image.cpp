@@ -111,6 +111,14 @@ torch::Tensor limited(const torch::Tensor& guided, const torch::Tensor& own, dou
   return guided * (limit * norm(own) / norm(guided)).clamp_max(1);
 }
 
+/// Latents [B, C, h, w] of a small picture of the same: means of squares of them.
+torch::Tensor made_small(const torch::Tensor& latents) {
+  constexpr std::int64_t kSide = 32;  // 256 pixels, where a latent is 8
+  const std::int64_t height = latents.size(2), width = latents.size(3);
+  const std::int64_t square = (std::max(height, width) + kSide - 1) / kSide;
+  return torch::avg_pool2d(latents, {std::min(square, height), std::min(square, width)});
+}
+
 std::vector<PromptFeatures> on_device(std::vector<PromptFeatures> features,
                                       const torch::TensorOptions& options) {
   for (PromptFeatures& prompt : features) {
@@ -231,10 +239,17 @@ void TextToImagePipeline::draw(const PictureRequest& request, const PictureCallb
                          all_of_them.begin() + std::min(count, first + batch));
     };
     const std::vector<std::uint64_t> seeds = part(request.seeds);
-    const torch::Tensor latents =
-        denoise(part(request.prompts), settings,
-                image ? noised(*image, seeds, settings) : draw_noise(seeds, settings),
-                [&](int finished) { callbacks.on_step(before + finished, all); });
+    ForeseenCallback preview;
+    if (callbacks.preview_every > 0) {
+      preview = [&](int finished, const torch::Tensor& foreseen) {
+        if (finished % callbacks.preview_every != 0 || finished == settings.steps_to_run()) return;
+        callbacks.on_preview(first, images_from_pixels(autoencoder_->decode(made_small(foreseen))));
+      };
+    }
+    const torch::Tensor latents = denoise(
+        part(request.prompts), settings,
+        image ? noised(*image, seeds, settings) : draw_noise(seeds, settings),
+        [&](int finished) { callbacks.on_step(before + finished, all); }, preview);
     before += settings.steps_to_run();
     callbacks.on_images(first, images_from_pixels(autoencoder_->decode(latents)));
   }
@@ -273,7 +288,8 @@ torch::Tensor TextToImagePipeline::noised(const LatentDistribution& image,
 torch::Tensor TextToImagePipeline::denoise(const std::vector<std::string>& prompts,
                                            const PictureSettings& settings,
                                            const torch::Tensor& start,
-                                           const std::function<void(int finished)>& on_step) {
+                                           const std::function<void(int finished)>& on_step,
+                                           const ForeseenCallback& on_foreseen) {
   const torch::InferenceMode inference;
   const Schedule schedule = schedule_for(settings);
   DenoiserInput wanted{.latents = start.to(latent_options()),
@@ -297,8 +313,12 @@ torch::Tensor TextToImagePipeline::denoise(const std::vector<std::string>& promp
     const std::string stage =
         "transformer, step " + std::to_string(step + 1) + " of " + std::to_string(settings.steps);
     require_finite(velocity, stage.c_str());
+    const int finished = step + 1 - settings.first_step;
+    if (on_foreseen) {
+      on_foreseen(finished, (wanted.latents - wanted.sigma * velocity).to(latent_options()));
+    }
     wanted.latents = euler_step(schedule, step, wanted.latents, velocity).to(latent_options());
-    on_step(step + 1 - settings.first_step);
+    on_step(finished);
   }
   return wanted.latents;
 }

@@ -58,7 +58,16 @@ struct PictureCallbacks {
   std::function<void(int finished, int all)> on_step = [](int, int) {};
   /// Each batch's pictures as soon as they are drawn; `first` is the index of the first one.
   std::function<void(std::size_t first, std::vector<Image> images)> on_images;
+  /// With n above 0, each batch's pictures as they are foreseen, small, after every n-th step but
+  /// the last.
+  int preview_every = 0;
+  std::function<void(std::size_t first, std::vector<Image> images)> on_preview;
 };
+
+/// Called behind each step of a batch, `finished` steps from its first one on, with the latents
+/// [B, C, h, w] that its velocity v leads to: x - sigma v for x = (1 - sigma) picture + sigma
+/// noise.
+using ForeseenCallback = std::function<void(int finished, const torch::Tensor& latents)>;
 
 /// Draws with a model in a folder in diffusers' layout. Text encoders are loaded, used and freed
 /// before transformer and autoencoder are loaded, which stay for the next request.
@@ -100,7 +109,8 @@ class TextToImagePipeline {
   /// batch of prepared prompts to the latents of pictures.
   torch::Tensor denoise(const std::vector<std::string>& prompts, const PictureSettings& settings,
                         const torch::Tensor& start,
-                        const std::function<void(int finished)>& on_step);
+                        const std::function<void(int finished)>& on_step,
+                        const ForeseenCallback& on_foreseen = {});
 
  private:
   torch::TensorOptions latent_options() const;

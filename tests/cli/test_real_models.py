@@ -168,6 +168,7 @@ class QwenImageTest(ModelTest):
                             ('{"prompt": "a\\u0000b"}', ["line 2", "control character"]),
                             ("a plain prompt", ["line 2"])):
             self.assert_refused(self.draw_lines(good, line), 2, *words)
+        self.assert_refused(self.draw_lines(good, '{"prompt": }'), 2, "line 2, column 12")
         last = '{"prompt": "a cat", "seed": 18446744073709551615}'
         self.assert_refused(self.draw_lines(last, options=("-n", "2")), 2, "line 1, seed")
         self.assertEqual(self.pictures(), [])
@@ -180,6 +181,18 @@ class QwenImageTest(ModelTest):
         self.assert_refused(self.generate(), 1, "merges.txt")
         self.assertEqual(self.pictures(), [])
 
+
+    def test_a_preview_shows_what_is_being_drawn(self):
+        result = self.generate("--preview", "soon.png", "--preview-every", "1", "-o", "last.png")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(png_size(self.folder / "soon.png"), (40, 24))
+        self.assertNotEqual(image_data(self.folder / "soon.png"),
+                            image_data(self.folder / "last.png"))
+        self.assert_refused(self.generate("--preview", "soon.jpg"), 2, "ends in .png")
+        self.assert_refused(self.generate("--preview-every", "2"), 2, "--preview")
+        self.assert_refused(self.generate("--preview", "x.png", "-o", "x.png"), 2, "--preview")
+        result = run("generate", "-p", "a red circle", "--preview", "x.png", cwd=self.folder)
+        self.assert_refused(result, 2, "--preview", "lynx-mini")
 
     def test_an_image_is_changed_by_its_strength(self):
         image = small_models.GOLDENS / "pipeline_image.png"

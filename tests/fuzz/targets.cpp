@@ -15,10 +15,6 @@
 namespace rtlynx::fuzz {
 namespace {
 
-std::string_view as_text(std::span<const std::byte> bytes) {
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
-
 /// `png` with the checksum of every whole chunk put right, which mutation alone would hardly find.
 std::vector<std::byte> with_checksums(std::span<const std::byte> png) {
   std::vector<std::byte> fixed(png.begin(), png.end());

@@ -15,10 +15,6 @@
 namespace rtlynx::fuzz {
 namespace {
 
-std::string_view as_text(std::span<const std::byte> bytes) {
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
-
 /// What stands before the first NUL of `rest`, and `rest` behind it.
 std::string_view take_part(std::string_view& rest) {
   const std::size_t end = rest.find('\0');

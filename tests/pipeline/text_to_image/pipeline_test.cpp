@@ -90,7 +90,7 @@ class FakeModel : public TextToImageModel {
             .latent_factor = 1,
             .patch = 2,
             .size = 4,
-            .max_size = 16,
+            .max_size = 64,
             .steps = 3,
             .distilled_guidance = true,
             .true_cfg = negative_ ? 2.0 : 1.0,
@@ -240,6 +240,26 @@ TEST_F(TextToImage, StepsOfAllBatchesAreCounted) {
   EXPECT_THAT(steps, ElementsAre("0/4", "1/4", "2/4", "2/4", "3/4", "4/4"));
 }
 
+TEST_F(TextToImage, PreviewsForeseeThePictures) {
+  std::vector<std::string> seen;
+  pipeline_.draw(
+      {.prompts = {"0.5", "-0.5", "0.25"}, .seeds = {1, 2, 3}, .steps = 4, .width = 64, .batch = 2},
+      {.on_images =
+           [&](std::size_t first, const std::vector<Image>&) {
+             seen.push_back("pictures " + std::to_string(first));
+           },
+       .preview_every = 2,
+       .on_preview =
+           [&](std::size_t first, const std::vector<Image>& images) {
+             seen.push_back("preview " + std::to_string(first));
+             EXPECT_EQ(images.size(), first == 0 ? 2 : 1);
+             EXPECT_EQ(images.front().rgb.front(), level(first == 0 ? 0.5 : 0.25));
+             EXPECT_EQ(images.front().width, 32);
+             EXPECT_EQ(images.front().height, 2);
+           }});
+  EXPECT_THAT(seen, ElementsAre("preview 0", "pictures 0", "preview 2", "pictures 2"));
+}
+
 TEST_F(TextToImage, AnImageIsChangedByItsShareOfTheSteps) {
   Image image(4, 4);
   PictureRequest request{
@@ -293,8 +313,8 @@ TEST_F(TextToImage, WhatCannotBeDrawnIsRefusedBeforeAnythingIsLoaded) {
   bad = good;
   bad.height = 0;
   EXPECT_THAT(refused(bad), HasSubstr("got 4x0"));
-  bad.height = 18;
-  EXPECT_THAT(refused(bad), HasSubstr("from 2 to 16 pixels"));
+  bad.height = 66;
+  EXPECT_THAT(refused(bad), HasSubstr("from 2 to 64 pixels"));
   bad = good;
   bad.steps = 0;
   EXPECT_THAT(refused(bad), HasSubstr("from 1 to 1000 steps, got 0"));
