@@ -15,7 +15,7 @@ namespace rtlynx {
 struct CalibrationRun {
   int prompts = 32;
   std::uint64_t seed = 7;  ///< of the captions; the pictures' noise is never an evaluation's
-  int steps = 7;  ///< more pictures teach more than more steps of each (docs/compensation.md)
+  int steps = 14;
   double guidance = 4.0;
   int batch = 8;
 };
