@@ -119,7 +119,10 @@ class SingleFile {
            c10::str(shape));
     }
     unused_.erase(name);
-    if (const auto scale = scale_name(source)) unused_.erase(*scale);
+    if (const auto scale = scale_name(source)) {
+      number(*scale);  // throws unless it is one
+      unused_.erase(*scale);
+    }
   }
 
   void fill_parameter(torch::Tensor parameter, const Source& source) const {
