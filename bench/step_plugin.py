@@ -5,8 +5,8 @@
     python bench/step_plugin.py --family flux --json plugin.json
 
 All run with torch.compile of the repeated blocks, in one process, warm, alternating. Weights are
-random and shared; what is sparse has low ranks of 64 and, in `best`, blocks of 64 before the choice,
-random as well: they take the time that fitted ones take. Needs torch with CUDA, diffusers, rtlynx,
+random and shared; what is sparse has low ranks of 64 and, in `best` and `e4m3`, blocks of 64 before the
+choice, random as well: they take the time that fitted ones take. Needs torch with CUDA, diffusers, rtlynx,
 and about twice the memory of the weights. `--tiny` runs small models on the CPU, to try the script.
 """
 
@@ -56,12 +56,12 @@ def random_compensation(model, layers, transforms):
     return rtlynx.Compensation(made, inputs, {"method": f"random, rank {RANK}"})
 
 
-def sparsified(model, recipe, tokens, transforms, force):
+def sparsified(model, recipe, tokens, transforms, dtype, force):
     """A copy whose layers of the recipe are sparse where that is faster."""
     model = shared_copy(model)
     layers = rtlynx.groups_of(model, recipe)
     report = rtlynx.sparsify(model, random_compensation(model, layers, transforms), tokens=tokens,
-                             force=force, keep_original=False)
+                             force=force, keep_original=False, dtype=dtype)
     return model, report
 
 
@@ -139,9 +139,11 @@ def variants_of(family, wanted, setting, text):
     step = family.make(setting, side, 32 if setting.tiny else text or family.text, batch=1)
     model, arguments, tokens = step.model, step.arguments, step.tokens
     made = [Variant("dense", model, arguments)]
-    for name, recipe, transforms in (("paper", "paper", False), ("best", "all", True)):
+    for name, recipe, transforms, dtype in (("paper", "paper", False, None),
+                                            ("best", "all", True, None),
+                                            ("e4m3", "all", True, "e4m3")):
         if name in wanted:
-            sparse, report = sparsified(model, recipe, tokens, transforms, force=setting.tiny)
+            sparse, report = sparsified(model, recipe, tokens, transforms, dtype, force=setting.tiny)
             made.append(Variant(name, sparse, arguments, report))
     if "fp8" in wanted and not setting.tiny:
         made.append(Variant("fp8", with_fp8_blocks(model), arguments))
@@ -159,7 +161,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--family", choices=sorted(FAMILIES), default="flux")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--variants", default="paper,best,fp8", help="besides dense")
+    parser.add_argument("--variants", default="paper,best,e4m3,fp8", help="besides dense")
     parser.add_argument("--text", type=int, default=0, help="text tokens; 0: as usual")
     parser.add_argument("--tiny", action="store_true", help="small models on the CPU")
     parser.add_argument("--json", required=True)
