@@ -21,7 +21,7 @@ class Setting:
     @torch.no_grad()
     def fill(self, model):
         """Random weights that keep activations of order one, made on the device."""
-        model = model.to_empty(device=self.device).to(self.dtype).eval().requires_grad_(False)
+        model = model.to(self.dtype).to_empty(device=self.device).eval().requires_grad_(False)
         for name, parameter in model.named_parameters():
             if parameter.ndim < 2:
                 parameter.fill_(1.0 if name.endswith("weight") else 0.0)

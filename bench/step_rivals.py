@@ -202,11 +202,12 @@ def main():
 
     torch.manual_seed(1)
     side = options.side or family.side
-    step = family.make(Setting(), side, family.text, options.batch)
-    made = rivals(step, options.rivals.split(","))
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "rtlynx.json")
+        # First: its comparison with fp32 needs memory that the rivals take afterwards.
         own = Rtlynx(options.rtlynx, options.family, side, options.batch, path)
+        step = family.make(Setting(), side, family.text, options.batch)
+        made = rivals(step, options.rivals.split(","))
         for _ in range(options.rounds):
             line = own.time_round()
             for rival in made:
