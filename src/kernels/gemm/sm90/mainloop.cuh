@@ -123,8 +123,10 @@ class Consumer {
     take_back();
   }
 
-  /// A warpgroup beyond the last token still frees its stages, all but the last.
+  /// A warpgroup beyond the last token still frees its stages, all but the last. The one that its
+  /// previous tile lent comes first: with more steps than stages the producer waits for it.
   __device__ void skip(const gpu::Work& work) {
+    take_back();
     last_ = -1;
     for (int i = 0; i < work.steps; ++i) {
       device::mbarrier_wait(ring_.full(), ring_.phase);
@@ -132,7 +134,6 @@ class Consumer {
       last_ = ring_.slot;
       ring_.advance();
     }
-    take_back();
   }
 
   __device__ void release_last() { release(last_); }
