@@ -29,6 +29,7 @@ from step_models import Setting
 
 PROMPT = "a red fox in the snow"
 SIDE, STEPS = 1024, 9
+LONGEST_S = 300
 INDEX = {"_class_name": "ZImagePipeline",
          "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
          "text_encoder": ["transformers", "Qwen3Model"],
@@ -103,6 +104,9 @@ def run(command, folder, images):
     begin = time.time()
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         while process.poll() is None:
+            if time.time() - begin > LONGEST_S:
+                process.kill()
+                sys.exit(f"{command[0]}: not finished after {LONGEST_S} s")
             gpu_peak = max(gpu_peak, used() - before)
             host_peak = max(host_peak, host_gib(process.pid))
             time.sleep(0.02)
