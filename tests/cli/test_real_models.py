@@ -5,7 +5,6 @@ only."""
 import json
 import os
 import shutil
-import struct
 import unittest
 
 import small_models
@@ -62,36 +61,6 @@ class FluxTest(ModelTest):
         self.assertLess(report["images"][0]["ssim"], 1)
         self.assertGreater(report["images"][0]["ssim"], 0)
         self.assertEqual(png_size(self.folder / "rtlynx.png"), (3 * 40 + 4, 24))
-
-    def write_lora(self, layer):
-        values = struct.pack("<64f", *[0.5] * 64)
-        tensors = {"lora_A": {"dtype": "F32", "shape": [2, 32], "data_offsets": [0, 256]},
-                   "lora_B": {"dtype": "F32", "shape": [32, 2], "data_offsets": [256, 512]}}
-        head = json.dumps({f"{layer}.{name}.weight": entry
-                           for name, entry in tensors.items()}).encode()
-        (self.folder / "a.safetensors").write_bytes(
-            struct.pack("<Q", len(head)) + head + values + values)
-
-    def test_a_lora_changes_the_picture_by_its_strength(self):
-        self.write_lora("transformer.transformer_blocks.0.attn.to_v")
-        pixels = {}
-        for name, lora in (("none", []), ("zero", ["--lora", "a.safetensors:0"]),
-                           ("one", ["--lora", "a.safetensors"])):
-            result = self.generate(*lora, "-o", f"{name}.png")
-            self.assertEqual(result.returncode, 0, result.stderr)
-            pixels[name] = image_data(self.folder / f"{name}.png")
-        self.assertEqual(pixels["none"], pixels["zero"])
-        self.assertNotEqual(pixels["none"], pixels["one"])
-        self.assertEqual(made_by(self.folder / "one.png")["loras"],
-                         [{"file": "a.safetensors", "strength": 1}])
-
-    def test_a_lora_for_another_model_is_refused(self):
-        self.write_lora("lora_te1_text_model_encoder_layers_0_mlp_fc1")
-        self.assert_refused(self.generate("--lora", "a.safetensors"), 1, "a.safetensors",
-                            "lora_te1_text_model_encoder_layers_0_mlp_fc1")
-        self.assert_refused(self.generate("--lora", "a.safetensors:much"), 2, "FILE:STRENGTH")
-        self.assert_refused(self.generate("--lora", "none.safetensors"), 1, "none.safetensors")
-        self.assertEqual(self.pictures(), [])
 
     def test_a_negative_prompt_needs_true_cfg(self):
         self.assert_refused(self.generate("--negative", "a dog"), 2, "together")

@@ -9,6 +9,7 @@
 #include "io/json.h"
 #include "io/safetensors.h"
 #include "io/text.h"
+#include "layers/finite.h"
 #include "models/tensor_bytes.h"
 
 namespace rtlynx {
@@ -60,7 +61,15 @@ std::optional<double> alpha_from_settings(const SafetensorsFile& file, const std
   return json_number(settings, "transformer.lora_alpha", where);
 }
 
-/// The modules of a file by name. Throws Error for a name that is no layer's.
+/// In fp32: a LoRA may be in FP8, with which torch does not compute.
+torch::Tensor read_values(const TensorEntry& entry, const std::string& where) {
+  torch::Tensor values = copy_to_tensor(entry, where).to(torch::kFloat32);
+  require_finite(values, where);
+  return values;
+}
+
+/// The modules of a file by name. Throws Error for a name that is no layer's, and for values that
+/// are not finite.
 std::map<std::string, LoraModule> group_by_module(const SafetensorsFile& file,
                                                   const LayerNames& names) {
   std::map<std::string, LoraModule> modules;
@@ -75,7 +84,7 @@ std::map<std::string, LoraModule> group_by_module(const SafetensorsFile& file,
     LoraModule& module = modules[std::string(parsed->module)];
     module.target = target;
     module.where = file.path().string() + ", tensor " + printable(name);
-    slot(module, parsed->role) = copy_to_tensor(file.entry(name), module.where);
+    slot(module, parsed->role) = read_values(file.entry(name), module.where);
   }
   if (!unmatched.empty()) {
     fail(printable(file.path().string()), "only tensors of the transformer's linear layers",
@@ -128,13 +137,14 @@ LowRankUpdates read_lora(const std::filesystem::path& path, const LayerNames& na
     const auto rank = static_cast<double>(module.down.size(0));
     const double alpha =
         module.alpha.defined() ? module.alpha.item<double>() : common_alpha.value_or(rank);
-    torch::Tensor up = module.up.to(torch::kFloat32) * (strength * alpha / rank);
+    torch::Tensor up = module.up * (strength * alpha / rank);
+    require_finite(up, module.where + ", by its alpha and the strength");
     if (module.target->halves_swapped) {
       const auto halves = up.chunk(2, 0);
       up = torch::cat({halves[1], halves[0]});
     }
     for (const LayerRows& part : module.target->parts) {
-      const LowRankUpdate update{.down = module.down.to(torch::kFloat32),
+      const LowRankUpdate update{.down = module.down,
                                  .up = up.narrow(0, part.first_row, part.layer.out).clone()};
       if (!updates.emplace(part.layer.name, update).second) {
         fail(module.where, "each layer once", part.layer.name + " under another name as well");

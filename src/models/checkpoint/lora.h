@@ -34,7 +34,8 @@ struct LoraName {
 std::optional<LoraName> parse_lora_name(std::string_view name);
 
 /// Reads a LoRA and multiplies it by `strength`. Throws Error naming the tensor that belongs to no
-/// layer (a text encoder's among them), does not fit its layer, or lacks its counterpart.
+/// layer (a text encoder's among them), does not fit its layer, lacks its counterpart, or is not
+/// finite.
 LowRankUpdates read_lora(const std::filesystem::path& path, const LayerNames& names,
                          double strength);
 

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "io/safetensors.h"
 #include "io/text.h"
+#include "layers/finite.h"
 #include "models/tensor_bytes.h"
 
 namespace rtlynx {
@@ -127,9 +128,13 @@ class SingleFile {
 
   void fill_parameter(torch::Tensor parameter, const Source& source) const {
     const std::string name = prefix_ + join(source.module, source.tensor);
-    torch::Tensor value = copy_to_tensor(file_.entry(name), path_ + ", tensor " + name);
+    std::string where = path_ + ", tensor " + name;
+    torch::Tensor value = copy_to_tensor(file_.entry(name), where);
     value = value.narrow(0, source.first_row, parameter.size(0));
     if (const auto scale = scale_name(source)) value = value.to(torch::kFloat32) * number(*scale);
+    value = value.to(parameter.options());
+    if (!source.whole) where += " from row " + std::to_string(source.first_row) + " on";
+    require_finite(value, where);  // as it will be used: a conversion may overflow
     if (source.halves_swapped) {
       const auto halves = value.chunk(2, 0);
       value = torch::cat({halves[1], halves[0]});
@@ -151,7 +156,9 @@ class SingleFile {
     const std::string where = path_ + ", tensor " + name;
     const torch::Tensor value = copy_to_tensor(file_.entry(name), where);
     require(value.numel() == 1, where, "one number", "several");
-    return value.item<double>();
+    const auto number = value.item<double>();
+    require_finite(number, where);
+    return number;
   }
 
   void check_unused() const {

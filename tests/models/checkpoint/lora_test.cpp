@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "io/safetensors.h"
 #include "models/tensor_bytes.h"
 #include "refusal.h"
@@ -191,6 +193,31 @@ TEST_F(Lora, HalvesAndShapesThatDoNotFitAreNamed) {
                        {layer + ".lora_B.weight", up_},
                        {layer + ".alpha", torch::zeros({2})}}),
               HasSubstr("one number as alpha"));
+}
+
+TEST_F(Lora, ValuesThatAreNotFiniteAreNamed) {
+  const std::string layer = "transformer_blocks.0.attn.to_q";
+  const Tensors good = {{layer + ".lora_A.weight", down_},
+                        {layer + ".lora_B.weight", up_},
+                        {layer + ".alpha", torch::tensor({3.0f})}};
+  for (std::size_t bad = 0; bad < good.size(); ++bad) {
+    Tensors tensors = good;
+    torch::Tensor& values = tensors[bad].second;
+    values = values.clone();
+    values.view({-1})[values.numel() - 1] = bad == 0 ? NAN : INFINITY;
+    EXPECT_THAT(message(tensors), HasSubstr("lora.safetensors, tensor " + tensors[bad].first +
+                                            ": required finite values, got"));
+  }
+  EXPECT_THAT(refusal([&] { read(good, 1e39); }),
+              HasSubstr("by its alpha and the strength: required finite values"));
+}
+
+TEST_F(Lora, Fp8IsReadAsItsValues) {
+  const std::string layer = "transformer_blocks.0.attn.to_q";
+  const auto type = torch::kFloat8_e4m3fn;
+  const auto updates =
+      read({{layer + ".lora_A.weight", down_.to(type)}, {layer + ".lora_B.weight", up_.to(type)}});
+  EXPECT_TRUE(torch::equal(updates.at(layer).down, down_.to(type).to(torch::kFloat32)));
 }
 
 TEST_F(Lora, ALayerUnderTwoNamesIsRefused) {

@@ -4,6 +4,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <functional>
+#include <set>
+
 #include "io/safetensors.h"
 #include "models/flux/small_flux.h"
 #include "models/flux/transformer.h"
@@ -150,6 +154,41 @@ TEST_F(SingleFile, PlainFp8IsConverted) {
   }
   ASSERT_EQ(load(tensors), "accepted");
   expect_equal();
+}
+
+TEST_F(SingleFile, ValuesThatAreNotFiniteAreNamed) {
+  const std::string name = "double_blocks.0.txt_attn.qkv.weight";
+  const auto with = [&](const std::function<torch::Tensor(const torch::Tensor&)>& change) {
+    Tensors tensors = original_names();
+    for (auto& [other, tensor] : tensors) {
+      if (other == name) tensor = change(tensor.clone());
+    }
+    return tensors;
+  };
+  EXPECT_THAT(load(with([](torch::Tensor whole) {
+                whole[40][3] = NAN;
+                return whole;
+              })),
+              HasSubstr("flux.safetensors, tensor " + name +
+                        " from row 32 on: required finite values, got NaN at [8, 3], 1 such among "
+                        "1024"));
+  // e4m3 has NaN, and no infinity.
+  EXPECT_THAT(load(with([](torch::Tensor whole) {
+                whole[0][0] = NAN;
+                return whole.to(torch::kFloat8_e4m3fn);
+              })),
+              HasSubstr("tensor " + name + " from row 0 on: required finite values, got NaN"));
+  Tensors scaled = with([](const torch::Tensor& whole) { return whole.sign() * 4; });
+  scaled.emplace_back("double_blocks.0.txt_attn.qkv.scale_weight", torch::tensor(1e38f));
+  EXPECT_THAT(load(scaled), HasSubstr("tensor " + name + " from row 0 on: required finite values"));
+}
+
+TEST_F(SingleFile, AScaleThatIsNotFiniteIsNamedBeforeAnythingIsFilled) {
+  Tensors tensors = original_names();
+  tensors.emplace_back("single_blocks.0.linear2.scale_weight", torch::tensor(INFINITY));
+  const auto path = write(tensors);
+  EXPECT_THAT(refusal([&] { check_single_file(*loaded_, path, flux_foreign_modules(1, 1)); }),
+              HasSubstr("tensor single_blocks.0.linear2.scale_weight: required a finite value"));
 }
 
 TEST_F(SingleFile, WhatDoesNotFitIsNamed) {

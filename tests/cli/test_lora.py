@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`rtlynx generate --lora` with small models. Standard library only."""
+
+import json
+import math
+import struct
+import unittest
+
+from cli_case import made_by
+from test_real_models import ModelTest, image_data
+
+
+class LoraTest(ModelTest):
+    channels = 32
+
+    def write_lora(self, *layers, value=0.5, path="a.safetensors", metadata=None):
+        """A LoRA of rank 2 for layers of as many outputs as inputs, all values alike."""
+        rank, channels = 2, self.channels
+        size = 4 * rank * channels
+        header = {"__metadata__": metadata} if metadata else {}
+        for place, layer in enumerate(layers):
+            for index, (part, shape) in enumerate((("lora_A", [rank, channels]),
+                                                   ("lora_B", [channels, rank]))):
+                begin = (2 * place + index) * size
+                header[f"{layer}.{part}.weight"] = {
+                    "dtype": "F32", "shape": shape, "data_offsets": [begin, begin + size]}
+        text = json.dumps(header).encode()
+        count = len(layers) * 2 * rank * channels
+        (self.folder / path).write_bytes(
+            struct.pack("<Q", len(text)) + text + struct.pack(f"<{count}f", *[value] * count))
+
+    def draw(self, *arguments):
+        """The picture's data."""
+        result = self.generate(*arguments)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return image_data(self.folder / "rtlynx.png")
+
+
+class FluxLoraTest(LoraTest):
+    golden = "pipeline_flux_dev"
+
+    def test_it_changes_the_picture_by_its_strength(self):
+        self.write_lora("transformer.transformer_blocks.0.attn.to_v")
+        plain = self.draw()
+        self.assertEqual(self.draw("--lora", "a.safetensors:0"), plain)
+        self.assertNotEqual(self.draw("--lora", "a.safetensors"), plain)
+        self.assertEqual(made_by(self.folder / "rtlynx.png")["loras"],
+                         [{"file": "a.safetensors", "strength": 1}])
+
+    def test_one_for_another_model_is_refused(self):
+        self.write_lora("lora_te1_text_model_encoder_layers_0_mlp_fc1")
+        self.assert_refused(self.generate("--lora", "a.safetensors"), 1, "a.safetensors",
+                            "lora_te1_text_model_encoder_layers_0_mlp_fc1")
+        self.assert_refused(self.generate("--lora", "a.safetensors:much"), 2, "FILE:STRENGTH")
+        self.assert_refused(self.generate("--lora", "none.safetensors"), 1, "none.safetensors")
+        self.assertEqual(self.pictures(), [])
+
+    def test_values_that_are_not_finite_are_refused_before_a_prompt_is_encoded(self):
+        encoder = self.model / "text_encoder" / "model.safetensors"
+        encoder.write_bytes(encoder.read_bytes()[:-4] + struct.pack("<f", math.nan))
+        self.assert_refused(self.generate(), 1, "text_encoder", "finite")
+        self.write_lora("transformer.transformer_blocks.0.attn.to_v", value=math.inf)
+        self.assert_refused(self.generate("--lora", "a.safetensors"), 1, "a.safetensors, tensor "
+                            "transformer.transformer_blocks.0.attn.to_v.lora_A.weight", "infinity")
+
+
+if __name__ == "__main__":
+    unittest.main()
