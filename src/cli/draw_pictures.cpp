@@ -81,7 +81,10 @@ class Drawing {
     }
     // What does not match is refused before the text encoders are loaded.
     const TextToImageModel& model = pipeline_.model();
-    if (!run.loras.empty()) read_loras(*model.outline(), model.foreign_modules(), run.loras);
+    if (!run.loras.empty()) {
+      read_loras(*model.outline(), model.foreign_modules(), run.loras,
+                 [](const std::string& sentence) { terminal::say(sentence); });
+    }
     for (const LoraFile& lora : run.loras) {
       loras_.push_back({{"file", path_text(lora.path.filename())}, {"strength", lora.strength}});
     }

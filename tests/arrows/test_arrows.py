@@ -33,7 +33,7 @@ MAY_INCLUDE = {
     "models/tokenizers": ["base", "io"],
     "models/text": ["base", "io", "models", "models/tokenizers"],
     "models/vae": ["base", "io", "models"],
-    "models/checkpoint": ["base", "io", "layers", "models"],
+    "models/checkpoint": ["base", "io", "layers", "models", "models/tokenizers"],
     "models/text_to_image": ["base", "io", "layers", "models", "models/checkpoint", "models/flux",
                              "models/qwen_image", "models/text", "models/tokenizers",
                              "models/vae", "models/z_image"],

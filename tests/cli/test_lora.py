@@ -55,6 +55,23 @@ class FluxLoraTest(LoraTest):
         self.assert_refused(self.generate("--lora", "none.safetensors"), 1, "none.safetensors")
         self.assertEqual(self.pictures(), [])
 
+    def test_pefts_own_files_are_scaled_by_their_config(self):
+        layer = "transformer_blocks.0.attn.to_v"
+        self.write_lora("transformer." + layer)
+        doubled = self.draw("--lora", "a.safetensors:2")
+        self.write_lora("base_model.model." + layer, path="adapter_model.safetensors")
+        result = self.generate("--lora", "adapter_model.safetensors")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(result.stderr.count("adapter_config.json"), 1, result.stderr)
+        self.assertNotEqual(image_data(self.folder / "rtlynx.png"), doubled)
+        config = {"peft_type": "LORA", "r": 2, "lora_alpha": 4}
+        path = self.folder / "adapter_config.json"
+        path.write_text(json.dumps(config))
+        self.assertEqual(self.draw("--lora", "adapter_model.safetensors"), doubled)
+        path.write_text(json.dumps({**config, "use_dora": True}))
+        self.assert_refused(self.generate("--lora", "adapter_model.safetensors"), 1,
+                            "adapter_config.json", "use_dora")
+
     def test_values_that_are_not_finite_are_refused_before_a_prompt_is_encoded(self):
         encoder = self.model / "text_encoder" / "model.safetensors"
         encoder.write_bytes(encoder.read_bytes()[:-4] + struct.pack("<f", math.nan))

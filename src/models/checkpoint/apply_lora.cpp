@@ -39,10 +39,12 @@ void add_to(SparseLinearImpl& layer, const LowRankUpdate& update) {
 }  // namespace
 
 LowRankUpdates read_loras(const torch::nn::Module& model, const std::vector<ForeignModule>& foreign,
-                          std::span<const LoraFile> files) {
+                          std::span<const LoraFile> files, const LoraWarning& on_warning) {
   const LayerNames names(linear_shapes(model), foreign);
   LowRankUpdates sum;
-  for (const LoraFile& file : files) add_updates(sum, read_lora(file.path, names, file.strength));
+  for (const LoraFile& file : files) {
+    add_updates(sum, read_lora(file.path, names, file.strength, on_warning));
+  }
   return sum;
 }
 

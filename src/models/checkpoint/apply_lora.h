@@ -17,7 +17,7 @@ struct LoraFile {
 /// The sum of all LoRAs for the layers of `model`, which `foreign` names as others do. Throws Error
 /// naming file and tensor for what matches nothing.
 LowRankUpdates read_loras(const torch::nn::Module& model, const std::vector<ForeignModule>& foreign,
-                          std::span<const LoraFile> files);
+                          std::span<const LoraFile> files, const LoraWarning& on_warning = {});
 
 /// Adds `updates` to what the layers compute in their modes. A weight that its layer reads as it is
 /// (dense, naive, norm) takes the update in; beside one that was transformed, refitted or pruned

@@ -6,10 +6,10 @@
 #include <vector>
 
 #include "base/error.h"
-#include "io/json.h"
 #include "io/safetensors.h"
 #include "io/text.h"
 #include "layers/finite.h"
+#include "models/checkpoint/lora_settings.h"
 #include "models/tensor_bytes.h"
 
 namespace rtlynx {
@@ -30,9 +30,6 @@ constexpr std::array<std::pair<std::string_view, LoraRole>, 11> kEndings = {{
     {".alpha", LoraRole::alpha},
 }};
 
-// Where diffusers keeps PEFT's settings in a file's metadata.
-constexpr const char* kAdapterSettings = "lora_adapter_metadata";
-
 /// The tensors of one module of a LoRA.
 struct LoraModule {
   const LoraTarget* target = nullptr;
@@ -43,22 +40,6 @@ struct LoraModule {
 torch::Tensor& slot(LoraModule& module, LoraRole role) {
   if (role == LoraRole::alpha) return module.alpha;
   return role == LoraRole::down ? module.down : module.up;
-}
-
-/// alpha by module name, or fails for settings under which a LoRA is more than a product.
-std::optional<double> alpha_from_settings(const SafetensorsFile& file, const std::string& where) {
-  const auto found = file.metadata().find(kAdapterSettings);
-  if (found == file.metadata().end()) return std::nullopt;
-  const nlohmann::json settings = parse_json(found->second, where + ", " + kAdapterSettings);
-  for (const char* option : {"transformer.use_dora", "transformer.use_rslora"}) {
-    require(!json_bool(settings, option, where, false), where, std::string(option) + " = false",
-            "true, which is not supported");
-  }
-  const auto pattern = settings.find("transformer.alpha_pattern");
-  require(pattern == settings.end() || pattern->empty(), where, "one alpha for all layers",
-          "an alpha_pattern, which is not supported");
-  if (!settings.contains("transformer.lora_alpha")) return std::nullopt;
-  return json_number(settings, "transformer.lora_alpha", where);
 }
 
 /// In fp32: a LoRA may be in FP8, with which torch does not compute.
@@ -116,6 +97,15 @@ void check(const LoraModule& module) {
           "several");
 }
 
+/// alpha / rank, of a tensor or else by the settings; nothing where neither says it.
+std::optional<double> scale_of(std::string_view name, const LoraModule& module,
+                               const std::optional<LoraSettings>& settings) {
+  const std::int64_t rank = module.down.size(0);
+  if (module.alpha.defined()) return module.alpha.item<double>() / static_cast<double>(rank);
+  if (settings) return settings->scale(name, rank);
+  return std::nullopt;
+}
+
 }  // namespace
 
 std::optional<LoraName> parse_lora_name(std::string_view name) {
@@ -127,17 +117,17 @@ std::optional<LoraName> parse_lora_name(std::string_view name) {
 }
 
 LowRankUpdates read_lora(const std::filesystem::path& path, const LayerNames& names,
-                         double strength) {
+                         double strength, const LoraWarning& on_warning) {
   const torch::NoGradGuard no_grad;
   const SafetensorsFile file = SafetensorsFile::open(path);
-  const auto common_alpha = alpha_from_settings(file, printable(path.string()));
+  const std::optional<LoraSettings> settings = LoraSettings::of(file);
+  bool unscaled = false;
   LowRankUpdates updates;
   for (auto& [name, module] : group_by_module(file, names)) {
     check(module);
-    const auto rank = static_cast<double>(module.down.size(0));
-    const double alpha =
-        module.alpha.defined() ? module.alpha.item<double>() : common_alpha.value_or(rank);
-    torch::Tensor up = module.up * (strength * alpha / rank);
+    const std::optional<double> scale = scale_of(name, module, settings);
+    unscaled = unscaled || (!scale && name.starts_with(kPeftPrefix));
+    torch::Tensor up = module.up * (strength * scale.value_or(1));
     require_finite(up, module.where + ", by its alpha and the strength");
     if (module.target->halves_swapped) {
       const auto halves = up.chunk(2, 0);
@@ -150,6 +140,11 @@ LowRankUpdates read_lora(const std::filesystem::path& path, const LayerNames& na
         fail(module.where, "each layer once", part.layer.name + " under another name as well");
       }
     }
+  }
+  if (unscaled && on_warning) {
+    on_warning(printable(path.string()) +
+               ": its alpha is neither in the file nor in an adapter_config.json beside it, where "
+               "PEFT keeps it; the rank is taken for it, and the strength may have to be another");
   }
   return updates;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -33,11 +34,16 @@ struct LoraName {
 /// nothing for any other.
 std::optional<LoraName> parse_lora_name(std::string_view name);
 
-/// Reads a LoRA and multiplies it by `strength`. Throws Error naming the tensor that belongs to no
-/// layer (a text encoder's among them), does not fit its layer, lacks its counterpart, or is not
-/// finite.
+/// Called with a sentence for the user.
+using LoraWarning = std::function<void(const std::string& sentence)>;
+
+/// Reads a LoRA and multiplies it by `strength`. What a product counts, alpha / r, is said by a
+/// tensor of the module's, else by PEFT's settings (LoraSettings), else it is 1, with a warning
+/// where PEFT's own names show that the settings were lost. Throws Error naming the tensor that
+/// belongs to no layer (a text encoder's among them), does not fit its layer, lacks its
+/// counterpart, or is not finite.
 LowRankUpdates read_lora(const std::filesystem::path& path, const LayerNames& names,
-                         double strength);
+                         double strength, const LoraWarning& on_warning = {});
 
 /// Adds `more` to `sum`: where both have a layer their ranks add up.
 void add_updates(LowRankUpdates& sum, const LowRankUpdates& more);

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <fstream>
 
 #include "io/safetensors.h"
 #include "models/tensor_bytes.h"
@@ -14,7 +15,9 @@
 namespace rtlynx {
 namespace {
 
+using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::IsEmpty;
 using testing::Key;
 using testing::UnorderedElementsAre;
 
@@ -228,15 +231,32 @@ TEST_F(Lora, ALayerUnderTwoNamesIsRefused) {
               HasSubstr("required each layer once, got transformer_blocks.0.attn.to_q"));
 }
 
-TEST_F(Lora, SettingsThatMeanMoreThanAProductAreRefused) {
-  const Tensors tensors = {{"transformer_blocks.0.attn.to_q.lora_A.weight", down_},
-                           {"transformer_blocks.0.attn.to_q.lora_B.weight", up_}};
-  const auto with = [&](const char* settings) {
-    return message(tensors, {{"lora_adapter_metadata", settings}});
+TEST_F(Lora, PeftsOwnFileIsScaledByItsConfig) {
+  const std::string layer = "transformer_blocks.0.attn.to_q", ours = "base_model.model." + layer;
+  const Tensors tensors = {{ours + ".lora_A.weight", down_}, {ours + ".lora_B.weight", up_}};
+  std::vector<std::string> said;
+  const auto read_saying = [&](const Tensors& file) {
+    said.clear();
+    return read_lora(write(file), names_, 1, [&](const std::string& text) { said.push_back(text); })
+        .at(layer);
   };
-  EXPECT_THAT(with(R"({"transformer.use_dora": true})"), HasSubstr("use_dora = false"));
-  EXPECT_THAT(with(R"({"transformer.alpha_pattern": {"a": 1}})"), HasSubstr("one alpha"));
-  EXPECT_THAT(with("{"), HasSubstr("lora_adapter_metadata"));
+  const torch::Tensor plain = up_.matmul(down_);
+  EXPECT_TRUE(torch::allclose(product(read_saying(tensors)), plain));
+  EXPECT_THAT(said, ElementsAre(HasSubstr("lora.safetensors: its alpha is neither in the file")));
+
+  Tensors with_alpha = tensors;
+  with_alpha.emplace_back(ours + ".alpha", torch::tensor(6.0f));
+  EXPECT_TRUE(torch::allclose(product(read_saying(with_alpha)), 2 * plain));
+  EXPECT_THAT(said, IsEmpty());
+
+  read_saying({{layer + ".lora_A.weight", down_}, {layer + ".lora_B.weight", up_}});
+  EXPECT_THAT(said, IsEmpty()) << "without PEFT's names alpha is the rank";
+
+  std::ofstream(temporary_ / "adapter_config.json") << R"({"lora_alpha": 12, "r": 3})";
+  EXPECT_TRUE(torch::allclose(product(read_saying(tensors)), 4 * plain));
+  EXPECT_THAT(said, IsEmpty());
+  std::ofstream(temporary_ / "adapter_config.json") << R"({"lora_alpha": 12, "r": 8})";
+  EXPECT_THAT(message(tensors), HasSubstr(layer + " of rank 8, got 3"));
 }
 
 }  // namespace
