@@ -81,5 +81,42 @@ class FluxLoraTest(LoraTest):
                             "transformer.transformer_blocks.0.attn.to_v.lora_A.weight", "infinity")
 
 
+class QwenImageLoraTest(LoraTest):
+    golden = "pipeline_qwen_image"
+
+    def test_names_of_peft_and_comfy_ui_are_one_lora(self):
+        layers = ["transformer_blocks.0.attn.to_v", "transformer_blocks.1.attn.add_q_proj"]
+        plain = self.draw()
+        pictures = []
+        for prefix in ("transformer.", "diffusion_model."):
+            self.write_lora(*(prefix + layer for layer in layers))
+            pictures.append(self.draw("--lora", "a.safetensors"))
+        self.assertNotEqual(pictures[0], plain)
+        self.assertEqual(pictures[0], pictures[1])
+
+    def test_one_of_another_family_is_refused(self):
+        self.write_lora("diffusion_model.layers.0.attention.to_v")
+        self.assert_refused(self.generate("--lora", "a.safetensors"), 1,
+                            "diffusion_model.layers.0.attention.to_v")
+        self.assertEqual(self.pictures(), [])
+
+
+class ZImageLoraTest(LoraTest):
+    golden = "pipeline_z_image"
+    channels = 48
+
+    def test_names_of_peft_and_comfy_ui_are_one_lora(self):
+        plain = self.draw()
+        pictures = []
+        for layers in (["transformer.layers.0.attention.to_out.0",
+                        "transformer.noise_refiner.1.attention.to_k"],
+                       ["diffusion_model.layers.0.attention.out",
+                        "diffusion_model.noise_refiner.1.attention.to_k"]):
+            self.write_lora(*layers)
+            pictures.append(self.draw("--lora", "a.safetensors"))
+        self.assertNotEqual(pictures[0], plain)
+        self.assertEqual(pictures[0], pictures[1])
+
+
 if __name__ == "__main__":
     unittest.main()

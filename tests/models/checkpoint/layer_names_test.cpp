@@ -4,8 +4,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <set>
+
 #include "models/flux/small_flux.h"
 #include "models/flux/transformer.h"
+#include "models/qwen_image/transformer.h"
+#include "models/z_image/transformer.h"
 
 namespace rtlynx {
 namespace {
@@ -122,6 +127,80 @@ TEST(LayerNames, QwenImage) {
     EXPECT_THAT(layers_behind(names, name),
                 ElementsAre("transformer_blocks.0.img_mlp.net.0.proj 0"));
   }
+}
+
+/// The transformers in their real sizes, without values.
+class OutlineLayerNames : public testing::Test {
+ protected:
+  static torch::TensorOptions meta() { return torch::TensorOptions(torch::kMeta); }
+
+  /// Every layer is found as `prefix` and its name, with all its rows.
+  static void expect_every_layer(const LayerNames& names, const std::vector<LinearShape>& layers,
+                                 const std::string& prefix, bool underscored = false) {
+    for (const LinearShape& layer : layers) {
+      std::string name = layer.name;
+      if (underscored) std::replace(name.begin(), name.end(), '.', '_');
+      const LoraTarget* target = names.find(prefix + name);
+      ASSERT_NE(target, nullptr) << prefix + name;
+      ASSERT_EQ(target->parts.size(), 1U);
+      EXPECT_EQ(target->parts[0].layer.name, layer.name);
+      EXPECT_EQ(target->parts[0].layer.out, layer.out);
+    }
+  }
+};
+
+TEST_F(OutlineLayerNames, QwenImage) {
+  const QwenImageTransformer outline(QwenImageConfig{}, meta());
+  const std::vector<LinearShape> layers = linear_shapes(*outline);
+  EXPECT_EQ(layers.size(), 60U * 14 + 6);
+  const LayerNames names(layers, {});
+  for (const char* peft_or_comfy :
+       {"transformer.", "base_model.model.", "base_model.model.transformer.", "diffusion_model.",
+        "model.diffusion_model.", ""}) {
+    expect_every_layer(names, layers, peft_or_comfy);
+  }
+  expect_every_layer(names, layers, "lora_unet_", /*underscored=*/true);
+  // As LoRAs of Qwen-Image have them.
+  for (const char* name :
+       {"transformer_blocks.59.attn.add_k_proj", "transformer_blocks.0.img_mod.1",
+        "diffusion_model.transformer_blocks.7.txt_mlp.net.0.proj",
+        "transformer.transformer_blocks.7.attn.to_add_out",
+        "lora_unet_transformer_blocks_59_img_mlp_net_2"}) {
+    EXPECT_NE(names.find(name), nullptr) << name;
+  }
+  EXPECT_EQ(names.find("transformer_blocks.60.attn.to_q"), nullptr);
+  EXPECT_EQ(names.find("transformer_blocks.0.attn.norm_q"), nullptr);
+}
+
+TEST_F(OutlineLayerNames, ZImage) {
+  const ZImageTransformer outline(ZImageConfig{}, meta());
+  const std::vector<LinearShape> layers = linear_shapes(*outline);
+  std::vector<std::string> blocks;
+  for (int i = 0; i < 30; ++i) blocks.push_back("layers." + std::to_string(i));
+  for (const char* list : {"noise_refiner.", "context_refiner."}) {
+    for (int i = 0; i < 2; ++i) blocks.push_back(list + std::to_string(i));
+  }
+  const LayerNames names(layers, z_image_foreign_modules(blocks));
+  for (const char* peft_or_comfy :
+       {"transformer.", "base_model.model.", "diffusion_model.", "model.diffusion_model.", ""}) {
+    expect_every_layer(names, layers, peft_or_comfy);
+  }
+  expect_every_layer(names, layers, "lora_unet_", /*underscored=*/true);
+  for (const std::string& block : blocks) {
+    const LoraTarget* qkv = names.find("diffusion_model." + block + ".attention.qkv");
+    ASSERT_NE(qkv, nullptr) << block;
+    ASSERT_EQ(qkv->parts.size(), 3U);
+    EXPECT_EQ(qkv->parts[2].layer.name, block + ".attention.to_v");
+    EXPECT_EQ(qkv->parts[2].first_row, 2 * 3840);
+    EXPECT_NE(names.find("diffusion_model." + block + ".attention.out"), nullptr) << block;
+  }
+  for (const char* name :
+       {"diffusion_model.layers.29.adaLN_modulation.0",
+        "transformer.context_refiner.1.feed_forward.w3", "diffusion_model.final_layer.linear",
+        "diffusion_model.x_embedder", "lora_unet_layers_29_attention_qkv"}) {
+    EXPECT_NE(names.find(name), nullptr) << name;
+  }
+  EXPECT_EQ(names.find("layers.30.attention.qkv"), nullptr);
 }
 
 }  // namespace
