@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "models/text_to_image/decoder_prompts.h"
 
+#include <iterator>
+
 #include "models/text/text_features.h"
 
 namespace rtlynx {
@@ -14,9 +16,12 @@ PromptIds DecoderPrompts::ids(std::string_view prompt) const {
 }
 
 std::string DecoderPrompts::encoding() const {
-  std::string text(template_.before);
-  return text.append(template_.after) + std::to_string(template_.dropped) + "+" +
-         std::to_string(max_tokens_);
+  // Numbers first, with the length of `before` among them: no two templates make one text.
+  std::string text;
+  for (const std::int64_t number : {std::ssize(template_.before), template_.dropped, max_tokens_}) {
+    text += std::to_string(number) + " ";
+  }
+  return text.append(template_.before).append(template_.after);
 }
 
 std::vector<std::string> DecoderPrompts::warnings(std::string_view prompt) const {

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// Qwen-Image's and Z-Image's folders: what they ask for, and what is wrong with them.
+// Folders of Qwen-Image and Z-Image: what they ask for, and what is wrong with them; of all three,
+// what cached features depend on.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <set>
 
 #include "base/error.h"
 #include "io/json.h"
+#include "models/text_to_image/decoder_prompts.h"
 #include "models/text_to_image/registry.h"
 #include "pipeline/text_to_image.h"
 #include "pipeline/text_to_image/small_model.h"
@@ -61,6 +64,23 @@ class ModelFolder : public testing::Test {
                 ElementsAre("the transformer reads 512 tokens of prompt and template; the last " +
                             std::to_string(cut) + " were cut"));
     EXPECT_THROW(model->warnings("\xff"), UsageError);
+  }
+
+  /// The key of cached features changes with each of these files, and not with the transformer.
+  void expect_encoding_tells(const std::vector<const char*>& files) {
+    const auto encoding = [&] { return open_text_to_image_model(folder_)->encoding(); };
+    const auto changed = [&](const fs::path& file) {
+      fs::copy_file(file, temporary_ / "as it was");
+      std::ofstream(file, std::ios::app) << "\n";
+      const std::string key = encoding();
+      fs::remove(file);
+      fs::rename(temporary_ / "as it was", file);
+      return key;
+    };
+    const std::string before = encoding();
+    EXPECT_EQ(changed(folder_ / "transformer/config.json"), before);
+    for (const char* file : files) EXPECT_NE(changed(folder_ / file), before) << file;
+    EXPECT_EQ(encoding(), before);
   }
 
   test::TempDir temporary_;
@@ -159,6 +179,42 @@ TEST_F(ZImageFolder, APictureHasNoMoreTokensThanPositions) {
   EXPECT_EQ(pipeline.settings_for(request).width, 4096);
   request.width = 4104;
   EXPECT_THAT(refusal([&] { pipeline.settings_for(request); }), HasSubstr("to 4096 pixels"));
+}
+
+class FluxEncoding : public ModelFolder {
+ protected:
+  FluxEncoding() : ModelFolder("pipeline_flux_dev") {}
+};
+
+TEST_F(FluxEncoding, IsOfTokenizersAndTextEncoders) {
+  expect_encoding_tells({"tokenizer/vocab.json", "tokenizer/merges.txt",
+                         "tokenizer_2/tokenizer_config.json", "text_encoder/config.json",
+                         "text_encoder_2/config.json"});
+}
+
+constexpr auto kDecoderFiles = {"tokenizer/vocab.json", "tokenizer/merges.txt",
+                                "tokenizer/tokenizer_config.json", "text_encoder/config.json"};
+
+TEST_F(QwenImageFolder, TheEncodingIsOfTokenizerAndTextEncoder) {
+  expect_encoding_tells(kDecoderFiles);
+}
+TEST_F(ZImageFolder, TheEncodingIsOfTokenizerAndTextEncoder) {
+  expect_encoding_tells(kDecoderFiles);
+}
+
+TEST(DecoderPromptsEncoding, IsOfTheTemplate) {
+  std::set<std::string> keys;
+  const auto add = [&](const PromptTemplate& around, std::int64_t max_tokens) {
+    const fs::path tokenizer = test::goldens() / "text_qwen_image" / "tokenizer";
+    return keys.insert(DecoderPrompts(tokenizer, around, max_tokens).encoding()).second;
+  };
+  EXPECT_TRUE(add({"ab", "c", 1}, 22));
+  EXPECT_FALSE(add({"ab", "c", 1}, 22));
+  EXPECT_TRUE(add({"a", "bc", 1}, 22)) << "the prompt is elsewhere";
+  EXPECT_TRUE(add({"ab", "d", 1}, 22));
+  EXPECT_TRUE(add({"ab", "c", 2}, 22));
+  EXPECT_TRUE(add({"ab", "c", 1}, 2));
+  EXPECT_TRUE(add({"ab", "c1", 12}, 2)) << "no digit counts twice";
 }
 
 // By transformers' tokenizers 1,326 tokens, of which 34 are dropped, and 1,213.
