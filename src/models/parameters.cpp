@@ -119,6 +119,11 @@ Checked check(const torch::nn::Module& module, const std::filesystem::path& fold
   return checked;
 }
 
+bool is_outline(const torch::nn::Module& module) {
+  const auto parameters = module.parameters();
+  return !parameters.empty() && parameters.front().is_meta();
+}
+
 /// For a parameter that is made of the stored tensor as a whole.
 void fill_converted(torch::Tensor parameter, const SafetensorsFile& file, const std::string& name,
                     const StoredTensors& stored) {
@@ -134,6 +139,7 @@ void load_parameters(torch::nn::Module& module, const std::filesystem::path& fol
                      const LoadProgress& on_progress) {
   const torch::NoGradGuard no_grad;
   const Checked checked = check(module, folder, stem, stored);
+  if (is_outline(module)) return;
   std::uint64_t finished = 0;
   const auto on_read = [&](std::size_t bytes) {
     finished += bytes;
@@ -161,6 +167,7 @@ void check_parameters(const torch::nn::Module& module, torch::Device device,
                       const std::filesystem::path& folder, const std::string& stem,
                       const StoredTensors& stored) {
   check(module, folder, stem, stored);
+  if (device.is_meta()) return;
   std::uint64_t bytes = TensorStream::kBufferBytes;
   for (const torch::Tensor& parameter : module.parameters()) bytes += parameter.nbytes();
   require_memory("load " + printable(folder.string()), bytes, device);

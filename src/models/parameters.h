@@ -28,14 +28,15 @@ struct StoredTensors {
 /// parameter's dtype and device, piece by piece (tensor_stream.h). Throws Error naming file and
 /// tensor, before it reads any, for a missing, cut, unexpected or misshapen tensor, for one that is
 /// not floating point, and for weights in a form that is not read; behind the reading for one that
-/// is not finite as the parameter's dtype.
+/// is not finite as the parameter's dtype. For a module on the meta device it only checks.
 void load_parameters(torch::nn::Module& module, const std::filesystem::path& folder,
                      const std::string& stem, const StoredTensors& stored = {},
                      const LoadProgress& on_progress = {});
 
 /// What is to be known before a module is made: throws what load_parameters would before it reads,
 /// and Error where the parameters do not fit into the free memory of `device`, on which they are
-/// going to be, or the buffers of the reading into the host's. `module` is on the meta device.
+/// going to be, or the buffers of the reading into the host's. `module` is on the meta device; so
+/// is `device` where memory does not count.
 void check_parameters(const torch::nn::Module& module, torch::Device device,
                       const std::filesystem::path& folder, const std::string& stem,
                       const StoredTensors& stored = {});

@@ -20,7 +20,8 @@ torch::Tensor PlainLinearImpl::forward(const torch::Tensor& x) {
 TokenTableImpl::TokenTableImpl(std::int64_t rows, std::int64_t dim,
                                const torch::TensorOptions& options)
     : device_(options.device()) {
-  weight = register_parameter("weight", torch::empty({rows, dim}, options.device(torch::kCPU)));
+  const torch::Device place = device_.is_meta() ? torch::kMeta : torch::kCPU;
+  weight = register_parameter("weight", torch::empty({rows, dim}, options.device(place)));
 }
 
 torch::Tensor TokenTableImpl::forward(const torch::Tensor& ids) {

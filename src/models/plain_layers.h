@@ -24,7 +24,7 @@ class PlainLinearImpl : public torch::nn::Module {
 TORCH_MODULE(PlainLinear);
 
 /// Rows of a table, `weight` [rows, d]. The table stays on the CPU whatever the device of `options`
-/// is: a prompt reads a few hundred rows of a table that can take a gigabyte.
+/// is, meta excepted: a prompt reads a few hundred rows of a table that can take a gigabyte.
 class TokenTableImpl : public torch::nn::Module {
  public:
   TokenTableImpl(std::int64_t rows, std::int64_t dim, const torch::TensorOptions& options);

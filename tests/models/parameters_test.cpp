@@ -48,6 +48,15 @@ TEST_F(Parameters, AreConvertedToTheModulesType) {
   EXPECT_TRUE(linear_->bias.equal(bias.to(torch::kBFloat16)));
 }
 
+TEST_F(Parameters, OfAModuleOnTheMetaDeviceAreChecked) {
+  ASSERT_EQ(load({{"weight", torch::zeros({4, 8})}, {"bias", torch::zeros({4})}}), "loaded");
+  int calls = 0;
+  const LoadProgress count = [&](std::uint64_t, std::uint64_t) { ++calls; };
+  load_parameters(*SparseLinear(8, 4, torch::kMeta), folder_, "model", {}, count);
+  EXPECT_EQ(calls, 0) << "nothing was read";
+  EXPECT_THROW(load_parameters(*SparseLinear(4, 8, torch::kMeta), folder_, "model"), Error);
+}
+
 TEST_F(Parameters, MissingTensorIsNamed) {
   const std::string message = load({{"weight", torch::zeros({4, 8})}});
   EXPECT_NE(message.find("tensor bias: required shape [4], got no such tensor"), std::string::npos)

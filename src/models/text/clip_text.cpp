@@ -104,12 +104,13 @@ ClipTextFeatures ClipTextModelImpl::forward(const torch::Tensor& ids) {
 }
 
 ClipTextModel load_clip_text(const std::filesystem::path& folder,
-                             const torch::TensorOptions& options) {
+                             const torch::TensorOptions& options, const LoadProgress& on_progress) {
   const std::filesystem::path path = folder / "config.json";
   ClipTextModel model(clip_text_config_from_json(read_json_file(path), printable(path.string())),
                       options);
   load_parameters(*model, folder, "model",
-                  {.prefixes = {"text_model.", ""}, .ignored = {"embeddings.position_ids"}});
+                  {.prefixes = {"text_model.", ""}, .ignored = {"embeddings.position_ids"}},
+                  on_progress);
   model->eval();
   return model;
 }

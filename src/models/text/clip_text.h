@@ -3,6 +3,7 @@
 
 #include <filesystem>
 
+#include "models/load_progress.h"
 #include "models/plain_layers.h"
 #include "models/text/text_config.h"
 
@@ -54,8 +55,9 @@ class ClipTextModelImpl : public torch::nn::Module {
 TORCH_MODULE(ClipTextModel);
 
 /// Reads a `text_encoder/` folder: config.json and model*.safetensors. Throws Error naming file and
-/// tensor for whatever does not fit.
+/// tensor for whatever does not fit. On the meta device it only checks.
 ClipTextModel load_clip_text(const std::filesystem::path& folder,
-                             const torch::TensorOptions& options);
+                             const torch::TensorOptions& options,
+                             const LoadProgress& on_progress = {});
 
 }  // namespace rtlynx

@@ -26,13 +26,14 @@ const std::vector<std::string> kPrefixes = {"model.language_model.", "model.", "
 
 DecoderModel load(const std::filesystem::path& folder, const DecoderConfig& config,
                   const DecoderExtent& extent, std::vector<std::string> ignored,
-                  const torch::TensorOptions& options) {
+                  const torch::TensorOptions& options, const LoadProgress& on_progress) {
   DecoderModel model(config, extent, options);
   for (std::int64_t layer = extent.layers; layer < config.num_hidden_layers; ++layer) {
     ignored.push_back("layers." + std::to_string(layer) + ".");
   }
   if (!extent.final_norm) ignored.push_back("norm.weight");
-  load_parameters(*model, folder, "model", {.prefixes = kPrefixes, .ignored = ignored});
+  load_parameters(*model, folder, "model", {.prefixes = kPrefixes, .ignored = ignored},
+                  on_progress);
   model->eval();
   return model;
 }
@@ -132,21 +133,23 @@ torch::Tensor DecoderModelImpl::forward(const torch::Tensor& ids) {
 }
 
 DecoderModel load_qwen_image_text_encoder(const std::filesystem::path& folder,
-                                          const torch::TensorOptions& options) {
+                                          const torch::TensorOptions& options,
+                                          const LoadProgress& on_progress) {
   const std::filesystem::path path = folder / "config.json";
   const DecoderConfig config =
       qwen2_5_vl_config_from_json(read_json_file(path), printable(path.string()));
   return load(folder, config, {.layers = config.num_hidden_layers, .final_norm = true},
-              {"lm_head.weight", "visual.", "model.visual."}, options);
+              {"lm_head.weight", "visual.", "model.visual."}, options, on_progress);
 }
 
 DecoderModel load_z_image_text_encoder(const std::filesystem::path& folder,
-                                       const torch::TensorOptions& options) {
+                                       const torch::TensorOptions& options,
+                                       const LoadProgress& on_progress) {
   const std::filesystem::path path = folder / "config.json";
   const DecoderConfig config =
       qwen3_config_from_json(read_json_file(path), printable(path.string()));
-  return load(folder, config, {.layers = config.num_hidden_layers - 1}, {"lm_head.weight"},
-              options);
+  return load(folder, config, {.layers = config.num_hidden_layers - 1}, {"lm_head.weight"}, options,
+              on_progress);
 }
 
 }  // namespace rtlynx

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 
+#include "models/load_progress.h"
 #include "models/plain_layers.h"
 #include "models/text/text_config.h"
 
@@ -63,13 +64,15 @@ TORCH_MODULE(DecoderModel);
 
 /// Qwen-Image's `text_encoder/`: all layers of Qwen2.5-VL's language part and the final norm
 /// (hidden_states[-1]). The vision tower and the output head are left in the file. Throws Error
-/// naming file and tensor for whatever does not fit.
+/// naming file and tensor for whatever does not fit. On the meta device it only checks.
 DecoderModel load_qwen_image_text_encoder(const std::filesystem::path& folder,
-                                          const torch::TensorOptions& options);
+                                          const torch::TensorOptions& options,
+                                          const LoadProgress& on_progress = {});
 
 /// Z-Image's `text_encoder/`: all layers of Qwen3 but the last, without the final norm
 /// (hidden_states[-2]).
 DecoderModel load_z_image_text_encoder(const std::filesystem::path& folder,
-                                       const torch::TensorOptions& options);
+                                       const torch::TensorOptions& options,
+                                       const LoadProgress& on_progress = {});
 
 }  // namespace rtlynx

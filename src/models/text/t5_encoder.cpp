@@ -107,14 +107,15 @@ torch::Tensor T5EncoderImpl::forward(const torch::Tensor& ids) {
   return x;
 }
 
-T5Encoder load_t5_encoder(const std::filesystem::path& folder,
-                          const torch::TensorOptions& options) {
+T5Encoder load_t5_encoder(const std::filesystem::path& folder, const torch::TensorOptions& options,
+                          const LoadProgress& on_progress) {
   if (options.dtype() == torch::kFloat16) {
     throw UsageError("text encoder T5: required bf16 or fp32, got fp16, in which it overflows");
   }
   const std::filesystem::path path = folder / "config.json";
   T5Encoder model(t5_config_from_json(read_json_file(path), printable(path.string())), options);
-  load_parameters(*model, folder, "model", {.ignored = {"encoder.embed_tokens.weight"}});
+  load_parameters(*model, folder, "model", {.ignored = {"encoder.embed_tokens.weight"}},
+                  on_progress);
   model->eval();
   return model;
 }

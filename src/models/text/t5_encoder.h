@@ -3,6 +3,7 @@
 
 #include <filesystem>
 
+#include "models/load_progress.h"
 #include "models/plain_layers.h"
 #include "models/text/text_config.h"
 
@@ -56,7 +57,9 @@ TORCH_MODULE(T5Encoder);
 torch::Tensor t5_position_buckets(std::int64_t length);
 
 /// Reads a `text_encoder_2/` folder: config.json and model*.safetensors. Throws Error naming file
-/// and tensor for whatever does not fit, and UsageError for fp16, in which T5 overflows.
-T5Encoder load_t5_encoder(const std::filesystem::path& folder, const torch::TensorOptions& options);
+/// and tensor for whatever does not fit, and UsageError for fp16, in which T5 overflows. On the
+/// meta device it only checks.
+T5Encoder load_t5_encoder(const std::filesystem::path& folder, const torch::TensorOptions& options,
+                          const LoadProgress& on_progress = {});
 
 }  // namespace rtlynx

@@ -37,9 +37,10 @@ VaeShape read_vae_shape(const std::filesystem::path& folder) {
 }
 
 std::shared_ptr<Vae> load_vae(const std::filesystem::path& folder,
-                              const torch::TensorOptions& options) {
+                              const torch::TensorOptions& options,
+                              const LoadProgress& on_progress) {
   const auto [vae, stored] = make_vae(folder, options);
-  load_parameters(*vae, folder, kStem, stored);
+  load_parameters(*vae, folder, kStem, stored, on_progress);
   // Measured at 1024^2 on a CPU: as fast for AutoencoderKL, 1.5 times as fast for
   // AutoencoderKLQwenImage, and a fifth less memory. Not measured on a GPU.
   vae->set_channels_last(options.device().is_cpu());

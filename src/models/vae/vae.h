@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "base/libtorch.h"
+#include "models/load_progress.h"
 
 namespace rtlynx {
 
@@ -87,8 +88,9 @@ VaeShape read_vae_shape(const std::filesystem::path& folder);
 
 /// Reads a `vae/` folder: config.json, whose class is AutoencoderKL or AutoencoderKLQwenImage, and
 /// diffusion_pytorch_model*.safetensors. Throws Error naming file and tensor for whatever does not
-/// fit. Channels come last in memory where that is faster.
+/// fit. Channels come last in memory where that is faster. On the meta device it only checks.
 std::shared_ptr<Vae> load_vae(const std::filesystem::path& folder,
-                              const torch::TensorOptions& options);
+                              const torch::TensorOptions& options,
+                              const LoadProgress& on_progress = {});
 
 }  // namespace rtlynx
