@@ -2,6 +2,7 @@
 #include "io/memory.h"
 
 #include <fmt/format.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -66,6 +67,12 @@ std::optional<std::uint64_t> available_memory() {
   }
   take(left_in(root));
   return least;
+}
+
+std::uint64_t peak_host_memory() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;
 }
 
 std::string memory_text(std::uint64_t bytes) {

@@ -12,6 +12,9 @@ namespace rtlynx {
 /// system does not say.
 std::optional<std::uint64_t> available_memory();
 
+/// The most that this process had in memory so far, in bytes: pages of mapped files among it.
+std::uint64_t peak_host_memory();
+
 /// "5.3 GiB", or "12 MiB" below one.
 std::string memory_text(std::uint64_t bytes);
 

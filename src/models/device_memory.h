@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "base/libtorch.h"
@@ -12,5 +13,8 @@ namespace rtlynx {
 /// memory and what torch holds of it unused, or of the host's. Says how much is needed and free.
 /// Where nobody says what is free, it does not throw.
 void require_memory(const std::string& what, std::uint64_t bytes, torch::Device device);
+
+/// The most that torch's tensors took of a GPU at a time, in bytes; nothing for the host.
+std::optional<std::uint64_t> peak_memory(torch::Device device);
 
 }  // namespace rtlynx
