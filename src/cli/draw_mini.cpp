@@ -33,7 +33,7 @@ constexpr double kMiniGuidance = 4.0;
 int mini_batch(const GenerateOptions& options) { return options.batch.value_or(8); }
 
 void apply(const Treatment& treatment, Pipeline& pipeline) {
-  treatment.set_layers(*pipeline.transformer, pipeline.transformer->groups());
+  treatment.set_layers(*pipeline.transformer, pipeline.transformer->groups(), /*updates=*/{});
 }
 
 GenerateRequest make_request(const GenerateOptions& options, const std::vector<PictureJob>& jobs,
@@ -159,7 +159,7 @@ void draw_mini(const GenerateOptions& options, const std::vector<Prompt>& prompt
                const std::vector<PictureJob>& jobs) {
   const Treatment treatment = choose_treatment(options);
   std::optional<Treatment> beside;
-  if (!options.beside.empty()) beside = of_file(options.beside);
+  if (!options.beside.empty()) beside = of_file(options.beside, /*with_dense=*/false);
   Pipeline pipeline = options.model.load();
   check_prompts(prompts, pipeline.text_encoder);
   const GenerateRequest request = make_request(options, jobs, pipeline);

@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "cli/draw_pictures.h"
 #include "cli/generate_options.h"
 #include "cli/prompts.h"
 

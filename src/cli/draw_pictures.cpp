@@ -2,11 +2,10 @@
 #include "cli/draw_pictures.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
+#include <functional>
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -14,15 +13,19 @@
 #include <utility>
 
 #include "base/error.h"
+#include "cli/interrupt.h"
 #include "cli/output.h"
+#include "cli/picture_parts.h"
 #include "cli/picture_texts.h"
 #include "cli/progress.h"
 #include "io/json.h"
+#include "io/memory.h"
 #include "io/png.h"
 #include "io/terminal.h"
 #include "io/text.h"
 #include "metrics/psnr.h"
 #include "metrics/ssim.h"
+#include "models/device_memory.h"
 #include "models/recipe.h"
 #include "pipeline/comparison.h"
 
@@ -34,35 +37,14 @@ constexpr int kMaxSide = 8192;
 using Report = nlohmann::ordered_json;
 using OnImages = std::function<void(std::size_t first, std::vector<Image>)>;
 
-/// Consecutive jobs of one size.
-struct Part {
-  std::size_t first = 0;  // job
-  PictureRequest request;
-  PictureSettings settings;
-
-  int steps() const {
-    const std::size_t count = request.prompts.size();
-    const auto batch = static_cast<std::size_t>(request.batch);
-    return static_cast<int>((count + batch - 1) / batch) * settings.steps_to_run();
-  }
+/// Steps of finished batches, and how long they took.
+struct DrawnSteps {
+  int count = 0;
+  double seconds = 0;
 };
 
-std::vector<Part> parts_of(const PictureRun& run) {
-  std::vector<Part> parts;
-  for (std::size_t i = 0; i < run.jobs.size(); ++i) {
-    const PictureJob& job = run.jobs[i];
-    if (i == 0 || job.size != run.jobs[i - 1].size) {
-      parts.push_back({.first = i, .request = run.request, .settings = {}});
-      if (job.size) {
-        parts.back().request.width = job.size->width;
-        parts.back().request.height = job.size->height;
-      }
-    }
-    parts.back().request.prompts.push_back(job.prompt);
-    parts.back().request.seeds.push_back(job.seed);
-  }
-  return parts;
-}
+/// Somebody wants the command to end.
+struct Interrupted {};
 
 /// One command's pictures, from the request that was checked to the files.
 class Drawing {
@@ -73,9 +55,10 @@ class Drawing {
         name_(path_text(std::filesystem::weakly_canonical(folder).filename())),
         pipeline_(folder, options, run.transformer_file),
         parts_(parts_of(run)),
+        place_(options.device()),
         device_(c10::DeviceTypeName(options.device().type(), true)),
         dtype_(options.dtype() == torch::kBFloat16 ? "bf16" : "fp32") {
-    for (Part& part : parts_) {
+    for (PicturePart& part : parts_) {
       part.settings = settings_for(part);
       check_picture_size(part.settings);
     }
@@ -88,38 +71,28 @@ class Drawing {
     for (const LoraFile& lora : run.loras) {
       loras_.push_back({{"file", path_text(lora.path.filename())}, {"strength", lora.strength}});
     }
+    pipeline_.set_layer_change([this](torch::nn::Module& loaded) { set_layers(loaded); });
     if (!run.prompt_cache.empty()) pipeline_.set_prompt_cache(PromptCache(run.prompt_cache));
   }
 
   void run() {
     say_what_is_cut();
-    torch::nn::Module& transformer = pipeline_.prepare(all_prompts(), [](std::string_view part) {
-      if (::isatty(STDERR_FILENO) != 0) terminal::say(fmt::format("loading {}", part));
-    });
-    apply_updates(transformer,
-                  read_loras(transformer, pipeline_.model().foreign_modules(), run_.loras));
-    const std::vector<LayerGroup> groups = pipeline_.model().groups();
-    run_.set_layers(transformer, groups);  // what does not fit is refused before dense is drawn
-    Report report = head();
-    std::vector<Image> dense;
-    if (run_.compare) {
-      make_dense(transformer);
-      report["seconds_per_step_dense"] = draw("dense", [&](std::size_t, std::vector<Image> images) {
-        std::move(images.begin(), images.end(), std::back_inserter(dense));
-      });
-      run_.set_layers(transformer, groups);
+    report_ = head();
+    bool interrupted = false;
+    try {
+      draw_all();
+    } catch (const Interrupted&) {
+      interrupted = true;
     }
-    report["seconds_per_step"] = draw(run_.mode, [&](std::size_t first, std::vector<Image> images) {
-      for (std::size_t i = 0; i < images.size(); ++i) {
-        report["images"].push_back(
-            write(first + i, images[i], run_.compare ? &dense[first + i] : nullptr));
-      }
-    });
-    if (run_.json) print_report(report, "generate");
+    report_times();
+    if (run_.json) print_report(report_, "generate");
+    if (!interrupted) return;
+    throw Error(fmt::format("generate: interrupted; {} of {} pictures are written",
+                            report_["images"].size(), run_.jobs.size()));
   }
 
  private:
-  PictureSettings settings_for(const Part& part) const {
+  PictureSettings settings_for(const PicturePart& part) const {
     const PictureJob& job = run_.jobs[part.first];
     if (!job.size) return pipeline_.settings_for(part.request);
     try {
@@ -140,21 +113,12 @@ class Drawing {
                     width, height));
   }
 
-  /// The same in every part.
+  /// The same in every part, but for the size.
   const PictureSettings& common() const { return parts_.front().settings; }
 
-  const Part& part_of(std::size_t job) const {
+  const PicturePart& part_of(std::size_t job) const {
     return *std::find_if(parts_.rbegin(), parts_.rend(),
-                         [job](const Part& part) { return part.first <= job; });
-  }
-
-  PictureRequest all_prompts() const {
-    PictureRequest request = parts_.front().request;
-    for (std::size_t i = request.prompts.size(); i < run_.jobs.size(); ++i) {
-      request.prompts.push_back(run_.jobs[i].prompt);
-      request.seeds.push_back(run_.jobs[i].seed);
-    }
-    return request;
+                         [job](const PicturePart& part) { return part.first <= job; });
   }
 
   void say_what_is_cut() const {
@@ -172,7 +136,10 @@ class Drawing {
     Report report = {{"model", name_}, {"mode", run_.mode}};
     report.update(settings_report(common()));
     // Of one size only: each picture says its own as well.
-    if (parts_.size() > 1) {
+    const auto is_other = [&](const PicturePart& part) {
+      return part.settings.width != common().width || part.settings.height != common().height;
+    };
+    if (std::any_of(parts_.begin(), parts_.end(), is_other)) {
       report.erase("width");
       report.erase("height");
     }
@@ -190,28 +157,89 @@ class Drawing {
             {"height", settings.height}};
   }
 
-  /// Returns the seconds per step.
-  double draw(const std::string& label, const OnImages& on_images) {
-    int all = 0;
-    for (const Part& part : parts_) all += part.steps();
-    ProgressBar bar(label, all);
-    int before = 0;
-    const auto start = std::chrono::steady_clock::now();
-    for (const Part& part : parts_) {
-      PictureCallbacks callbacks{
-          .on_step = [&](int finished, int) { bar.update(before + finished); },
-          .on_images =
-              [&](std::size_t first, std::vector<Image> images) {
-                on_images(part.first + first, std::move(images));
-              },
-          .on_preview = [&](std::size_t,
-                            const std::vector<Image>& images) { preview(images.front()); }};
-      if (!run_.preview.empty()) callbacks.preview_every = run_.preview_every;
-      pipeline_.draw(part.request, callbacks);
-      before += part.steps();
+  void draw_all() {
+    int steps = 0;
+    for (const PicturePart& part : parts_) steps += part.steps() * (run_.compare ? 2 : 1);
+    ProgressBar bar(run_.mode, steps);
+    for (std::size_t i = 0; i < parts_.size();) {
+      const std::size_t end = end_of_prompts_at_once(parts_, i);
+      pipeline_.prepare(request_of(parts_, i, end), callbacks());
+      for (; i < end; ++i) draw_part(parts_[i], bar);
     }
-    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
-    return elapsed.count() / all;
+  }
+
+  // The pipeline does it to each transformer that it loads.
+  void set_layers(torch::nn::Module& transformer) const {
+    const TextToImageModel& model = pipeline_.model();
+    run_.set_layers(transformer, model.groups(),
+                    read_loras(transformer, model.foreign_modules(), run_.loras));
+  }
+
+  void draw_part(const PicturePart& part, ProgressBar& bar) {
+    std::vector<Image> dense;
+    if (run_.compare) {
+      const LayerModes modes(pipeline_.transformer());
+      make_dense(pipeline_.transformer());
+      draw(part, bar, "dense", dense_, [&](std::size_t, std::vector<Image> images) {
+        std::move(images.begin(), images.end(), std::back_inserter(dense));
+      });
+      modes.restore(pipeline_.transformer());
+    }
+    draw(part, bar, {}, sparse_, [&](std::size_t first, std::vector<Image> images) {
+      for (std::size_t i = 0; i < images.size(); ++i) {
+        report_["images"].push_back(
+            write(part.first + first + i, images[i], run_.compare ? &dense[first + i] : nullptr));
+      }
+    });
+  }
+
+  void draw(const PicturePart& part, ProgressBar& bar, const std::string& note, DrawnSteps& drawn,
+            const OnImages& on_images) {
+    PictureCallbacks on = callbacks();
+    on.on_step = [&](int finished, int) {
+      bar.update(finished_steps_ + finished, note);
+      stop_if_interrupted();
+    };
+    on.on_images = on_images;
+    on.on_preview = [&](std::size_t, const std::vector<Image>& images) { preview(images.front()); };
+    if (!run_.preview.empty()) on.preview_every = run_.preview_every;
+    const double before = pipeline_.times().denoising;
+    pipeline_.draw(part.request, on);
+    drawn.seconds += pipeline_.times().denoising - before;
+    drawn.count += part.steps();
+    finished_steps_ += part.steps();
+  }
+
+  /// While parts are loaded and prompts encoded.
+  PictureCallbacks callbacks() const {
+    PictureCallbacks on;
+    on.on_load = [this](std::string_view part) {
+      return stoppable(loading_bar(fmt::format("loading {}", part)));
+    };
+    on.on_encoded = stoppable(loading_bar("encoding prompts", ProgressUnit::steps));
+    return on;
+  }
+
+  LoadProgress stoppable(const LoadProgress& bar) const {
+    return [this, bar](std::uint64_t finished, std::uint64_t all) {
+      bar(finished, all);
+      stop_if_interrupted();
+    };
+  }
+
+  void stop_if_interrupted() const {
+    if (scope_.interrupted()) throw Interrupted();
+  }
+
+  void report_times() {
+    const WorkTimes& times = pipeline_.times();
+    report_["load_seconds"] = times.loading;
+    report_["encode_seconds"] = times.encoding;
+    if (dense_.count > 0) report_["seconds_per_step_dense"] = dense_.seconds / dense_.count;
+    if (sparse_.count > 0) report_["seconds_per_step"] = sparse_.seconds / sparse_.count;
+    report_["decode_seconds"] = times.decoding;
+    report_["peak_host_memory"] = peak_host_memory();
+    if (const auto bytes = peak_memory(place_)) report_["peak_device_memory"] = *bytes;
   }
 
   // The pictures go on without it.
@@ -269,19 +297,18 @@ class Drawing {
   const PictureRun& run_;
   std::string name_;
   TextToImagePipeline pipeline_;
-  std::vector<Part> parts_;
+  std::vector<PicturePart> parts_;
+  torch::Device place_;
   std::string device_, dtype_;
   std::vector<Report> loras_;
   bool preview_failed_ = false;
+  Report report_;
+  int finished_steps_ = 0;
+  DrawnSteps dense_, sparse_;
+  const InterruptScope scope_;
 };
 
 }  // namespace
-
-LayerSetter set_recipe_to(LinearMode mode) {
-  return [mode](torch::nn::Module& transformer, const std::vector<LayerGroup>& groups) {
-    apply_recipe(transformer, paper_layers(groups), mode);
-  };
-}
 
 bool holds_text_to_image_model(const std::filesystem::path& folder) {
   const std::filesystem::path path = folder / "model_index.json";

@@ -3,15 +3,13 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "cli/picture_size.h"
-#include "layers/sparse_linear.h"
+#include "cli/treatment.h"
 #include "models/checkpoint/apply_lora.h"
-#include "models/layer_group.h"
 #include "pipeline/text_to_image.h"
 
 namespace rtlynx::cli {
@@ -25,19 +23,12 @@ struct PictureJob {
   std::string where;                ///< of the prompt, for messages
 };
 
-/// Sets the layers of a transformer, whose groups these are.
-using LayerSetter =
-    std::function<void(torch::nn::Module& transformer, const std::vector<LayerGroup>& groups)>;
-
-/// The layers that the paper sparsifies in this mode, all others dense.
-LayerSetter set_recipe_to(LinearMode mode);
-
 /// What is drawn with a model in a folder of diffusers, and how it is written.
 struct PictureRun {
   std::vector<PictureJob> jobs;
-  PictureRequest request;       ///< without prompts and seeds, which are the jobs'
-  std::string mode;             ///< as reports name it
-  std::vector<LoraFile> loras;  ///< merged into the weights before `set_layers`
+  PictureRequest request;  ///< without prompts and seeds, which are the jobs'
+  std::string mode;        ///< as reports name it
+  std::vector<LoraFile> loras;
   LayerSetter set_layers;
   std::string image;                       ///< the file of request.image
   std::filesystem::path prompt_cache;      ///< a folder, or none
@@ -53,7 +44,8 @@ struct PictureRun {
 bool holds_text_to_image_model(const std::filesystem::path& folder);
 
 /// Draws all jobs and writes each batch's pictures as soon as they are drawn. What can be refused
-/// is refused before anything is computed.
+/// is refused before anything is computed. Ctrl-C, SIGTERM or SIGHUP end it behind the step at
+/// work: what is written stays, the report of it is printed, and Error is thrown.
 void draw_pictures(const std::filesystem::path& folder, const torch::TensorOptions& options,
                    const PictureRun& run);
 

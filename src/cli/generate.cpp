@@ -92,11 +92,6 @@ LoraFile parse_lora(const std::string& text) {
 void generate_with_model(const GenerateOptions& options, const std::filesystem::path& folder,
                          std::vector<Job> jobs) {
   if (!options.beside.empty()) throw UsageError("--beside: required lynx-mini, got another model");
-  const std::string file = compensation_of(options);
-  if (!options.loras.empty() && !file.empty()) {
-    throw UsageError("--lora: required no compensation, which was made for other weights, got " +
-                     in_quotes(file) + "; --mode draws without it");
-  }
   Treatment treatment = choose_treatment(options);
   PictureRun run{.jobs = std::move(jobs),
                  .request = {.prompts = {},
@@ -175,7 +170,9 @@ void add_generate(CLI::App& app) {
       "The same command on the same device with the same threads writes the same pictures; on the\n"
       "CPU a prompt and a seed give one picture whatever else is drawn with it. On a GPU another\n"
       "batch rounds otherwise, and the choice of channels turns that into a visibly other picture\n"
-      "(docs/quality.md, noise floor). A picture takes about 5 s on two CPU cores.");
+      "(docs/quality.md, noise floor). A picture takes about 5 s on two CPU cores. Ctrl-C keeps "
+      "the\n"
+      "pictures that are finished.");
   command->callback([options] { generate(*options); });
 }
 

@@ -6,8 +6,6 @@
 #include <filesystem>
 
 #include "base/error.h"
-#include "compensate/compensation_file.h"
-#include "compensate/fold_transform.h"
 #include "io/terminal.h"
 #include "io/text.h"
 #include "options/number.h"
@@ -84,8 +82,10 @@ void add_layers(CLI::App& command, GenerateOptions& options) {
                   "A file that rtlynx calibrate made for this model: its layers, and what they do")
       ->excludes(mode);
   command
-      .add_option("--lora", options.loras,
-                  "A LoRA for the model, as FILE or FILE:STRENGTH; may be given several times")
+      .add_option(
+          "--lora", options.loras,
+          "A LoRA for the model, as FILE or FILE:STRENGTH; may be given several times, also "
+          "beside a compensation")
       ->allow_extra_args(false);
   command.add_option(
       "--transformer", options.transformer,
@@ -131,22 +131,6 @@ void add_generate_options(CLI::App& command, GenerateOptions& options) {
   add_output(command, options);
 }
 
-Treatment of_mode(LinearMode mode) {
-  return {.name = std::string(to_string(mode)), .set_layers = set_recipe_to(mode)};
-}
-
-Treatment of_file(const std::string& file) {
-  const ModelCompensation compensation = read_compensation(file);
-  const std::string name = fmt::format("{} (transform {}, rank {})", compensation.method,
-                                       compensation.transform, compensation.rank);
-  return {.name = name,
-          .set_layers = [compensation, file](torch::nn::Module& transformer,
-                                             const std::vector<LayerGroup>& groups) {
-            apply_compensation(transformer, compensation, file);
-            fold_transforms(transformer, groups);
-          }};
-}
-
 std::string compensation_of(const GenerateOptions& options) {
   if (!options.compensation.empty() || options.mode) return options.compensation;
   const std::filesystem::path own = options.model.model_folder() / "compensation.safetensors";
@@ -156,7 +140,7 @@ std::string compensation_of(const GenerateOptions& options) {
 Treatment choose_treatment(const GenerateOptions& options) {
   const std::string file = compensation_of(options);
   if (!file.empty()) {
-    Treatment treatment = of_file(file);
+    Treatment treatment = of_file(file, options.compare);
     if (options.compensation.empty()) {
       terminal::say(fmt::format("generate: sparse by the model's own {}: {}; --mode is for others",
                                 path_text(file), treatment.name));

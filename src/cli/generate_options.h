@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "cli/draw_pictures.h"
 #include "cli/model_options.h"
+#include "cli/treatment.h"
 
 namespace rtlynx::cli {
 
@@ -44,17 +44,6 @@ struct GenerateOptions {
 };
 
 void add_generate_options(CLI::App& command, GenerateOptions& options);
-
-/// What is drawn beside dense: a mode of the recipe's layers, or a compensation file.
-struct Treatment {
-  std::string name;
-  LayerSetter set_layers;
-};
-
-Treatment of_mode(LinearMode mode);
-
-/// Throws Error for a file that cannot be read.
-Treatment of_file(const std::string& file);
 
 /// The file that is named, or the one that the model brings along where no mode is named.
 std::string compensation_of(const GenerateOptions& options);

@@ -55,10 +55,10 @@ std::string ProgressBar::amount(std::int64_t count) const {
                                       : memory_text(static_cast<std::uint64_t>(count));
 }
 
-LoadProgress loading_bar(const std::string& label) {
+LoadProgress loading_bar(const std::string& label, ProgressUnit unit) {
   auto bar = std::make_shared<std::optional<ProgressBar>>();
-  return [bar, label](std::uint64_t finished, std::uint64_t all) {
-    if (!*bar) bar->emplace(label, static_cast<std::int64_t>(all), ProgressUnit::bytes);
+  return [bar, label, unit](std::uint64_t finished, std::uint64_t all) {
+    if (!*bar) bar->emplace(label, static_cast<std::int64_t>(all), unit);
     (*bar)->update(static_cast<std::int64_t>(finished));
     if (finished == all) bar->reset();
   };

@@ -34,8 +34,9 @@ class ProgressBar {
   std::chrono::steady_clock::time_point start_;
 };
 
-/// A bar for the reading of a checkpoint, made with its first piece and gone with its last.
-LoadProgress loading_bar(const std::string& label);
+/// A bar for the reading of a checkpoint, or other steps that are counted, made with its first
+/// piece and gone with its last.
+LoadProgress loading_bar(const std::string& label, ProgressUnit unit = ProgressUnit::bytes);
 
 /// "40 s", "26 min", "3.5 h".
 std::string duration_text(double seconds);

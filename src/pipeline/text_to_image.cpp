@@ -2,7 +2,6 @@
 #include "pipeline/text_to_image.h"
 
 #include <ATen/CPUGeneratorImpl.h>
-#include <c10/core/CachingDeviceAllocator.h>
 
 #include <algorithm>
 #include <cmath>
@@ -15,7 +14,7 @@
 #include "models/plain_layers.h"
 #include "models/text_to_image/registry.h"
 #include "pipeline/pixels.h"
-#include "rtlynx/version.h"
+#include "pipeline/stopwatch.h"
 
 namespace rtlynx {
 namespace {
@@ -97,11 +96,6 @@ void check_image(const PictureRequest& request, const PictureSettings& settings)
   }
 }
 
-/// Gives what freed tensors took back to the device, for parts of other sizes.
-void release_freed_memory(const torch::Device& device) {
-  if (!device.is_cpu()) c10::getDeviceAllocator(device.type())->emptyCache();
-}
-
 /// `guided` [B, C, h, w], each picture of at most `limit` times the norm of its `own`; 0: of any.
 torch::Tensor limited(const torch::Tensor& guided, const torch::Tensor& own, double limit) {
   if (limit == 0) return guided;
@@ -172,58 +166,14 @@ PictureSettings TextToImagePipeline::settings_for(const PictureRequest& request)
   return settings;
 }
 
-torch::nn::Module& TextToImagePipeline::prepare(const PictureRequest& request,
-                                                const PartCallback& on_load) {
-  load(request, on_load);
-  return denoiser_->transformer();
-}
-
-void TextToImagePipeline::load(const PictureRequest& request, const PartCallback& on_load) {
-  // Not InferenceMode: compensations change the weights later.
-  const torch::NoGradGuard no_grad;
-  std::set<std::string> wanted(request.prompts.begin(), request.prompts.end());
-  const PictureSettings settings = settings_for(request);
-  if (settings.guided()) wanted.insert(*settings.negative);
-  std::erase_if(wanted, [&](const std::string& prompt) { return features_.contains(prompt); });
-  if (!wanted.empty()) encode(std::move(wanted), on_load);
-  if (!denoiser_ || !autoencoder_) {
-    on_load("transformer");
-    denoiser_ = model_->load_denoiser(options_);
-    on_load("autoencoder");
-    autoencoder_ = model_->load_autoencoder(options_);
-  }
-}
-
-void TextToImagePipeline::encode(std::set<std::string> wanted, const PartCallback& on_load) {
-  const auto key_of = [&, encoding = cache_ ? model_->encoding()
-                                            : std::string()](const std::string& prompt) {
-    return "rtlynx " + std::string(version()) + " " + toString(options_.dtype().toScalarType()) +
-           " " + c10::DeviceTypeName(options_.device().type(), true) + " " + encoding + "\n" +
-           prompt;
-  };
-  if (cache_) {
-    std::erase_if(wanted, [&](const std::string& prompt) {
-      const auto found = cache_->find(key_of(prompt));
-      if (found) features_[prompt] = *found;
-      return found.has_value();
-    });
-  }
-  if (wanted.empty()) return;
-  denoiser_.reset();
-  autoencoder_.reset();
-  release_freed_memory(options_.device());
-  const std::vector<std::string> prompts(wanted.begin(), wanted.end());
-  const std::vector<PromptFeatures> encoded = model_->encode(prompts, options_, on_load);
-  for (std::size_t i = 0; i < prompts.size(); ++i) {
-    features_[prompts[i]] = encoded[i];
-    if (cache_) cache_->keep(key_of(prompts[i]), encoded[i]);
-  }
-  release_freed_memory(options_.device());
+void TextToImagePipeline::set_prompt_cache(const PromptCache& cache) {
+  cache_ = cache;
+  encoding_ = model_->encoding();
 }
 
 void TextToImagePipeline::draw(const PictureRequest& request, const PictureCallbacks& callbacks) {
   const PictureSettings settings = settings_for(request);
-  load(request, callbacks.on_load);
+  load(request, callbacks);
   const torch::InferenceMode inference;
   std::optional<LatentDistribution> image;
   if (request.image) {
@@ -239,11 +189,14 @@ void TextToImagePipeline::draw(const PictureRequest& request, const PictureCallb
                          all_of_them.begin() + std::min(count, first + batch));
     };
     const std::vector<std::uint64_t> seeds = part(request.seeds);
+    Stopwatch watch;
     ForeseenCallback preview;
     if (callbacks.preview_every > 0) {
       preview = [&](int finished, const torch::Tensor& foreseen) {
         if (finished % callbacks.preview_every != 0 || finished == settings.steps_to_run()) return;
+        times_.denoising += watch.lap();
         callbacks.on_preview(first, images_from_pixels(autoencoder_->decode(made_small(foreseen))));
+        times_.decoding += watch.lap();
       };
     }
     const torch::Tensor latents = denoise(
@@ -251,7 +204,10 @@ void TextToImagePipeline::draw(const PictureRequest& request, const PictureCallb
         image ? noised(*image, seeds, settings) : draw_noise(seeds, settings),
         [&](int finished) { callbacks.on_step(before + finished, all); }, preview);
     before += settings.steps_to_run();
-    callbacks.on_images(first, images_from_pixels(autoencoder_->decode(latents)));
+    times_.denoising += watch.lap();
+    std::vector<Image> images = images_from_pixels(autoencoder_->decode(latents));
+    times_.decoding += watch.lap();
+    callbacks.on_images(first, std::move(images));
   }
 }
 

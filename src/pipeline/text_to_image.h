@@ -53,7 +53,10 @@ struct PictureSettings {
 };
 
 struct PictureCallbacks {
-  PartCallback on_load = [](std::string_view) {};
+  PartCallback on_load = [](std::string_view) { return LoadProgress(); };
+  /// Prompts that were encoded, of those that have to be.
+  std::function<void(std::size_t finished, std::size_t all)> on_encoded = [](std::size_t,
+                                                                             std::size_t) {};
   /// Finished steps of all batches, from 0 on.
   std::function<void(int finished, int all)> on_step = [](int, int) {};
   /// Each batch's pictures as soon as they are drawn; `first` is the index of the first one.
@@ -62,6 +65,14 @@ struct PictureCallbacks {
   /// the last.
   int preview_every = 0;
   std::function<void(std::size_t first, std::vector<Image> images)> on_preview;
+};
+
+/// How long a pipeline has worked so far, in seconds.
+struct WorkTimes {
+  double loading = 0;    ///< the parts' weights, and what is done with a loaded transformer
+  double encoding = 0;   ///< prompts
+  double denoising = 0;  ///< the steps alone
+  double decoding = 0;   ///< pictures, and previews
 };
 
 /// Called behind each step of a batch, `finished` steps from its first one on, with the latents
@@ -85,19 +96,31 @@ class TextToImagePipeline {
   const TextToImageModel& model() const { return *model_; }
 
   /// Where prompts' features are looked for and kept from now on.
-  void set_prompt_cache(const PromptCache& cache) { cache_ = cache; }
+  void set_prompt_cache(const PromptCache& cache);
+
+  /// Done with every transformer that is loaded, before it draws: modes, compensations, low-rank
+  /// updates.
+  void set_layer_change(std::function<void(torch::nn::Module& transformer)> change) {
+    change_layers_ = std::move(change);
+  }
 
   /// Fills in what a request leaves open. Throws UsageError for what cannot be drawn.
   PictureSettings settings_for(const PictureRequest& request) const;
 
-  /// Encodes the prompts that were not encoded before, then loads the transformer, if it is not
-  /// there, and returns it, so that its layers can be changed. It is freed first where encoders
-  /// have to be loaded once more.
-  torch::nn::Module& prepare(const PictureRequest& request, const PartCallback& on_load);
+  /// Encodes the request's prompts, those excepted that were encoded before, and forgets the
+  /// features of all others, which draw() does not. Then loads the transformer, if it is not there,
+  /// and returns it, so that its layers can be changed. It is freed first where encoders have to be
+  /// loaded once more. What does not fit into memory is refused before anything is loaded.
+  torch::nn::Module& prepare(const PictureRequest& request, const PictureCallbacks& callbacks = {});
+
+  /// The transformer that is loaded. To be asked for anew for each change of its layers.
+  torch::nn::Module& transformer() { return denoiser_->transformer(); }
 
   /// Draws all pictures, preparing what was not prepared. Same request, device, batch and threads:
   /// same bits.
   void draw(const PictureRequest& request, const PictureCallbacks& callbacks);
+
+  const WorkTimes& times() const { return times_; }
 
   /// Standard normal noise [B, C, h, w] of the latents' type. Each picture has a generator of its
   /// own, on the CPU, so that it does not depend on its batch or device; diffusers draws the same
@@ -118,10 +141,15 @@ class TextToImagePipeline {
   Schedule schedule_for(const PictureSettings& settings) const;
 
   /// What prepare() does, without giving the transformer away, which ends its fused form.
-  void load(const PictureRequest& request, const PartCallback& on_load);
+  void load(const PictureRequest& request, const PictureCallbacks& callbacks);
 
-  /// Features of prompts, from the cache or by the encoders.
-  void encode(std::set<std::string> prompts, const PartCallback& on_load);
+  /// The prompts that its pictures read.
+  std::set<std::string> prompts_of(const PictureRequest& request) const;
+  /// Takes the prompts whose features are cached out of `prompts`.
+  void find_in_cache(std::set<std::string>& prompts);
+  std::string cache_key(const std::string& prompt) const;
+  void encode(const std::set<std::string>& prompts, const PictureCallbacks& callbacks);
+  void load_parts(const PartCallback& on_load);
 
   /// The image as latents, with as much noise as the first step's level has. Each picture draws
   /// both, the encoder's variation first, from its seed, as diffusers does.
@@ -134,8 +162,11 @@ class TextToImagePipeline {
   torch::TensorOptions options_;
   std::map<std::string, PromptFeatures> features_;  // by prompt, on the CPU
   std::optional<PromptCache> cache_;
+  std::string encoding_;  // the model's, for the cache
+  std::function<void(torch::nn::Module&)> change_layers_;
   std::unique_ptr<Denoiser> denoiser_;
   std::shared_ptr<Vae> autoencoder_;
+  WorkTimes times_;
 };
 
 }  // namespace rtlynx

@@ -7,12 +7,14 @@ import pathlib
 import pty
 import resource
 import select
+import shutil
 import signal
 import subprocess
 import tempfile
 import time
 import unittest
 
+import small_models
 from cli_case import BINARY, TINY_TRAINING, CliTest, run
 from tiny_model import PROMPT, QUICK, train
 
@@ -145,8 +147,9 @@ class OutputTroubleTest(TerminalTest):
 class HangUpTest(TerminalTest):
     def hang_up(self, command, started, number=signal.SIGHUP, **options):
         """Sends the signal once `started` exists; the return code and standard error."""
-        with subprocess.Popen([BINARY, *map(str, command)], stdout=subprocess.DEVNULL,
-                              stderr=subprocess.PIPE, text=True, **options) as process:
+        options = {"stdout": subprocess.DEVNULL} | options
+        with subprocess.Popen([BINARY, *map(str, command)], stderr=subprocess.PIPE, text=True,
+                              **options) as process:
             deadline = time.monotonic() + 120
             while not started() and process.poll() is None and time.monotonic() < deadline:
                 time.sleep(0.05)
@@ -169,6 +172,35 @@ class HangUpTest(TerminalTest):
         self.assertEqual(code, 1)
         self.assertIn("the same command goes on from", message)
         self.assertEqual(self.files(), ["c.partial"])
+
+    def end_drawing(self, number, *arguments):
+        """The report of drawing that is ended once there is a picture, and its pictures."""
+        model = self.folder / "model"
+        small_models.make("pipeline_qwen_image", model)
+        pictures = self.folder / f"signal{number}"
+        pictures.mkdir()
+        report = self.folder / "report.json"
+        command = ["generate", "--model", model, "--device", "cpu", "--size", "40x24", "-n", "100000",
+                   "--steps", "20", *PROMPT, "--json", "-o", pictures / "p.png", *arguments]
+        with open(report, "w") as output:
+            code, message = self.hang_up(command, lambda: any(pictures.glob("*.png")), number,
+                                         stdout=output)
+        shutil.rmtree(model)
+        self.assertEqual(code, 1, message)
+        drawn = sorted(str(path) for path in pictures.iterdir())
+        self.assertIn(f"generate: interrupted; {len(drawn)} of 100000 pictures are written", message)
+        self.assertLess(len(drawn), 100000)
+        images = json.loads(report.read_text())["images"]
+        self.assertEqual([image["path"] for image in images], drawn)
+        return images
+
+    def test_drawing_keeps_finished_pictures(self):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            self.end_drawing(number)
+
+    def test_comparing_keeps_finished_pictures(self):
+        for image in self.end_drawing(signal.SIGINT, "--compare"):
+            self.assertLess(image["ssim"], 1)
 
     def test_a_lost_terminal_loses_no_work(self):
         model = self.folder / "mini"

@@ -31,15 +31,13 @@ std::vector<std::string> DecoderPrompts::warnings(std::string_view prompt) const
           " tokens of prompt and template; the last " + std::to_string(cut) + " were cut"};
 }
 
-std::vector<PromptFeatures> DecoderPrompts::encode(DecoderModel& model,
-                                                   const std::vector<std::string>& prompts) const {
-  std::vector<PromptFeatures> features;
-  for (const std::string& prompt : prompts) {
-    const PromptIds own = ids(prompt);
+void DecoderPrompts::encode(DecoderModel& model, const std::vector<std::string>& prompts,
+                            const FeaturesCallback& on_features) const {
+  for (std::size_t i = 0; i < prompts.size(); ++i) {
+    const PromptIds own = ids(prompts[i]);
     const torch::Tensor rows = decoder_tokens(model, {{own}}, template_.dropped).front();
-    features.push_back({{kDecoderTokens, rows.to(torch::kCPU)}});
+    on_features(i, {{kDecoderTokens, rows.to(torch::kCPU)}});
   }
-  return features;
 }
 
 }  // namespace rtlynx

@@ -33,9 +33,9 @@ class DecoderPrompts {
   /// Says what of a prompt is cut. Throws UsageError for invalid UTF-8.
   std::vector<std::string> warnings(std::string_view prompt) const;
 
-  /// The features of each prompt, on the CPU.
-  std::vector<PromptFeatures> encode(DecoderModel& model,
-                                     const std::vector<std::string>& prompts) const;
+  /// Encodes the prompts one after the other.
+  void encode(DecoderModel& model, const std::vector<std::string>& prompts,
+              const FeaturesCallback& on_features) const;
 
  private:
   PromptIds ids(std::string_view prompt) const;

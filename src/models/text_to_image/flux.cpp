@@ -25,7 +25,7 @@ class FluxModel : public TextToImageModel {
         transformer_(source_.read(flux_config_from_json)),
         vae_(read_vae_shape(folder / "vae")) {
     check_that_parts_fit();
-    source_.check(*outline(), foreign_modules());
+    check_tensors();
   }
 
   ModelFacts facts() const override {
@@ -66,43 +66,58 @@ class FluxModel : public TextToImageModel {
            " " + std::to_string(t5_length());
   }
 
-  std::vector<PromptFeatures> encode(const std::vector<std::string>& prompts,
-                                     const torch::TensorOptions& options,
-                                     const PartCallback& on_load) const override {
-    std::vector<PromptFeatures> features(prompts.size());
-    const auto keep = [&](std::size_t prompt, const char* name, const torch::Tensor& rows) {
-      features[prompt][name] = rows.squeeze(0).to(torch::kCPU);
-    };
+  void check_encoder_memory(const torch::TensorOptions& options) const override {
+    require_part_memory(folder_ / "text_encoder",
+                        {load_clip_text(folder_ / "text_encoder", torch::kMeta).get()}, options);
+    require_part_memory(folder_ / "text_encoder_2",
+                        {load_t5_encoder(folder_ / "text_encoder_2", torch::kMeta).get()}, options);
+  }
+
+  void check_drawing_memory(const torch::TensorOptions& options) const override {
+    const auto vae = load_vae(folder_ / "vae", torch::kMeta);
+    require_part_memory(source_.folder, {outline().get(), vae.get()}, options);
+  }
+
+  void encode(const std::vector<std::string>& prompts, const torch::TensorOptions& options,
+              const PartCallback& on_load, const FeaturesCallback& on_features) const override {
     // One prompt at a time: many of them at once would need memory beyond the weights.
-    on_load("text encoder CLIP");
-    {
-      ClipTextModel clip = load_clip_text(folder_ / "text_encoder", options);
-      for (std::size_t i = 0; i < prompts.size(); ++i) {
-        const PromptIds ids = clip_prompt_ids(clip_tokenizer_, prompts[i]);
-        keep(i, kFluxPooled, clip_pooled(clip, {{ids}}));
-      }
-    }
-    on_load("text encoder T5");
-    T5Encoder t5 = load_t5_encoder(folder_ / "text_encoder_2", options);
+    const std::vector<torch::Tensor> pooled = encode_by_clip(prompts, options, on_load);
+    T5Encoder t5 = load_t5_encoder(folder_ / "text_encoder_2", options, on_load("text encoder T5"));
     for (std::size_t i = 0; i < prompts.size(); ++i) {
       const PromptIds ids = t5_prompt_ids(t5_tokenizer_, prompts[i], t5_length());
-      keep(i, kFluxTokens, t5_tokens(t5, {{ids}}));
+      const torch::Tensor tokens = t5_tokens(t5, {{ids}}).squeeze(0);
+      on_features(i, {{kFluxPooled, pooled[i]}, {kFluxTokens, tokens.to(torch::kCPU)}});
     }
-    return features;
   }
 
-  std::unique_ptr<Denoiser> load_denoiser(const torch::TensorOptions& options) const override {
+  std::unique_ptr<Denoiser> load_denoiser(const torch::TensorOptions& options,
+                                          const LoadProgress& on_progress) const override {
     return std::make_unique<FluxDenoiser>(
-        source_.load(load_flux, transformer_, foreign_modules(), options));
+        source_.load(load_flux, transformer_, foreign_modules(), options, on_progress));
   }
 
-  std::shared_ptr<Vae> load_autoencoder(const torch::TensorOptions& options) const override {
-    return load_vae(folder_ / "vae", options);
+  std::shared_ptr<Vae> load_autoencoder(const torch::TensorOptions& options,
+                                        const LoadProgress& on_progress) const override {
+    return load_vae(folder_ / "vae", options, on_progress);
   }
 
  private:
   /// schnell, the model without guidance, was trained on half of dev's length.
   std::int64_t t5_length() const { return transformer_.guidance_embeds ? 512 : 256; }
+
+  /// A few kilobytes for each prompt.
+  std::vector<torch::Tensor> encode_by_clip(const std::vector<std::string>& prompts,
+                                            const torch::TensorOptions& options,
+                                            const PartCallback& on_load) const {
+    ClipTextModel clip =
+        load_clip_text(folder_ / "text_encoder", options, on_load("text encoder CLIP"));
+    std::vector<torch::Tensor> pooled;
+    for (const std::string& prompt : prompts) {
+      const PromptIds ids = clip_prompt_ids(clip_tokenizer_, prompt);
+      pooled.push_back(clip_pooled(clip, {{ids}}).squeeze(0).to(torch::kCPU));
+    }
+    return pooled;
+  }
 
   void check_that_parts_fit() const {
     const PartsFit fit(folder_);
@@ -119,6 +134,14 @@ class FluxModel : public TextToImageModel {
                  clip_.vocab_size);
     fit.at_least("text_encoder_2's vocab_size", t5_tokenizer_.id_limit(), "the tokenizer's ids",
                  t5_.vocab_size);
+  }
+
+  /// Names, types and shapes of what every part's files hold.
+  void check_tensors() const {
+    load_clip_text(folder_ / "text_encoder", torch::kMeta);
+    load_t5_encoder(folder_ / "text_encoder_2", torch::kMeta);
+    source_.check(load_flux, *outline(), foreign_modules());
+    load_vae(folder_ / "vae", torch::kMeta);
   }
 
   std::filesystem::path folder_;

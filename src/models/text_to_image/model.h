@@ -13,6 +13,7 @@
 #include "base/libtorch.h"
 #include "models/checkpoint/layer_names.h"
 #include "models/layer_group.h"
+#include "models/load_progress.h"
 #include "models/vae/vae.h"
 
 namespace rtlynx {
@@ -65,8 +66,12 @@ struct ModelFacts {
   std::int64_t size_step() const { return latent_factor * patch; }
 };
 
-/// Called with the name of a part before it is loaded.
-using PartCallback = std::function<void(std::string_view part)>;
+/// Called with the name of a part before it is loaded. What it returns, unless it is empty, is
+/// told the bytes that are read of it.
+using PartCallback = std::function<LoadProgress(std::string_view part)>;
+
+/// Called with the features of prompts[index], on the CPU, as soon as they are there.
+using FeaturesCallback = std::function<void(std::size_t index, PromptFeatures features)>;
 
 /// A text-to-image model in a folder in diffusers' layout. It knows the tokenizers and what all
 /// parts are, and holds no weights: every load reads them anew.
@@ -93,13 +98,21 @@ class TextToImageModel {
   /// they are used.
   virtual std::string encoding() const = 0;
 
-  /// Each prompt's features, on the CPU. The text encoders are loaded, used and freed in turn.
-  virtual std::vector<PromptFeatures> encode(const std::vector<std::string>& prompts,
-                                             const torch::TensorOptions& options,
-                                             const PartCallback& on_load) const = 0;
+  /// Throws Error unless the text encoders, each alone, fit into the memory that is free.
+  virtual void check_encoder_memory(const torch::TensorOptions& options) const = 0;
 
-  virtual std::unique_ptr<Denoiser> load_denoiser(const torch::TensorOptions& options) const = 0;
-  virtual std::shared_ptr<Vae> load_autoencoder(const torch::TensorOptions& options) const = 0;
+  /// The same of transformer and autoencoder together.
+  virtual void check_drawing_memory(const torch::TensorOptions& options) const = 0;
+
+  /// Encodes the prompts, one after the other. The text encoders are loaded, used and freed in
+  /// turn.
+  virtual void encode(const std::vector<std::string>& prompts, const torch::TensorOptions& options,
+                      const PartCallback& on_load, const FeaturesCallback& on_features) const = 0;
+
+  virtual std::unique_ptr<Denoiser> load_denoiser(const torch::TensorOptions& options,
+                                                  const LoadProgress& on_progress) const = 0;
+  virtual std::shared_ptr<Vae> load_autoencoder(const torch::TensorOptions& options,
+                                                const LoadProgress& on_progress) const = 0;
 };
 
 }  // namespace rtlynx

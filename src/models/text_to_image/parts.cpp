@@ -7,6 +7,9 @@
 #include "base/error.h"
 #include "base/word_hash.h"
 #include "io/file.h"
+#include "models/device_memory.h"
+#include "models/plain_layers.h"
+#include "models/tensor_stream.h"
 
 namespace rtlynx {
 namespace {
@@ -36,7 +39,33 @@ void add_file(WordHash& hash, const fs::path& file) {
   }
 }
 
+/// Of the tables of tokens in `module`.
+std::int64_t table_values(const torch::nn::Module& module) {
+  std::int64_t values = 0;
+  for (const auto& part : module.modules()) {
+    if (const auto* table = part->as<TokenTable>()) values += table->weight.numel();
+  }
+  return values;
+}
+
 }  // namespace
+
+void require_part_memory(const fs::path& part, const std::vector<const torch::nn::Module*>& modules,
+                         const torch::TensorOptions& options) {
+  std::int64_t values = 0, in_tables = 0;
+  for (const torch::nn::Module* const module : modules) {
+    for (const torch::Tensor& parameter : module->parameters()) values += parameter.numel();
+    in_tables += table_values(*module);
+  }
+  const auto bytes = [&](std::int64_t count) {
+    return TensorStream::kBufferBytes +
+           static_cast<std::uint64_t>(count) * options.dtype().itemsize();
+  };
+  const std::string what = "load " + printable(part.string());
+  if (options.device().is_cpu()) return require_memory(what, bytes(values), torch::kCPU);
+  require_memory(what, bytes(values - in_tables), options.device());
+  require_memory(what, bytes(in_tables), torch::kCPU);
+}
 
 std::string parts_revision(const fs::path& folder, const std::vector<std::string>& parts) {
   WordHash hash;

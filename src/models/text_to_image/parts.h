@@ -43,9 +43,17 @@ struct TransformerSource {
     return read_config(read_json_file(path), printable(path.string()));
   }
 
-  /// Throws Error unless the file, if there is one, has what a transformer of these layers needs.
-  void check(const torch::nn::Module& outline, const std::vector<ForeignModule>& foreign) const {
-    if (!file.empty()) check_single_file(outline, file, foreign);
+  /// Throws Error unless the file, or the folder, has what a transformer of these layers needs.
+  /// `load_folder` as below.
+  template <typename Transformer>
+  void check(Transformer (*load_folder)(const std::filesystem::path&, const torch::TensorOptions&,
+                                        const LoadProgress&),
+             const torch::nn::Module& outline, const std::vector<ForeignModule>& foreign) const {
+    if (file.empty()) {
+      load_folder(folder, torch::kMeta, {});
+    } else {
+      check_single_file(outline, file, foreign);
+    }
   }
 
   /// The transformer: `load_folder` is the family's own loader.
@@ -53,14 +61,20 @@ struct TransformerSource {
   Transformer load(Transformer (*load_folder)(const std::filesystem::path&,
                                               const torch::TensorOptions&, const LoadProgress&),
                    const Config& config, const std::vector<ForeignModule>& foreign,
-                   const torch::TensorOptions& options) const {
-    if (file.empty()) return load_folder(folder, options, {});
+                   const torch::TensorOptions& options, const LoadProgress& on_progress) const {
+    if (file.empty()) return load_folder(folder, options, on_progress);
     Transformer transformer(config, options);
     load_single_file(*transformer, file, foreign);
     transformer->eval();
     return transformer;
   }
 };
+
+/// Throws Error, in the name of `part`, unless parameters like those of the modules (device meta)
+/// fit together into the memory that is free. Tables of tokens stay on the host.
+void require_part_memory(const std::filesystem::path& part,
+                         const std::vector<const torch::nn::Module*>& modules,
+                         const torch::TensorOptions& options);
 
 /// Tells the contents of a model's parts from others': of small files by their bytes, of weights by
 /// size, time of the last change and both ends, since to read them is what a cache is to save.

@@ -23,7 +23,7 @@ class QwenImageModel : public TextToImageModel {
         transformer_(source_.read(qwen_image_config_from_json)),
         vae_(read_vae_shape(folder / "vae")) {
     check_that_parts_fit();
-    source_.check(*outline(), foreign_modules());
+    check_tensors();
   }
 
   ModelFacts facts() const override {
@@ -52,21 +52,33 @@ class QwenImageModel : public TextToImageModel {
     return parts_revision(folder_, {"tokenizer", "text_encoder"}) + " " + prompts_.encoding();
   }
 
-  std::vector<PromptFeatures> encode(const std::vector<std::string>& prompts,
-                                     const torch::TensorOptions& options,
-                                     const PartCallback& on_load) const override {
-    on_load("text encoder Qwen2.5-VL");
-    DecoderModel encoder = load_qwen_image_text_encoder(folder_ / "text_encoder", options);
-    return prompts_.encode(encoder, prompts);
+  void check_encoder_memory(const torch::TensorOptions& options) const override {
+    require_part_memory(
+        folder_ / "text_encoder",
+        {load_qwen_image_text_encoder(folder_ / "text_encoder", torch::kMeta).get()}, options);
   }
 
-  std::unique_ptr<Denoiser> load_denoiser(const torch::TensorOptions& options) const override {
+  void check_drawing_memory(const torch::TensorOptions& options) const override {
+    const auto vae = load_vae(folder_ / "vae", torch::kMeta);
+    require_part_memory(source_.folder, {outline().get(), vae.get()}, options);
+  }
+
+  void encode(const std::vector<std::string>& prompts, const torch::TensorOptions& options,
+              const PartCallback& on_load, const FeaturesCallback& on_features) const override {
+    DecoderModel encoder = load_qwen_image_text_encoder(folder_ / "text_encoder", options,
+                                                        on_load("text encoder Qwen2.5-VL"));
+    prompts_.encode(encoder, prompts, on_features);
+  }
+
+  std::unique_ptr<Denoiser> load_denoiser(const torch::TensorOptions& options,
+                                          const LoadProgress& on_progress) const override {
     return std::make_unique<QwenImageDenoiser>(
-        source_.load(load_qwen_image, transformer_, foreign_modules(), options));
+        source_.load(load_qwen_image, transformer_, foreign_modules(), options, on_progress));
   }
 
-  std::shared_ptr<Vae> load_autoencoder(const torch::TensorOptions& options) const override {
-    return load_vae(folder_ / "vae", options);
+  std::shared_ptr<Vae> load_autoencoder(const torch::TensorOptions& options,
+                                        const LoadProgress& on_progress) const override {
+    return load_vae(folder_ / "vae", options, on_progress);
   }
 
  private:
@@ -81,6 +93,13 @@ class QwenImageModel : public TextToImageModel {
               transformer_.joint_attention_dim);
     fit.at_least("text_encoder's vocab_size", prompts_.id_limit(), "the tokenizer's ids",
                  text_.vocab_size);
+  }
+
+  /// Names, types and shapes of what every part's files hold.
+  void check_tensors() const {
+    load_qwen_image_text_encoder(folder_ / "text_encoder", torch::kMeta);
+    source_.check(load_qwen_image, *outline(), foreign_modules());
+    load_vae(folder_ / "vae", torch::kMeta);
   }
 
   std::filesystem::path folder_;

@@ -63,8 +63,7 @@ class PipelineParity : public testing::TestWithParam<const char*> {
   /// `mode`: of every Linear of the transformer's groups.
   torch::Tensor latents(TextToImagePipeline& pipeline, const torch::Tensor& noise,
                         LinearMode mode = LinearMode::dense) {
-    set_grouped_to(mode, pipeline.prepare(request_, [](std::string_view) {}),
-                   pipeline.model().groups());
+    set_grouped_to(mode, pipeline.prepare(request_), pipeline.model().groups());
     return pipeline.denoise(request_.prompts, pipeline.settings_for(request_), noise, [](int) {});
   }
 

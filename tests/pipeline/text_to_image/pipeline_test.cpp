@@ -3,7 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <chrono>
 #include <cmath>
+#include <thread>
 
 #include "base/error.h"
 #include "pipeline/text_to_image.h"
@@ -103,25 +106,34 @@ class FakeModel : public TextToImageModel {
   }
   std::vector<std::string> warnings(std::string_view) const override { return {}; }
   std::string encoding() const override { return "of numbers"; }
-  std::vector<PromptFeatures> encode(const std::vector<std::string>& prompts,
-                                     const torch::TensorOptions&,
-                                     const PartCallback&) const override {
+  void check_encoder_memory(const torch::TensorOptions&) const override { fit("encoder"); }
+  void check_drawing_memory(const torch::TensorOptions&) const override { fit("transformer"); }
+  void encode(const std::vector<std::string>& prompts, const torch::TensorOptions&,
+              const PartCallback& on_load, const FeaturesCallback& on_features) const override {
     const Logged life(log_, "encoder");
-    std::vector<PromptFeatures> features;
-    for (const std::string& prompt : prompts) {
-      log_.push_back("encode " + prompt);
-      features.push_back({{"value", torch::tensor(std::stof(prompt))}});
+    if (const LoadProgress on_read = on_load("encoder")) on_read(1, 1);
+    for (std::size_t i = 0; i < prompts.size(); ++i) {
+      log_.push_back("encode " + prompts[i]);
+      on_features(i, {{"value", torch::tensor(std::stof(prompts[i]))}});
     }
-    return features;
   }
-  std::unique_ptr<Denoiser> load_denoiser(const torch::TensorOptions&) const override {
+  std::unique_ptr<Denoiser> load_denoiser(const torch::TensorOptions&,
+                                          const LoadProgress&) const override {
     return std::make_unique<FakeDenoiser>(log_);
   }
-  std::shared_ptr<Vae> load_autoencoder(const torch::TensorOptions&) const override {
+  std::shared_ptr<Vae> load_autoencoder(const torch::TensorOptions&,
+                                        const LoadProgress&) const override {
     return std::make_shared<FakeVae>(log_);
   }
 
+  /// There is no memory for it.
+  std::string too_large;
+
  private:
+  void fit(const std::string& part) const {
+    if (part == too_large) throw Error("load " + part + ": no memory");
+  }
+
   Log& log_;
   std::optional<std::string> negative_;
 };
@@ -187,9 +199,9 @@ TEST_F(TextToImage, AModelsOwnNegativePromptIsTakenUnlessGuidanceIsOff) {
   other = request;
   other.true_cfg = 1;
   EXPECT_FALSE(pipeline.settings_for(other).guided());
-  pipeline.prepare(other, [](std::string_view) {});
+  pipeline.prepare(other);
   EXPECT_THAT(log_, Not(Contains("encode 0"))) << "no step reads it";
-  pipeline.prepare(request, [](std::string_view) {});
+  pipeline.prepare(request);
   EXPECT_THAT(log_, Contains("encode 0"));
 }
 
@@ -206,7 +218,7 @@ TEST_F(TextToImage, GuidanceEndsAtItsTruncation) {
 TEST_F(TextToImage, GuidanceIsNoLongerThanItsNormalization) {
   PictureRequest request{
       .prompts = {"0.25"}, .seeds = {1}, .negative = "-0.5", .true_cfg = 3, .steps = 1};
-  pipeline_.prepare(request, [](std::string_view) {});
+  pipeline_.prepare(request);
   const PictureSettings settings = pipeline_.settings_for(request);
   const torch::Tensor noise = pipeline_.draw_noise({1}, settings);
   const auto moved = [&](double limit) {
@@ -292,11 +304,95 @@ TEST_F(TextToImage, ACacheSparesTheEncoders) {
   TextToImagePipeline other(std::make_unique<FakeModel>(other_log), SchedulerConfig{},
                             torch::kFloat32);
   other.set_prompt_cache(PromptCache(folder.path()));
-  other.prepare(request, [](std::string_view) {});
+  other.prepare(request);
   EXPECT_THAT(other_log, ElementsAre("load encoder", "encode 0.25", "free encoder",
                                      "load transformer", "load autoencoder"));
   EXPECT_THAT(draw(request), ElementsAre(level(0.5), level(0.25)));
   EXPECT_THAT(log_, IsEmpty()) << "what another process encoded, without freeing the transformer";
+}
+
+TEST_F(TextToImage, EachPromptIsCachedAsSoonAsItIsEncoded) {
+  const test::TempDir folder;
+  pipeline_.set_prompt_cache(PromptCache(folder.path()));
+  const PictureRequest request{.prompts = {"0.5", "0.25"}, .seeds = {1, 2}};
+  PictureCallbacks callbacks;
+  callbacks.on_encoded = [](std::size_t finished, std::size_t all) {
+    EXPECT_EQ(all, 2);
+    if (finished == 1) throw Error("ended here");
+  };
+  EXPECT_EQ(refusal([&] { pipeline_.prepare(request, callbacks); }), "ended here");
+  Log other_log;
+  TextToImagePipeline other(std::make_unique<FakeModel>(other_log), SchedulerConfig{},
+                            torch::kFloat32);
+  other.set_prompt_cache(PromptCache(folder.path()));
+  other.prepare(request);
+  EXPECT_THAT(other_log, Contains("encode 0.5"));
+  EXPECT_THAT(other_log, Not(Contains("encode 0.25"))) << "the first in their order";
+}
+
+TEST_F(TextToImage, PreparingForgetsThePromptsOfOtherRequests) {
+  const PictureRequest first{.prompts = {"0.5", "0"}, .seeds = {1, 2}};
+  pipeline_.prepare(first);
+  pipeline_.prepare({.prompts = {"0"}, .seeds = {1}});
+  log_.clear();
+  draw({.prompts = {"0"}, .seeds = {1}});
+  EXPECT_THAT(log_, IsEmpty());
+  draw(first);
+  EXPECT_THAT(log_, Contains("encode 0.5"));
+  EXPECT_THAT(log_, Not(Contains("encode 0")));
+}
+
+TEST_F(TextToImage, LayersAreChangedOfEveryTransformerThatIsLoaded) {
+  pipeline_.set_layer_change([&](torch::nn::Module&) { log_.push_back("change"); });
+  draw({.prompts = {"0"}, .seeds = {1}});
+  draw({.prompts = {"0"}, .seeds = {2}});
+  draw({.prompts = {"0.5"}, .seeds = {1}});
+  EXPECT_EQ(std::count(log_.begin(), log_.end(), "change"), 2);
+  pipeline_.set_layer_change([](torch::nn::Module&) { throw Error("does not fit"); });
+  const PictureRequest other{.prompts = {"0.25"}, .seeds = {1}};
+  EXPECT_EQ(refusal([&] { draw(other); }), "does not fit");
+  EXPECT_EQ(refusal([&] { draw(other); }), "does not fit") << "nothing is drawn as it was loaded";
+}
+
+TEST_F(TextToImage, MemoryForEveryPartIsAskedForBeforeTheFirstIsLoaded) {
+  const test::TempDir folder;
+  pipeline_.set_prompt_cache(PromptCache(folder.path()));
+  const PictureRequest request{.prompts = {"0"}, .seeds = {1}};
+  for (const char* const part : {"encoder", "transformer"}) {
+    auto model = std::make_unique<FakeModel>(log_);
+    model->too_large = part;
+    TextToImagePipeline pipeline(std::move(model), SchedulerConfig{}, torch::kFloat32);
+    pipeline.set_prompt_cache(PromptCache(folder.path()));
+    log_.clear();
+    EXPECT_EQ(refusal([&] { pipeline.prepare(request); }),
+              "load " + std::string(part) + ": no memory");
+    EXPECT_THAT(log_, IsEmpty());
+  }
+  draw(request);
+  auto model = std::make_unique<FakeModel>(log_);
+  model->too_large = "encoder";
+  TextToImagePipeline pipeline(std::move(model), SchedulerConfig{}, torch::kFloat32);
+  pipeline.set_prompt_cache(PromptCache(folder.path()));
+  EXPECT_EQ(refusal([&] { pipeline.prepare(request); }), "accepted") << "it is not needed";
+}
+
+TEST_F(TextToImage, WorkIsTimedByItsKind) {
+  PictureCallbacks callbacks;
+  const auto wait = [] { std::this_thread::sleep_for(std::chrono::milliseconds(30)); };
+  callbacks.on_load = [&](std::string_view) -> LoadProgress {
+    return [&](std::uint64_t, std::uint64_t) { wait(); };
+  };
+  callbacks.on_encoded = [&](std::size_t, std::size_t) { wait(); };
+  callbacks.on_step = [&](int, int) { wait(); };
+  callbacks.on_images = [&](std::size_t, const std::vector<Image>&) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(500));
+  };
+  pipeline_.draw({.prompts = {"0", "0.5"}, .seeds = {1, 2}, .steps = 2, .batch = 2}, callbacks);
+  const WorkTimes& times = pipeline_.times();
+  EXPECT_GE(times.loading, 0.030);    // the encoder's
+  EXPECT_GE(times.encoding, 0.060);   // two prompts
+  EXPECT_GE(times.denoising, 0.090);  // before the first step and behind two
+  EXPECT_LT(times.decoding, 0.500) << "what is done with the pictures does not count";
 }
 
 TEST_F(TextToImage, WhatCannotBeDrawnIsRefusedBeforeAnythingIsLoaded) {

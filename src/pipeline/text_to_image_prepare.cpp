@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// What has to be there before a pipeline draws: prompts' features, transformer, autoencoder.
+#include <c10/core/CachingDeviceAllocator.h>
+
+#include <utility>
+
+#include "pipeline/stopwatch.h"
+#include "pipeline/text_to_image.h"
+#include "rtlynx/version.h"
+
+namespace rtlynx {
+namespace {
+
+/// Gives what freed tensors took back to the device, for parts of other sizes.
+void release_freed_memory(const torch::Device& device) {
+  if (!device.is_cpu()) c10::getDeviceAllocator(device.type())->emptyCache();
+}
+
+}  // namespace
+
+std::set<std::string> TextToImagePipeline::prompts_of(const PictureRequest& request) const {
+  std::set<std::string> prompts(request.prompts.begin(), request.prompts.end());
+  const PictureSettings settings = settings_for(request);
+  if (settings.guided()) prompts.insert(*settings.negative);
+  return prompts;
+}
+
+torch::nn::Module& TextToImagePipeline::prepare(const PictureRequest& request,
+                                                const PictureCallbacks& callbacks) {
+  const std::set<std::string> wanted = prompts_of(request);
+  std::erase_if(features_, [&](const auto& item) { return !wanted.contains(item.first); });
+  load(request, callbacks);
+  return transformer();
+}
+
+void TextToImagePipeline::load(const PictureRequest& request, const PictureCallbacks& callbacks) {
+  // Not InferenceMode: compensations change the weights later.
+  const torch::NoGradGuard no_grad;
+  std::set<std::string> wanted = prompts_of(request);
+  std::erase_if(wanted, [&](const std::string& prompt) { return features_.contains(prompt); });
+  if (cache_) find_in_cache(wanted);
+  if (!wanted.empty()) {
+    denoiser_.reset();
+    autoencoder_.reset();
+    release_freed_memory(options_.device());
+    model_->check_encoder_memory(options_);
+  }
+  const bool is_loaded = denoiser_ && autoencoder_;
+  if (!is_loaded) model_->check_drawing_memory(options_);
+  if (!wanted.empty()) encode(wanted, callbacks);
+  if (!is_loaded) load_parts(callbacks.on_load);
+}
+
+std::string TextToImagePipeline::cache_key(const std::string& prompt) const {
+  return "rtlynx " + std::string(version()) + " " + toString(options_.dtype().toScalarType()) +
+         " " + c10::DeviceTypeName(options_.device().type(), true) + " " + encoding_ + "\n" +
+         prompt;
+}
+
+void TextToImagePipeline::find_in_cache(std::set<std::string>& prompts) {
+  std::erase_if(prompts, [&](const std::string& prompt) {
+    const auto found = cache_->find(cache_key(prompt));
+    if (found) features_[prompt] = *found;
+    return found.has_value();
+  });
+}
+
+void TextToImagePipeline::encode(const std::set<std::string>& wanted,
+                                 const PictureCallbacks& callbacks) {
+  const std::vector<std::string> prompts(wanted.begin(), wanted.end());
+  Stopwatch watch;
+  const PartCallback on_load = [&](std::string_view part) -> LoadProgress {
+    times_.encoding += watch.lap();
+    return [&, on_read = callbacks.on_load(part)](std::uint64_t finished, std::uint64_t all) {
+      if (on_read) on_read(finished, all);
+      if (finished == all) times_.loading += watch.lap();
+    };
+  };
+  model_->encode(prompts, options_, on_load, [&](std::size_t i, const PromptFeatures& features) {
+    features_[prompts[i]] = features;
+    // At once: a run that ends early has not encoded for nothing.
+    if (cache_) cache_->keep(cache_key(prompts[i]), features);
+    callbacks.on_encoded(i + 1, prompts.size());
+  });
+  times_.encoding += watch.lap();
+  release_freed_memory(options_.device());
+}
+
+void TextToImagePipeline::load_parts(const PartCallback& on_load) {
+  Stopwatch watch;
+  std::unique_ptr<Denoiser> denoiser = model_->load_denoiser(options_, on_load("transformer"));
+  if (change_layers_) change_layers_(denoiser->transformer());
+  autoencoder_ = model_->load_autoencoder(options_, on_load("autoencoder"));
+  denoiser_ = std::move(denoiser);
+  times_.loading += watch.lap();
+}
+
+}  // namespace rtlynx
