@@ -70,13 +70,14 @@ class TreatmentTest : public testing::Test {
 
   torch::Tensor run() {
     torch::manual_seed(6);
-    return model_({.hidden_states = torch::randn({2, 6, 8}),
-                   .encoder_hidden_states = torch::randn({2, 3, 12}),
-                   .pooled_projections = torch::randn({2, 12}),
-                   .timestep = torch::full({2}, 0.5),
-                   .guidance = {},
-                   .img_ids = torch::arange(18).view({6, 3}).to(torch::kFloat32),
-                   .txt_ids = torch::zeros({3, 3})});
+    const FluxInputs inputs{.hidden_states = torch::randn({2, 6, 8}),
+                            .encoder_hidden_states = torch::randn({2, 3, 12}),
+                            .pooled_projections = torch::randn({2, 12}),
+                            .timestep = torch::full({2}, 0.5),
+                            .guidance = {},
+                            .img_ids = torch::arange(18).view({6, 3}).to(torch::kFloat32),
+                            .txt_ids = torch::zeros({3, 3})};
+    return model_(inputs);
   }
 
   void treat(const Treatment& treatment) {
