@@ -138,6 +138,23 @@ def named(prefix, tensors):
     return {f"{prefix}.{name}": tensors[name] for name in ("latents", "pixels")}
 
 
+def save_embeddings(pipeline, path):
+    """What the text encoders give for the prompts and the negative one, as docs/compensation.md has
+    it."""
+    tensors = {}
+    for name, prompt in [*enumerate(PROMPTS), ("negative", NEGATIVE)]:
+        if isinstance(pipeline, FluxPipeline):
+            tokens, pooled, _ = pipeline.encode_prompt(prompt, prompt)
+            tensors |= {f"{name}.tokens": tokens[0], f"{name}.pooled": pooled[0]}
+        elif isinstance(pipeline, QwenImagePipeline):
+            tokens, mask = pipeline.encode_prompt(prompt)
+            tensors[f"{name}.tokens"] = tokens[0] if mask is None else tokens[0][mask[0].bool()]
+        else:
+            tensors[f"{name}.tokens"] = pipeline.encode_prompt(
+                prompt, do_classifier_free_guidance=False)[0][0]
+    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
+
+
 def in_bf16(tensors):
     return {f"{name}.bf16": value for name, value in tensors.items()}
 
@@ -163,6 +180,7 @@ def make_flux(case, folder, assembled):
     tensors.update(change_image(FluxImg2ImgPipeline, pipeline, guidance_scale=3.5,
                                 max_sequence_length=case["length"]))
     if case["guidance_embeds"]:
+        save_embeddings(pipeline, folder / "embeddings.safetensors")
         tensors.update(named("true_cfg", drawn(torch.float32, negative=True,
                                                true_cfg_scale=TRUE_CFG)))
     pipeline.to(torch.bfloat16)
@@ -189,6 +207,7 @@ def make_qwen_image(folder, assembled):
         guided = drawn(dtype, negative=True, true_cfg_scale=TRUE_CFG)
         return {**drawn(dtype, true_cfg_scale=1.0), **named("true_cfg", guided)}
 
+    save_embeddings(pipeline, folder / "embeddings.safetensors")
     tensors = with_and_without_guidance(torch.float32)
     tensors.update(change_image(QwenImageImg2ImgPipeline, pipeline, true_cfg_scale=1.0))
     pipeline.to(torch.bfloat16)
@@ -208,6 +227,7 @@ def make_z_image(folder, assembled):
     def with_and_without_guidance():
         return {**drawn(1), **named("true_cfg", drawn(TRUE_CFG, negative=True))}
 
+    save_embeddings(pipeline, folder / "embeddings.safetensors")
     tensors = with_and_without_guidance()
     tensors.update(change_image(ZImageImg2ImgPipeline, pipeline, guidance_scale=0.0))
     tensors.update(named("no_negative", drawn(TRUE_CFG)))

@@ -75,7 +75,7 @@ nlohmann::ordered_json analyze_mini(const AnalyzeArguments& arguments,
 
 nlohmann::ordered_json analyze_embedded(const AnalyzeArguments& arguments,
                                         const StepCallback& on_step) {
-  const EmbeddedModel opened =
+  EmbeddedModel opened =
       open_embedded(arguments.model, arguments.embeddings, arguments.analyze.run);
   const auto model = opened.load();
   return analyze(*model, opened.embeddings, opened.scheduler, opened.run, arguments.analyze.rows,
@@ -85,7 +85,7 @@ nlohmann::ordered_json analyze_embedded(const AnalyzeArguments& arguments,
 void analyze_model(const AnalyzeArguments& arguments) {
   FilePlan files;
   files.read_model(arguments.model.model_folder());
-  files.read("--embeddings", arguments.embeddings.file);
+  arguments.embeddings.add_to(files);
   files.write("--output", arguments.output);
   files.write_folder("--plots", arguments.plots);
   files.check();
@@ -96,8 +96,8 @@ void analyze_model(const AnalyzeArguments& arguments) {
       if (!bar) bar.emplace("analyze", steps);
       bar->update(finished);
     };
-    report = arguments.embeddings.file.empty() ? analyze_mini(arguments, on_step)
-                                               : analyze_embedded(arguments, on_step);
+    report = arguments.embeddings.is_given() ? analyze_embedded(arguments, on_step)
+                                             : analyze_mini(arguments, on_step);
   }
   if (!arguments.output.empty())
     write_file_atomically(arguments.output, report_text(report, "analyze"));
@@ -146,19 +146,21 @@ void add_analyze(CLI::App& app) {
   command->add_option("-o,--output", arguments->output, "Write the report as JSON to this file");
   command->add_option("--plots", arguments->plots, "Write the charts as SVG to this folder");
   command->add_flag("--json", arguments->json, "Print the report as JSON");
-  CLI::Option* const embeddings = arguments->embeddings.add_to(*command);
-  for (const char* of_scenes : {"--prompts", "--batch"}) embeddings->excludes(of_scenes);
+  arguments->embeddings.add_to(*command, {"--prompts", "--batch"});
   arguments->model.add_to(*command);
   command->footer(
-      "Example:\n"
+      "Examples:\n"
       "  rtlynx analyze --prompts 16 -o analysis.json --plots analysis\n"
-      "  rtlynx analyze --model FLUX.1-dev --embeddings prompts.safetensors -o analysis.json\n"
+      "  rtlynx analyze --model FLUX.1-dev --prompts-file prompts.txt -o flux.json\n"
+      "  rtlynx analyze --model Qwen-Image --prompts-file prompts.txt -o qwen.json\n"
+      "  rtlynx analyze --model Z-Image-Turbo --prompts-file prompts.txt --steps 8 -o "
+      "z-image.json\n"
       "kept: share of the energy that the 2 largest of every 4 values hold, 0.867 for a Gaussian;\n"
       "near zero: share below a tenth of the root mean square; rank: directions that an input\n"
       "uses. Errors are relative, of one layer's output: weights pruned by magnitude and Wanda,\n"
       "activations naive and with norm, without any compensation.");
   command->callback([arguments, command] {
-    arguments->embeddings.guidance_given = command->count("--guidance") > 0;
+    arguments->embeddings.take(*command);
     analyze_model(*arguments);
   });
 }

@@ -293,7 +293,7 @@ void check_files(const CalibrateArguments& arguments) {
 }
 
 void calibrate_model(const CalibrateArguments& arguments) {
-  if (!arguments.embeddings.file.empty()) return calibrate_from_embeddings(arguments);
+  if (arguments.embeddings.is_given()) return calibrate_from_embeddings(arguments);
   if (is_trained(arguments) && arguments.transform != "none") {
     throw UsageError("--transform: required none for " + arguments.method +
                      ", or a --start file with a transform, got " + arguments.transform);
@@ -341,7 +341,10 @@ void add_calibrate(CLI::App& app) {
       "  rtlynx calibrate --method low-rank --moments sums.safetensors -o paper.safetensors\n"
       "  rtlynx calibrate --shard 1/2 --moments a.safetensors    # and 2/2, anywhere else\n"
       "  rtlynx calibrate --merge a.safetensors b.safetensors -o joint.safetensors\n"
-      "  rtlynx calibrate --model FLUX.1-dev --embeddings prompts.safetensors --method low-rank\n"
+      "  rtlynx calibrate --model FLUX.1-dev --prompts-file prompts.txt -o flux.safetensors\n"
+      "  rtlynx calibrate --model Qwen-Image --prompts-file prompts.txt --negative \" \" "
+      "--true-cfg 4\n"
+      "  rtlynx calibrate --model Z-Image-Turbo --prompts-file prompts.txt --steps 8\n"
       "  rtlynx generate --compensation best.safetensors --compare -p \"a large red circle\"\n"
       "Ctrl-C keeps the statistics; the same command goes on. Another --method, --rank or\n"
       "--damping with the same --moments solves anew without drawing. The statistics take\n"
@@ -349,7 +352,7 @@ void add_calibrate(CLI::App& app) {
       "Shards take the options of the whole run. With --transform 4 to 128 or permute they take\n"
       "two rounds: merge the first with --moments, then draw each shard with --inputs, and merge.");
   command->callback([arguments, command] {
-    arguments->embeddings.guidance_given = command->count("--guidance") > 0;
+    arguments->embeddings.take(*command);
     if (command->count("--norm") == 0) arguments->norm.reset();  // CLI11 makes it false
     calibrate_model(*arguments);
   });

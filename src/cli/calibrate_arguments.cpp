@@ -163,15 +163,6 @@ void add_run_options(CLI::App& command, CalibrateOptions& options) {
                      "from it if it exists");
 }
 
-void add_embedding_options(CLI::App& command, CalibrateArguments& arguments) {
-  CLI::Option* const embeddings = arguments.embeddings.add_to(command);
-  for (const char* of_scenes :
-       {"--prompts", "--batch", "--moments", "--choose", "--shard", "--merge", "--start",
-        "--train-on", "--train-steps", "--train-batch", "--learning-rate"}) {
-    embeddings->excludes(of_scenes);
-  }
-}
-
 }  // namespace
 
 void add_calibrate_options(CLI::App& command, CalibrateArguments& arguments) {
@@ -185,7 +176,9 @@ void add_calibrate_options(CLI::App& command, CalibrateArguments& arguments) {
       ->capture_default_str();
   add_shard_options(command, arguments);
   add_training_options(command, arguments);
-  add_embedding_options(command, arguments);
+  arguments.embeddings.add_to(
+      command, {"--prompts", "--batch", "--moments", "--choose", "--shard", "--merge", "--start",
+                "--train-on", "--train-steps", "--train-batch", "--learning-rate"});
   command
       .add_option("-o,--output", arguments.output,
                   "The compensation file, for generate --compensation")

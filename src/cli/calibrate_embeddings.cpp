@@ -43,7 +43,7 @@ BlockCalibrateOptions options_of(const CalibrateArguments& arguments, const Embe
 void check_files(const CalibrateArguments& arguments) {
   FilePlan files;
   files.read_model(arguments.model.model_folder());
-  files.read("--embeddings", arguments.embeddings.file);
+  arguments.embeddings.add_to(files);
   files.write("--output", arguments.output);
   files.write_folder("finished blocks", kept_folder(arguments));
   files.check();
@@ -94,11 +94,12 @@ void report(const CalibrateArguments& arguments, const CalibrateResult& result) 
 
 void calibrate_from_embeddings(const CalibrateArguments& arguments) {
   if (arguments.method == "sgd" || arguments.method == "distill") {
-    throw UsageError("--embeddings: required a method that solves, got " + arguments.method);
+    throw UsageError("--prompts-file, --embeddings: required a method that solves, got " +
+                     arguments.method);
   }
   check_files(arguments);
   // Everything is checked on a model without weights: theirs take minutes to read.
-  const EmbeddedModel opened =
+  EmbeddedModel opened =
       open_embedded(arguments.model, arguments.embeddings, arguments.calibrate.run);
   const BlockCalibrateOptions options = options_of(arguments, opened);
   check_block_calibration(*opened.planned, opened.tensors, options);

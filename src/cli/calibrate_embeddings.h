@@ -5,8 +5,8 @@
 
 namespace rtlynx::cli {
 
-/// `rtlynx calibrate --embeddings`: the compensation of a model's transformer from what its text
-/// encoders gave.
+/// `rtlynx calibrate` with --prompts-file or --embeddings: the compensation of a transformer of
+/// diffusers.
 void calibrate_from_embeddings(const CalibrateArguments& arguments);
 
 }  // namespace rtlynx::cli

@@ -40,4 +40,8 @@ std::optional<std::uint64_t> peak_memory(torch::Device device) {
   return static_cast<std::uint64_t>(stats_of(device).allocated_bytes[0].peak);
 }
 
+void release_freed_memory(torch::Device device) {
+  if (!device.is_cpu()) c10::getDeviceAllocator(device.type())->emptyCache();
+}
+
 }  // namespace rtlynx

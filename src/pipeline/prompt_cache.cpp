@@ -15,6 +15,7 @@
 #include "io/terminal.h"
 #include "io/text.h"
 #include "models/tensor_bytes.h"
+#include "rtlynx/version.h"
 
 namespace rtlynx {
 namespace {
@@ -76,6 +77,12 @@ std::string digits_of(const PromptFeatures& features) {
 }
 
 }  // namespace
+
+std::string features_key(const std::string& encoding, const torch::TensorOptions& options,
+                         const std::string& prompt) {
+  return "rtlynx " + std::string(version()) + " " + toString(options.dtype().toScalarType()) + " " +
+         c10::DeviceTypeName(options.device().type(), true) + " " + encoding + "\n" + prompt;
+}
 
 PromptCache::PromptCache(const fs::path& folder, std::uint64_t max_bytes)
     : folder_(folder), max_bytes_(max_bytes) {

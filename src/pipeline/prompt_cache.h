@@ -6,9 +6,15 @@
 #include <optional>
 #include <string>
 
+#include "base/libtorch.h"
 #include "models/text_to_image/model.h"
 
 namespace rtlynx {
+
+/// All that features depend on: a model's encoding(), the type and the kind of device that they are
+/// computed with, the program, and the prompt.
+std::string features_key(const std::string& encoding, const torch::TensorOptions& options,
+                         const std::string& prompt);
 
 /// What text encoders made of prompts, in a folder: a file for each prompt, the longest unused ones
 /// removed when they get too many. Several processes may use one folder: files appear complete,

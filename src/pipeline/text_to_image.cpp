@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "io/json.h"
 #include "io/text.h"
+#include "models/device_memory.h"
 #include "models/plain_layers.h"
 #include "models/text_to_image/registry.h"
 #include "pipeline/pixels.h"

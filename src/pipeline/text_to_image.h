@@ -147,7 +147,6 @@ class TextToImagePipeline {
   std::set<std::string> prompts_of(const PictureRequest& request) const;
   /// Takes the prompts whose features are cached out of `prompts`.
   void find_in_cache(std::set<std::string>& prompts);
-  std::string cache_key(const std::string& prompt) const;
   void encode(const std::set<std::string>& prompts, const PictureCallbacks& callbacks);
   void load_parts(const PartCallback& on_load);
 

@@ -1,22 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // What has to be there before a pipeline draws: prompts' features, transformer, autoencoder.
-#include <c10/core/CachingDeviceAllocator.h>
-
 #include <utility>
 
+#include "models/device_memory.h"
 #include "pipeline/stopwatch.h"
 #include "pipeline/text_to_image.h"
-#include "rtlynx/version.h"
 
 namespace rtlynx {
-namespace {
-
-/// Gives what freed tensors took back to the device, for parts of other sizes.
-void release_freed_memory(const torch::Device& device) {
-  if (!device.is_cpu()) c10::getDeviceAllocator(device.type())->emptyCache();
-}
-
-}  // namespace
 
 std::set<std::string> TextToImagePipeline::prompts_of(const PictureRequest& request) const {
   std::set<std::string> prompts(request.prompts.begin(), request.prompts.end());
@@ -51,15 +41,9 @@ void TextToImagePipeline::load(const PictureRequest& request, const PictureCallb
   if (!is_loaded) load_parts(callbacks.on_load);
 }
 
-std::string TextToImagePipeline::cache_key(const std::string& prompt) const {
-  return "rtlynx " + std::string(version()) + " " + toString(options_.dtype().toScalarType()) +
-         " " + c10::DeviceTypeName(options_.device().type(), true) + " " + encoding_ + "\n" +
-         prompt;
-}
-
 void TextToImagePipeline::find_in_cache(std::set<std::string>& prompts) {
   std::erase_if(prompts, [&](const std::string& prompt) {
-    const auto found = cache_->find(cache_key(prompt));
+    const auto found = cache_->find(features_key(encoding_, options_, prompt));
     if (found) features_[prompt] = *found;
     return found.has_value();
   });
@@ -79,7 +63,7 @@ void TextToImagePipeline::encode(const std::set<std::string>& wanted,
   model_->encode(prompts, options_, on_load, [&](std::size_t i, const PromptFeatures& features) {
     features_[prompts[i]] = features;
     // At once: a run that ends early has not encoded for nothing.
-    if (cache_) cache_->keep(cache_key(prompts[i]), features);
+    if (cache_) cache_->keep(features_key(encoding_, options_, prompts[i]), features);
     callbacks.on_encoded(i + 1, prompts.size());
   });
   times_.encoding += watch.lap();

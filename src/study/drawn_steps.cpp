@@ -57,11 +57,9 @@ void check_run(const BlockwiseTransformer& model, const PromptEmbeddings& embedd
         std::to_string(run.width) + "x" + std::to_string(run.height));
   }
   if (run.guided() != embeddings.negative.has_value()) {
-    throw UsageError(
-        "calibrate: required --true-cfg above 1 and embeddings of a negative prompt "
-        "together, got " +
-        (run.guided() ? "--true-cfg " + in_short(run.true_cfg) + " alone"
-                      : "the embeddings and --true-cfg " + in_short(run.true_cfg)));
+    throw UsageError("calibrate: required --true-cfg above 1 and a negative prompt together, got " +
+                     (run.guided() ? "--true-cfg " + in_short(run.true_cfg) + " alone"
+                                   : "a negative prompt and --true-cfg " + in_short(run.true_cfg)));
   }
   require(model.latent_channels() > 0, "calibrate", "latents of at least one channel", "none");
 }

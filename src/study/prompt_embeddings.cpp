@@ -4,17 +4,21 @@
 #include <algorithm>
 #include <charconv>
 #include <optional>
+#include <span>
 #include <sstream>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "base/error.h"
+#include "base/word_hash.h"
 #include "io/safetensors.h"
 #include "io/text.h"
 #include "layers/finite.h"
+#include "models/device_memory.h"
 #include "models/revision.h"
 #include "models/tensor_bytes.h"
+#include "pipeline/prompt_cache.h"
 
 namespace rtlynx {
 namespace {
@@ -114,11 +118,59 @@ class Reader {
   const std::vector<FeatureShape>& features_;
 };
 
+void check_encoded(const PromptFeatures& encoded, const std::vector<FeatureShape>& features,
+                   const std::string& prompt) {
+  const std::string where = "text encoders, prompt " + in_quotes(prompt);
+  for (const FeatureShape& feature : features) {
+    const auto value = encoded.find(feature.name);
+    if (value == encoded.end()) fail(where, "the transformer's " + feature.name, "none");
+    check_feature(value->second, feature, where + ", " + feature.name);
+  }
+}
+
+/// Of all that the features depend on, which is what a cache keeps them by.
+std::string revision_of(const TextToImageModel& model, const std::vector<std::string>& prompts,
+                        bool with_negative, const torch::TensorOptions& options) {
+  const std::string encoding = model.encoding();
+  WordHash hash;
+  hash.add(std::uint64_t{with_negative});
+  for (const std::string& prompt : prompts) {
+    const std::string key = features_key(encoding, options, prompt);
+    hash.add(std::as_bytes(std::span(key)));
+  }
+  return hash.digits();
+}
+
 }  // namespace
 
 PromptEmbeddings read_prompt_embeddings(const std::filesystem::path& path,
                                         const std::vector<FeatureShape>& features) {
   return Reader(path, features).read();
+}
+
+PromptEmbeddings encode_prompts(const TextToImageModel& model,
+                                const std::vector<FeatureShape>& features,
+                                const std::vector<std::string>& prompts,
+                                const std::optional<std::string>& negative,
+                                const torch::TensorOptions& options, const PartCallback& on_load) {
+  const torch::NoGradGuard no_grad;
+  std::vector<std::string> all = prompts;
+  if (negative) all.push_back(*negative);
+  PromptEmbeddings embeddings{.prompts = std::vector<PromptFeatures>(all.size()),
+                              .negative = {},
+                              .revision = revision_of(model, all, negative.has_value(), options)};
+  model.encode(all, options, on_load, [&](std::size_t i, PromptFeatures encoded) {
+    embeddings.prompts[i] = std::move(encoded);
+  });
+  release_freed_memory(options.device());
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    check_encoded(embeddings.prompts[i], features, all[i]);
+  }
+  if (negative) {
+    embeddings.negative = std::move(embeddings.prompts.back());
+    embeddings.prompts.pop_back();
+  }
+  return embeddings;
 }
 
 }  // namespace rtlynx

@@ -6,7 +6,9 @@
 #include <string>
 #include <vector>
 
+#include "base/libtorch.h"
 #include "models/blockwise/blockwise.h"
+#include "models/text_to_image/model.h"
 
 namespace rtlynx {
 
@@ -14,7 +16,7 @@ namespace rtlynx {
 struct PromptEmbeddings {
   std::vector<PromptFeatures> prompts;
   std::optional<PromptFeatures> negative;  ///< away from which classifier-free guidance draws
-  std::string revision;                    ///< of the file
+  std::string revision;                    ///< of the file, or of prompts and text encoders
 };
 
 /// Reads a safetensors file with a tensor "<i>.<feature>" for every prompt i, from 0 on, and every
@@ -22,5 +24,13 @@ struct PromptEmbeddings {
 /// out, other names, shapes or types, values that are not finite.
 PromptEmbeddings read_prompt_embeddings(const std::filesystem::path& path,
                                         const std::vector<FeatureShape>& features);
+
+/// What a model's own text encoders make of prompts; they are freed behind it. Throws Error unless
+/// that is what a transformer with these features reads.
+PromptEmbeddings encode_prompts(const TextToImageModel& model,
+                                const std::vector<FeatureShape>& features,
+                                const std::vector<std::string>& prompts,
+                                const std::optional<std::string>& negative,
+                                const torch::TensorOptions& options, const PartCallback& on_load);
 
 }  // namespace rtlynx

@@ -48,8 +48,8 @@ MAY_INCLUDE = {
     "step_benchmark": ["base", "benchmark", "io", "layers", "models", "models/flux",
                        "models/qwen_image", "models/z_image"],
     "cli": ["base", "benchmark", "compensate", "io", "kernels/gemm", "layers", "metrics", "models",
-            "models/blockwise", "models/checkpoint", "options", "pipeline", "plot",
-            "step_benchmark", "study"],
+            "models/blockwise", "models/checkpoint", "models/text_to_image", "options",
+            "pipeline", "plot", "step_benchmark", "study"],
 }
 
 

@@ -3,7 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <iterator>
 #include <limits>
+#include <set>
 
 #include "models/tensor_bytes.h"
 #include "refusal.h"
@@ -70,6 +72,87 @@ TEST_F(PromptEmbeddingsFile, ShapesTypesAndValuesAreChecked) {
   expect_refused(whole("0.pooled", torch::zeros({3}, torch::kInt64)), "floating-point");
   expect_refused(whole("0.pooled", torch::full({3}, std::numeric_limits<float>::infinity())),
                  "finite values");
+}
+
+/// Tokens of as many rows as the prompt has bytes.
+class FakeEncoders : public TextToImageModel {
+ public:
+  std::string id = "files";
+  std::int64_t channels = 6;
+  double value = 1;
+  bool with_pooled = true;
+
+  ModelFacts facts() const override { return {}; }
+  std::vector<LayerGroup> groups() const override { return {}; }
+  std::vector<ForeignModule> foreign_modules() const override { return {}; }
+  std::shared_ptr<torch::nn::Module> outline() const override { return {}; }
+  std::vector<std::string> warnings(std::string_view) const override { return {}; }
+  std::string encoding() const override { return id; }
+  std::vector<PromptFeatures> encode(const std::vector<std::string>& prompts,
+                                     const torch::TensorOptions& options,
+                                     const PartCallback& on_load) const override {
+    on_load("text encoder");
+    std::vector<PromptFeatures> features;
+    for (const std::string& prompt : prompts) {
+      features.push_back({{"tokens", torch::full({std::ssize(prompt), channels}, value, options)}});
+      if (with_pooled) features.back()["pooled"] = torch::ones({3}, options);
+    }
+    return features;
+  }
+  std::unique_ptr<Denoiser> load_denoiser(const torch::TensorOptions&) const override { return {}; }
+  std::shared_ptr<Vae> load_autoencoder(const torch::TensorOptions&) const override { return {}; }
+};
+
+class EncodedPrompts : public testing::Test {
+ protected:
+  PromptEmbeddings encode(const std::vector<std::string>& prompts,
+                          const std::optional<std::string>& negative = {},
+                          torch::ScalarType type = torch::kFloat32) {
+    return encode_prompts(
+        model_,
+        {{.name = "tokens", .channels = 6}, {.name = "pooled", .channels = 3, .has_tokens = false}},
+        prompts, negative, type, [&](std::string_view) { ++loaded_; });
+  }
+  std::string message() {
+    return refusal([&] { encode({"a cat"}); });
+  }
+
+  FakeEncoders model_;
+  int loaded_ = 0;
+};
+
+TEST_F(EncodedPrompts, AreThoseOfTheTextEncoders) {
+  const PromptEmbeddings embeddings = encode({"a", "bcd"}, "ef");
+  ASSERT_EQ(embeddings.prompts.size(), 2U);
+  EXPECT_EQ(embeddings.prompts[1].at("tokens").size(0), 3);
+  ASSERT_TRUE(embeddings.negative);
+  EXPECT_EQ(embeddings.negative->at("tokens").size(0), 2);
+  EXPECT_EQ(loaded_, 1) << "once for all prompts";
+  EXPECT_FALSE(encode({"a"}).negative);
+}
+
+TEST_F(EncodedPrompts, TheRevisionIsOfAllThatTheyDependOn) {
+  std::set<std::string> revisions = {encode({"a", "b"}).revision};
+  EXPECT_EQ(encode({"a", "b"}).revision, *revisions.begin());
+  EXPECT_TRUE(revisions.insert(encode({"b", "a"}).revision).second);
+  EXPECT_TRUE(revisions.insert(encode({"a"}, "b").revision).second);
+  EXPECT_TRUE(revisions.insert(encode({"a", "b"}, {}, torch::kBFloat16).revision).second);
+  model_.id = "other files";
+  EXPECT_TRUE(revisions.insert(encode({"a", "b"}).revision).second);
+}
+
+TEST_F(EncodedPrompts, WhatTheTransformerDoesNotReadIsNamed) {
+  EXPECT_EQ(message(), "accepted");
+  model_.channels = 7;
+  EXPECT_NE(message().find("prompt \"a cat\", tokens: required floating-point values [T, 6]"),
+            std::string::npos)
+      << message();
+  model_.channels = 6;
+  model_.value = std::numeric_limits<double>::quiet_NaN();
+  EXPECT_NE(message().find("tokens: required finite values"), std::string::npos) << message();
+  model_.value = 1;
+  model_.with_pooled = false;
+  EXPECT_NE(message().find("required the transformer's pooled, got none"), std::string::npos);
 }
 
 }  // namespace
