@@ -53,8 +53,8 @@ def in_both_types(model, run):
 def inputs(generator):
     return {"in.latents": torch.randn(2, 4, 5, 7, generator=generator),
             "in.pixels": 2 * torch.rand(2, 3, 20, 12, generator=generator) - 1,
-            "in.wide_latents": torch.randn(1, 4, 3, 10, generator=generator),
-            "in.tall_pixels": 2 * torch.rand(1, 3, 40, 12, generator=generator) - 1}
+            "in.large_latents": torch.randn(1, 4, 6, 7, generator=generator),
+            "in.large_pixels": 2 * torch.rand(1, 3, 24, 28, generator=generator) - 1}
 
 
 def make_kl(folder):
@@ -74,8 +74,8 @@ def make_kl(folder):
                    "scaled": (posterior.mean - KL["shift_factor"]) * KL["scaling_factor"]}
         if dtype == torch.float32:
             model.enable_tiling()  # 4 latents, a quarter of which overlaps
-            tensors["tiled.pixels"] = decode(given["in.wide_latents"], dtype)
-            tensors["tiled.mean"] = model.encode(given["in.tall_pixels"]).latent_dist.mean
+            tensors["tiled.pixels"] = decode(given["in.large_latents"], dtype)
+            tensors["tiled.mean"] = model.encode(given["in.large_pixels"]).latent_dist.mean
             model.disable_tiling()
         return tensors
 
@@ -99,9 +99,16 @@ def make_qwen_image(folder):
         posterior = model.encode(given["in.pixels"].to(dtype).unsqueeze(2)).latent_dist
         mean = torch.tensor(QWEN_IMAGE["latents_mean"]).view(1, 4, 1, 1, 1).to(dtype)
         inverse = 1.0 / torch.tensor(QWEN_IMAGE["latents_std"]).view(1, 4, 1, 1, 1).to(dtype)
-        return {"pixels": decode(given["in.latents"], dtype), "mean": posterior.mean[:, :, 0],
-                "deviation": posterior.std[:, :, 0],
-                "scaled": ((posterior.mean - mean) * inverse)[:, :, 0]}
+        tensors = {"pixels": decode(given["in.latents"], dtype), "mean": posterior.mean[:, :, 0],
+                   "deviation": posterior.std[:, :, 0],
+                   "scaled": ((posterior.mean - mean) * inverse)[:, :, 0]}
+        if dtype == torch.float32:
+            model.enable_tiling(16, 16, 12, 12)  # as AutoencoderKL's: 4 latents, one in common
+            tensors["tiled.pixels"] = decode(given["in.large_latents"], dtype)
+            large = model.encode(given["in.large_pixels"].unsqueeze(2)).latent_dist
+            tensors["tiled.mean"] = large.mean[:, :, 0]
+            model.disable_tiling()
+        return tensors
 
     return {**given, **in_both_types(model, run)}
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 
 #include "base/error.h"
 
@@ -11,22 +12,31 @@ namespace {
 
 constexpr std::int64_t kRows = 2, kColumns = 3;  // dimensions of [1, C, H, W]
 
-/// `whole`, which ends at `end` along `dimension`, continued by `tile`, which starts at `start`.
-torch::Tensor append(const torch::Tensor& whole, const torch::Tensor& tile, std::int64_t start,
-                     std::int64_t dimension) {
-  const std::int64_t shared = whole.size(dimension) - start;
-  if (shared <= 0) return torch::cat({whole, tile}, dimension);
+/// `tile`, whose first `shared` rows or columns lie over the last of `before`: it fades in there.
+torch::Tensor faded_in(const torch::Tensor& tile, const torch::Tensor& before, std::int64_t shared,
+                       std::int64_t dimension) {
+  if (shared <= 0) return tile;
   std::vector<std::int64_t> shape(4, 1);
   shape[static_cast<std::size_t>(dimension)] = shared;
   const torch::Tensor share =
       (torch::arange(shared, tile.options().dtype(torch::kFloat32)) / static_cast<double>(shared))
           .reshape(shape)
           .to(tile.scalar_type());
-  const torch::Tensor before = whole.narrow(dimension, start, shared);
-  const torch::Tensor after = tile.narrow(dimension, 0, shared);
-  return torch::cat({whole.narrow(dimension, 0, start), before * (1 - share) + after * share,
+  const torch::Tensor old = before.narrow(dimension, before.size(dimension) - shared, shared);
+  const torch::Tensor fresh = tile.narrow(dimension, 0, shared);
+  return torch::cat({old * (1 - share) + fresh * share,
                      tile.narrow(dimension, shared, tile.size(dimension) - shared)},
                     dimension);
+}
+
+/// How much of span i lies over the one before it.
+std::int64_t shared_with_last(const std::vector<TileSpan>& spans, std::size_t i) {
+  return i == 0 ? 0 : spans[i - 1].end() - spans[i].start;
+}
+
+/// How much of span i the next one leaves.
+std::int64_t kept(const std::vector<TileSpan>& spans, std::size_t i) {
+  return i + 1 == spans.size() ? spans[i].size : spans[i + 1].start - spans[i].start;
 }
 
 }  // namespace
@@ -48,18 +58,28 @@ std::vector<TileSpan> tile_spans(std::int64_t length, std::int64_t tile, std::in
 torch::Tensor run_tiled(const torch::Tensor& x, const std::vector<TileSpan>& rows,
                         const std::vector<TileSpan>& columns, TileScale scale,
                         const std::function<torch::Tensor(const torch::Tensor&)>& process) {
-  torch::Tensor picture;
-  for (const TileSpan& row : rows) {
-    const torch::Tensor band = x.narrow(kRows, row.start * scale.input, row.size * scale.input);
-    torch::Tensor strip;
-    for (const TileSpan& column : columns) {
-      const torch::Tensor tile =
-          process(band.narrow(kColumns, column.start * scale.input, column.size * scale.input));
-      strip = strip.defined() ? append(strip, tile, column.start * scale.output, kColumns) : tile;
+  std::vector<torch::Tensor> strips, above;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const torch::Tensor band =
+        x.narrow(kRows, rows[i].start * scale.input, rows[i].size * scale.input);
+    std::vector<torch::Tensor> tiles, parts;
+    for (std::size_t j = 0; j < columns.size(); ++j) {
+      torch::Tensor tile = process(
+          band.narrow(kColumns, columns[j].start * scale.input, columns[j].size * scale.input));
+      if (i > 0) {
+        tile = faded_in(tile, above[j], shared_with_last(rows, i) * scale.output, kRows);
+      }
+      if (j > 0) {
+        tile = faded_in(tile, tiles.back(), shared_with_last(columns, j) * scale.output, kColumns);
+      }
+      tiles.push_back(tile);
+      parts.push_back(tile.narrow(kRows, 0, kept(rows, i) * scale.output)
+                          .narrow(kColumns, 0, kept(columns, j) * scale.output));
     }
-    picture = picture.defined() ? append(picture, strip, row.start * scale.output, kRows) : strip;
+    strips.push_back(torch::cat(parts, kColumns));
+    above = std::move(tiles);
   }
-  return picture;
+  return torch::cat(strips, kRows);
 }
 
 }  // namespace rtlynx

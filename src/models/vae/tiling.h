@@ -28,7 +28,8 @@ struct TileScale {
 };
 
 /// Runs `process` on the tiles of x [1, C, H, W] and puts the results [1, C', ...] together. Where
-/// tiles overlap the later one fades in linearly.
+/// tiles overlap the later one fades in linearly: over the tile above, then over the tile to the
+/// left, each as it has become, as in diffusers.
 torch::Tensor run_tiled(const torch::Tensor& x, const std::vector<TileSpan>& rows,
                         const std::vector<TileSpan>& columns, TileScale scale,
                         const std::function<torch::Tensor(const torch::Tensor& tile)>& process);
