@@ -57,7 +57,8 @@ class Drawing {
         parts_(parts_of(run)),
         place_(options.device()),
         device_(c10::DeviceTypeName(options.device().type(), true)),
-        dtype_(options.dtype() == torch::kBFloat16 ? "bf16" : "fp32") {
+        dtype_(options.dtype() == torch::kBFloat16 ? "bf16" : "fp32"),
+        vae_memory_(run.vae_memory) {
     for (PicturePart& part : parts_) {
       part.settings = settings_for(part);
       check_picture_size(part.settings);
@@ -72,6 +73,7 @@ class Drawing {
       loras_.push_back({{"file", path_text(lora.path.filename())}, {"strength", lora.strength}});
     }
     pipeline_.set_layer_change([this](torch::nn::Module& loaded) { set_layers(loaded); });
+    if (vae_memory_) pipeline_.set_vae_memory(*vae_memory_);
     if (!run.prompt_cache.empty()) pipeline_.set_prompt_cache(PromptCache(run.prompt_cache));
   }
 
@@ -202,6 +204,8 @@ class Drawing {
     };
     on.on_images = on_images;
     on.on_preview = [&](std::size_t, const std::vector<Image>& images) { preview(images.front()); };
+    on.on_no_preview = [&] { say_no_preview("no memory is left for it"); };
+    on.on_tiles = [&](std::int64_t mebibytes) { go_on_in_tiles(mebibytes); };
     if (!run_.preview.empty()) on.preview_every = run_.preview_every;
     const double before = pipeline_.times().denoising;
     pipeline_.draw(part.request, on);
@@ -242,15 +246,25 @@ class Drawing {
     if (const auto bytes = peak_memory(place_)) report_["peak_device_memory"] = *bytes;
   }
 
+  void go_on_in_tiles(std::int64_t mebibytes) {
+    vae_memory_ = mebibytes;
+    terminal::say(
+        fmt::format("generate: no memory is left for whole pictures in the autoencoder; they go "
+                    "through it in tiles, as with --vae-memory {}",
+                    mebibytes));
+  }
+
   // The pictures go on without it.
   void preview(const Image& image) {
     try {
       write_png(run_.preview, image, {});
     } catch (const Error& error) {
-      if (!std::exchange(preview_failed_, true)) {
-        terminal::say(std::string("generate: no preview: ") + error.what());
-      }
+      say_no_preview(error.what());
     }
+  }
+
+  void say_no_preview(const std::string& reason) {
+    if (!std::exchange(preview_failed_, true)) terminal::say("generate: no preview: " + reason);
   }
 
   Report write(std::size_t index, const Image& drawn, const Image* dense) const {
@@ -291,6 +305,7 @@ class Drawing {
       facts["strength"] = run_.request.strength;
     }
     if (!loras_.empty()) facts["loras"] = loras_;
+    if (vae_memory_) facts["vae_memory"] = *vae_memory_;
     return picture_texts(facts);
   }
 
@@ -300,6 +315,7 @@ class Drawing {
   std::vector<PicturePart> parts_;
   torch::Device place_;
   std::string device_, dtype_;
+  std::optional<std::int64_t> vae_memory_;  // MiB
   std::vector<Report> loras_;
   bool preview_failed_ = false;
   Report report_;

@@ -68,6 +68,12 @@ void add_picture(CLI::App& command, GenerateOptions& options) {
       ->needs(image);
   command.add_option("--prompt-cache", options.prompt_cache,
                      "A folder that keeps what text encoders made of prompts, up to 512 MiB");
+  command
+      .add_option("--vae-memory", options.vae_memory,
+                  "About what the autoencoder may take beside its weights, in MiB: larger pictures "
+                  "go through it in tiles, which changes them a little [default: any, tiles only "
+                  "where a GPU has no memory left]")
+      ->transform(options::whole_number(1, 1 << 20));
 }
 
 void add_layers(CLI::App& command, GenerateOptions& options) {

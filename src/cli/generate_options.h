@@ -36,6 +36,7 @@ struct GenerateOptions {
   std::optional<double> strength;
   std::string prompt_cache;
   std::string transformer;
+  std::optional<int> vae_memory;
   std::string preview;
   int preview_every = 5;
   bool compare = false;

@@ -17,7 +17,7 @@ void require_memory(const std::string& what, std::uint64_t bytes, torch::Device 
 /// The most that torch's tensors took of a GPU at a time, in bytes; nothing for the host.
 std::optional<std::uint64_t> peak_memory(torch::Device device);
 
-/// Gives what freed tensors took back to the device, for parts of other sizes.
+/// Gives what freed tensors took back to the device, for tensors of other sizes.
 void release_freed_memory(torch::Device device);
 
 }  // namespace rtlynx

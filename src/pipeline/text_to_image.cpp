@@ -2,6 +2,7 @@
 #include "pipeline/text_to_image.h"
 
 #include <ATen/CPUGeneratorImpl.h>
+#include <c10/util/Exception.h>
 
 #include <algorithm>
 #include <cmath>
@@ -16,6 +17,7 @@
 #include "models/text_to_image/registry.h"
 #include "pipeline/pixels.h"
 #include "pipeline/stopwatch.h"
+#include "pipeline/vae_memory.h"
 
 namespace rtlynx {
 namespace {
@@ -172,13 +174,24 @@ void TextToImagePipeline::set_prompt_cache(const PromptCache& cache) {
   encoding_ = model_->encoding();
 }
 
+void TextToImagePipeline::set_vae_memory(std::int64_t mebibytes) {
+  const std::int64_t least = least_vae_memory(*model_->autoencoder_outline(options_));
+  if (mebibytes < least) {
+    refuse("required at least " + std::to_string(least) +
+           " MiB for the autoencoder, a tile of 256 pixels, got " + std::to_string(mebibytes));
+  }
+  vae_memory_ = mebibytes;
+  if (autoencoder_) autoencoder_->set_memory_limit(mebibytes << 20);
+}
+
 void TextToImagePipeline::draw(const PictureRequest& request, const PictureCallbacks& callbacks) {
   const PictureSettings settings = settings_for(request);
   load(request, callbacks);
   const torch::InferenceMode inference;
   std::optional<LatentDistribution> image;
   if (request.image) {
-    image = autoencoder_->encode(pixels_from_images({&*request.image, 1}).to(options_));
+    const torch::Tensor pixels = pixels_from_images({&*request.image, 1}).to(options_);
+    within_memory(settings, callbacks, [&] { image = autoencoder_->encode(pixels); });
   }
   const std::size_t count = request.prompts.size();
   const auto batch = static_cast<std::size_t>(request.batch);
@@ -196,7 +209,12 @@ void TextToImagePipeline::draw(const PictureRequest& request, const PictureCallb
       preview = [&](int finished, const torch::Tensor& foreseen) {
         if (finished % callbacks.preview_every != 0 || finished == settings.steps_to_run()) return;
         times_.denoising += watch.lap();
-        callbacks.on_preview(first, images_from_pixels(autoencoder_->decode(made_small(foreseen))));
+        try {
+          callbacks.on_preview(first,
+                               images_from_pixels(autoencoder_->decode(made_small(foreseen))));
+        } catch (const c10::OutOfMemoryError&) {
+          callbacks.on_no_preview();
+        }
         times_.decoding += watch.lap();
       };
     }
@@ -206,10 +224,24 @@ void TextToImagePipeline::draw(const PictureRequest& request, const PictureCallb
         [&](int finished) { callbacks.on_step(before + finished, all); }, preview);
     before += settings.steps_to_run();
     times_.denoising += watch.lap();
-    std::vector<Image> images = images_from_pixels(autoencoder_->decode(latents));
+    torch::Tensor pixels;
+    within_memory(settings, callbacks, [&] { pixels = autoencoder_->decode(latents); });
+    std::vector<Image> images = images_from_pixels(pixels);
     times_.decoding += watch.lap();
     callbacks.on_images(first, std::move(images));
   }
+}
+
+void TextToImagePipeline::within_memory(const PictureSettings& settings,
+                                        const PictureCallbacks& callbacks,
+                                        const std::function<void()>& work) {
+  const auto keep_limit = [&](std::int64_t mebibytes) {
+    vae_memory_ = mebibytes;
+    release_freed_memory(options_.device());
+    callbacks.on_tiles(mebibytes);
+  };
+  run_within_memory(*autoencoder_, {.height = settings.height, .width = settings.width}, work,
+                    keep_limit);
 }
 
 torch::Tensor TextToImagePipeline::draw_noise(const std::vector<std::uint64_t>& seeds,

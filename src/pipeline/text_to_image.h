@@ -65,6 +65,11 @@ struct PictureCallbacks {
   /// the last.
   int preview_every = 0;
   std::function<void(std::size_t first, std::vector<Image> images)> on_preview;
+  /// In place of on_preview where the device has no memory left for it.
+  std::function<void()> on_no_preview = [] {};
+  /// The device had no memory left for the autoencoder: from here on its activations are to take
+  /// so many MiB, in tiles. set_vae_memory with it draws the same pictures.
+  std::function<void(std::int64_t mebibytes)> on_tiles = [](std::int64_t) {};
 };
 
 /// How long a pipeline has worked so far, in seconds.
@@ -104,6 +109,10 @@ class TextToImagePipeline {
     change_layers_ = std::move(change);
   }
 
+  /// Pictures whose activations in the autoencoder would take more go through it in tiles. Throws
+  /// UsageError for less than the smallest tile takes.
+  void set_vae_memory(std::int64_t mebibytes);
+
   /// Fills in what a request leaves open. Throws UsageError for what cannot be drawn.
   PictureSettings settings_for(const PictureRequest& request) const;
 
@@ -116,8 +125,8 @@ class TextToImagePipeline {
   /// The transformer that is loaded. To be asked for anew for each change of its layers.
   torch::nn::Module& transformer() { return denoiser_->transformer(); }
 
-  /// Draws all pictures, preparing what was not prepared. Same request, device, batch and threads:
-  /// same bits.
+  /// Draws all pictures, preparing what was not prepared. Same request, device, batch, threads and
+  /// memory for the autoencoder: same bits.
   void draw(const PictureRequest& request, const PictureCallbacks& callbacks);
 
   const WorkTimes& times() const { return times_; }
@@ -150,6 +159,11 @@ class TextToImagePipeline {
   void encode(const std::set<std::string>& prompts, const PictureCallbacks& callbacks);
   void load_parts(const PartCallback& on_load);
 
+  /// What the autoencoder does with pictures: in tiles, and all later ones too, where the device
+  /// has no memory left for whole ones.
+  void within_memory(const PictureSettings& settings, const PictureCallbacks& callbacks,
+                     const std::function<void()>& work);
+
   /// The image as latents, with as much noise as the first step's level has. Each picture draws
   /// both, the encoder's variation first, from its seed, as diffusers does.
   torch::Tensor noised(const LatentDistribution& image, const std::vector<std::uint64_t>& seeds,
@@ -166,6 +180,7 @@ class TextToImagePipeline {
   std::unique_ptr<Denoiser> denoiser_;
   std::shared_ptr<Vae> autoencoder_;
   WorkTimes times_;
+  std::optional<std::int64_t> vae_memory_;  // MiB
 };
 
 }  // namespace rtlynx

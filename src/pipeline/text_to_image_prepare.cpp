@@ -75,6 +75,7 @@ void TextToImagePipeline::load_parts(const PartCallback& on_load) {
   std::unique_ptr<Denoiser> denoiser = model_->load_denoiser(options_, on_load("transformer"));
   if (change_layers_) change_layers_(denoiser->transformer());
   autoencoder_ = model_->load_autoencoder(options_, on_load("autoencoder"));
+  if (vae_memory_) autoencoder_->set_memory_limit(*vae_memory_ << 20);
   denoiser_ = std::move(denoiser);
   times_.loading += watch.lap();
 }

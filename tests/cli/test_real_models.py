@@ -10,7 +10,6 @@ import unittest
 import small_models
 from cli_case import CliTest, made_by, png_chunks, png_size, png_texts, run
 
-
 def image_data(path):
     return [body for kind, body in png_chunks(path.read_bytes()) if kind == b"IDAT"]
 
@@ -68,6 +67,19 @@ class FluxTest(ModelTest):
         result = self.generate("--negative", "a dog", "--true-cfg", "2")
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertEqual(made_by(self.folder / "rtlynx.png")["negative"], "a dog")
+
+    def test_large_pictures_go_through_the_autoencoder_in_tiles(self):
+        for name, arguments in (("whole", []), ("fits", ["--vae-memory", "12"]),
+                                ("tiles", ["--vae-memory", "10"])):
+            result = self.generate(*arguments, "-o", f"{name}.png", size="272x272")
+            self.assertEqual(result.returncode, 0, result.stderr)
+        read = {name: image_data(self.folder / name) for name in self.pictures()}
+        self.assertEqual(read["whole.png"], read["fits.png"])
+        self.assertNotEqual(read["whole.png"], read["tiles.png"])
+        self.assertEqual(made_by(self.folder / "tiles.png")["vae_memory"], 10)
+        self.assert_refused(self.generate("--vae-memory", "9"), 2, "at least 10 MiB", "got 9")
+        result = run("generate", "-p", "a red circle", "--vae-memory", "10", cwd=self.folder)
+        self.assert_refused(result, 2, "--vae-memory", "lynx-mini")
 
     def test_what_is_cut_of_a_prompt_is_said(self):
         result = self.generate(prompt="a red cat on a window " * 30)

@@ -96,6 +96,10 @@ class FluxModel : public TextToImageModel {
         source_.load(load_flux, transformer_, foreign_modules(), options, on_progress));
   }
 
+  std::shared_ptr<Vae> autoencoder_outline(const torch::TensorOptions& options) const override {
+    return vae_outline(folder_ / "vae", options.dtype().toScalarType());
+  }
+
   std::shared_ptr<Vae> load_autoencoder(const torch::TensorOptions& options,
                                         const LoadProgress& on_progress) const override {
     return load_vae(folder_ / "vae", options, on_progress);

@@ -76,6 +76,10 @@ class QwenImageModel : public TextToImageModel {
         source_.load(load_qwen_image, transformer_, foreign_modules(), options, on_progress));
   }
 
+  std::shared_ptr<Vae> autoencoder_outline(const torch::TensorOptions& options) const override {
+    return vae_outline(folder_ / "vae", options.dtype().toScalarType());
+  }
+
   std::shared_ptr<Vae> load_autoencoder(const torch::TensorOptions& options,
                                         const LoadProgress& on_progress) const override {
     return load_vae(folder_ / "vae", options, on_progress);

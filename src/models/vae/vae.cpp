@@ -33,8 +33,12 @@ std::int64_t Vae::activation_bytes(std::int64_t height, std::int64_t width) cons
   return height * width * widest_channels() * kTensorsHeld * element;
 }
 
+std::int64_t Vae::smallest_memory_limit() const {
+  return activation_bytes(kSmallestTile, kSmallestTile);
+}
+
 void Vae::set_memory_limit(std::int64_t bytes) {
-  const std::int64_t smallest = activation_bytes(kSmallestTile, kSmallestTile);
+  const std::int64_t smallest = smallest_memory_limit();
   require(bytes >= smallest, "VAE memory limit",
           "at least " + std::to_string(smallest) + " bytes, a tile of 256 pixels",
           std::to_string(bytes));

@@ -51,6 +51,8 @@ class Vae : public torch::nn::Module {
   /// Cuts pictures whose activations would take more than about `bytes`, into the largest tiles
   /// whose do not. Throws Error if that is too little for the smallest useful tile.
   void set_memory_limit(std::int64_t bytes);
+  std::optional<std::int64_t> memory_limit() const { return memory_limit_; }
+  std::int64_t smallest_memory_limit() const;
 
   /// About what the activations of a whole picture take, in bytes.
   std::int64_t activation_bytes(std::int64_t height, std::int64_t width) const;
@@ -85,6 +87,9 @@ struct VaeShape {
 
 /// Reads config.json and the heads of the files with weights; throws Error as load_vae does.
 VaeShape read_vae_shape(const std::filesystem::path& folder);
+
+/// The autoencoder without weights (device meta) that load_vae makes with `dtype`.
+std::shared_ptr<Vae> vae_outline(const std::filesystem::path& folder, torch::ScalarType dtype);
 
 /// Reads a `vae/` folder: config.json, whose class is AutoencoderKL or AutoencoderKLQwenImage, and
 /// diffusion_pytorch_model*.safetensors. Throws Error naming file and tensor for whatever does not

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the pipeline does with any model: order of the parts, requests, batches, guidance.
+#include <c10/util/Exception.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <limits>
 #include <thread>
 
 #include "base/error.h"
@@ -59,10 +61,10 @@ class FakeDenoiser : public Denoiser {
   torch::nn::Module module_;
 };
 
-/// Pixels are latents.
+/// Pixels are latents. There is memory for `room` of them at a time.
 class FakeVae : public Vae {
  public:
-  explicit FakeVae(Log& log) : life_(log, "autoencoder") {
+  FakeVae(Log& log, std::int64_t room) : life_(log, "autoencoder"), room_(room) {
     register_parameter("weight", torch::zeros({1}));
   }
   torch::Tensor scaled(const torch::Tensor& latents) const override { return latents; }
@@ -71,29 +73,40 @@ class FakeVae : public Vae {
 
  protected:
   torch::Tensor unscaled(const torch::Tensor& latents) const override { return latents; }
-  torch::Tensor decode_tile(const torch::Tensor& latents) override { return latents; }
+  torch::Tensor decode_tile(const torch::Tensor& latents) override {
+    take_memory(latents);
+    return latents;
+  }
   torch::Tensor encode_tile(const torch::Tensor& pixels) override {
+    take_memory(pixels);
     return torch::cat({pixels, torch::full_like(pixels, -1000)}, /*dim=*/1);  // without deviation
   }
   std::int64_t widest_channels() const override { return 3; }
 
  private:
+  void take_memory(const torch::Tensor& x) const {
+    TORCH_CHECK_WITH(OutOfMemoryError, x.size(2) * x.size(3) <= room_, "out of memory");
+  }
+
   Logged life_;
+  std::int64_t room_;
 };
 
 /// A prompt is a number: the value of its picture.
 class FakeModel : public TextToImageModel {
  public:
   /// `negative`: the model's own negative prompt.
-  explicit FakeModel(Log& log, std::optional<std::string> negative = {})
-      : log_(log), negative_(std::move(negative)) {}
+  /// `room` of the autoencoder.
+  explicit FakeModel(Log& log, std::optional<std::string> negative = {},
+                     std::int64_t room = std::numeric_limits<std::int64_t>::max())
+      : log_(log), negative_(std::move(negative)), room_(room) {}
 
   ModelFacts facts() const override {
     return {.latent_channels = 3,
             .latent_factor = 1,
             .patch = 2,
             .size = 4,
-            .max_size = 64,
+            .max_size = 512,
             .steps = 3,
             .distilled_guidance = true,
             .true_cfg = negative_ ? 2.0 : 1.0,
@@ -123,7 +136,10 @@ class FakeModel : public TextToImageModel {
   }
   std::shared_ptr<Vae> load_autoencoder(const torch::TensorOptions&,
                                         const LoadProgress&) const override {
-    return std::make_shared<FakeVae>(log_);
+    return std::make_shared<FakeVae>(log_, room_);
+  }
+  std::shared_ptr<Vae> autoencoder_outline(const torch::TensorOptions& options) const override {
+    return load_autoencoder(options, {});
   }
 
   /// There is no memory for it.
@@ -136,6 +152,7 @@ class FakeModel : public TextToImageModel {
 
   Log& log_;
   std::optional<std::string> negative_;
+  std::int64_t room_;
 };
 
 class TextToImage : public testing::Test {
@@ -409,8 +426,8 @@ TEST_F(TextToImage, WhatCannotBeDrawnIsRefusedBeforeAnythingIsLoaded) {
   bad = good;
   bad.height = 0;
   EXPECT_THAT(refused(bad), HasSubstr("got 4x0"));
-  bad.height = 66;
-  EXPECT_THAT(refused(bad), HasSubstr("from 2 to 64 pixels"));
+  bad.height = 514;
+  EXPECT_THAT(refused(bad), HasSubstr("from 2 to 512 pixels"));
   bad = good;
   bad.steps = 0;
   EXPECT_THAT(refused(bad), HasSubstr("from 1 to 1000 steps, got 0"));
@@ -440,6 +457,77 @@ TEST_F(TextToImage, WhatCannotBeDrawnIsRefusedBeforeAnythingIsLoaded) {
   bad = good;
   bad.guidance = std::nan("");
   EXPECT_THAT(refused(bad), HasSubstr("guidance of at least 0, got nan"));
+}
+
+// 512 x 512 pixels, five tensors of 3 channels in fp32: 15 MiB. A quarter is less than what a tile
+// of 256 x 256 pixels takes, 3.75 MiB, which the limit is then, in whole MiB: three tiles of 215
+// pixels along each side.
+class TextToImageMemory : public testing::Test {
+ protected:
+  static constexpr int kSide = 512;
+  static constexpr std::int64_t kTile = 215 * 215;
+
+  TextToImagePipeline pipeline(std::int64_t room) {
+    return {std::make_unique<FakeModel>(log_, std::nullopt, room), SchedulerConfig{},
+            torch::kFloat32};
+  }
+  /// What the callbacks heard, in their order.
+  std::vector<std::string> drawn(TextToImagePipeline& pipeline,
+                                 const std::optional<Image>& image = {}) {
+    std::vector<std::string> heard;
+    pipeline.draw({.prompts = {"0.5", "0.25"},
+                   .seeds = {1, 2},
+                   .width = kSide,
+                   .height = kSide,
+                   .image = image},
+                  {.on_images =
+                       [&](std::size_t first, const std::vector<Image>& images) {
+                         EXPECT_EQ(images.front().rgb.back(), level(first == 0 ? 0.5 : 0.25));
+                         heard.push_back("picture " + std::to_string(first));
+                       },
+                   .on_tiles =
+                       [&](std::int64_t mebibytes) {
+                         heard.push_back("within " + std::to_string(mebibytes));
+                       }});
+    return heard;
+  }
+
+  Log log_;
+};
+
+TEST_F(TextToImageMemory, PicturesThatDoNotFitAreDecodedInTilesFromThereOn) {
+  TextToImagePipeline small = pipeline(kTile);
+  EXPECT_THAT(drawn(small), ElementsAre("within 4", "picture 0", "picture 1"));
+  EXPECT_THAT(drawn(small), ElementsAre("picture 0", "picture 1"));
+  small.prepare({.prompts = {"0"}, .seeds = {1}}, [](std::string_view) {});
+  EXPECT_THAT(log_, Contains("free autoencoder"));
+  EXPECT_THAT(drawn(small), ElementsAre("picture 0", "picture 1")) << "the next one knows as well";
+  TextToImagePipeline large = pipeline(kSide * kSide);
+  EXPECT_THAT(drawn(large), ElementsAre("picture 0", "picture 1"));
+}
+
+TEST_F(TextToImageMemory, AnImageToBeginWithIsEncodedInTiles) {
+  TextToImagePipeline small = pipeline(kTile);
+  EXPECT_THAT(drawn(small, Image(kSide, kSide)), ElementsAre("within 4", "picture 0", "picture 1"));
+}
+
+TEST_F(TextToImageMemory, ALimitThatIsSetIsKept) {
+  TextToImagePipeline small = pipeline(kTile);
+  small.set_vae_memory(4);
+  EXPECT_THAT(drawn(small), ElementsAre("picture 0", "picture 1"));
+  TextToImagePipeline later = pipeline(kTile);
+  later.prepare({.prompts = {"0.5", "0.25"}, .seeds = {1, 2}}, [](std::string_view) {});
+  later.set_vae_memory(4);
+  EXPECT_THAT(drawn(later), ElementsAre("picture 0", "picture 1"));
+  log_.clear();
+  EXPECT_EQ(refusal([&] { pipeline(1).set_vae_memory(3); }),
+            "generate: required at least 4 MiB for the autoencoder, a tile of 256 pixels, got 3");
+  EXPECT_THAT(log_, Not(Contains("load encoder")));
+}
+
+TEST_F(TextToImageMemory, WhereTheSmallestTileDoesNotFitItIsAnError) {
+  TextToImagePipeline none = pipeline(kTile - 1);
+  EXPECT_THROW(drawn(none), c10::OutOfMemoryError);
 }
 
 TEST_F(TextToImage, AStepThatIsNotFiniteIsNamed) {
