@@ -14,7 +14,7 @@ import sys
 
 import diffusers
 import torch
-from diffusers import AutoencoderKL, AutoencoderKLQwenImage
+from diffusers import AutoencoderKL, AutoencoderKLQwenImage, AutoencoderTiny
 from safetensors.torch import save_file
 
 from make_goldens import DIFFUSERS_VERSION, run
@@ -27,9 +27,11 @@ QWEN_IMAGE = dict(base_dim=4, z_dim=4, dim_mult=[1, 1, 2], num_res_blocks=1, att
                   temperal_downsample=[False, True],
                   latents_mean=[-0.7571, 0.9653, 1.5508, -0.0715],
                   latents_std=[2.8184, 1.4541, 2.3275, 0.6558])
+TINY = dict(latent_channels=4, encoder_block_out_channels=(4,), num_encoder_blocks=(1,),
+            decoder_block_out_channels=(8, 8, 8), num_decoder_blocks=(2, 1, 1))
 
 
-def fill(model, generator):
+def fill(model, last, generator):
     """Random values of a size at which each part moves the output and little is clamped."""
     for name, parameter in sorted(model.named_parameters()):
         noise = torch.randn(parameter.shape, generator=generator)
@@ -39,7 +41,7 @@ def fill(model, generator):
             parameter.copy_(noise / parameter[0].numel() ** 0.5)
         else:
             parameter.copy_(0.1 * noise)
-    model.decoder.conv_out.weight.mul_(0.3)
+    last.weight.mul_(0.3)
 
 
 def in_both_types(model, run):
@@ -60,7 +62,7 @@ def inputs(generator):
 def make_kl(folder):
     generator = torch.Generator().manual_seed(11)
     model = AutoencoderKL(**KL).eval()
-    fill(model, generator)
+    fill(model, model.decoder.conv_out, generator)
     model.save_pretrained(folder)
     given = inputs(generator)
 
@@ -85,7 +87,7 @@ def make_kl(folder):
 def make_qwen_image(folder):
     generator = torch.Generator().manual_seed(12)
     model = AutoencoderKLQwenImage(**QWEN_IMAGE).eval()
-    fill(model, generator)
+    fill(model, model.decoder.conv_out, generator)
     model.save_pretrained(folder)
     given = inputs(generator)
 
@@ -113,8 +115,19 @@ def make_qwen_image(folder):
     return {**given, **in_both_types(model, run)}
 
 
+def make_tiny(folder):
+    generator = torch.Generator().manual_seed(13)
+    model = AutoencoderTiny(**TINY).eval()
+    fill(model, model.decoder.layers[-1], generator)
+    model.save_pretrained(folder)
+    given = {"in.latents": 3 * torch.randn(2, 4, 5, 7, generator=generator)}  # tanh bends them
+    return {**given, **in_both_types(model, lambda dtype: {
+        "pixels": model.decode(given["in.latents"].to(dtype)).sample})}
+
+
 def make_all(root):
-    for name, make in {"vae_kl": make_kl, "vae_qwen_image": make_qwen_image}.items():
+    for name, make in {"vae_kl": make_kl, "vae_qwen_image": make_qwen_image,
+                       "vae_tiny": make_tiny}.items():
         shutil.rmtree(root / name, ignore_errors=True)
         tensors = make(root / name)
         save_file({key: value.contiguous() for key, value in tensors.items()},

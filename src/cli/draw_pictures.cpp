@@ -73,6 +73,7 @@ class Drawing {
       loras_.push_back({{"file", path_text(lora.path.filename())}, {"strength", lora.strength}});
     }
     pipeline_.set_layer_change([this](torch::nn::Module& loaded) { set_layers(loaded); });
+    if (!run.preview_vae.empty()) pipeline_.set_preview_decoder(run.preview_vae);
     if (vae_memory_) pipeline_.set_vae_memory(*vae_memory_);
     if (!run.prompt_cache.empty()) pipeline_.set_prompt_cache(PromptCache(run.prompt_cache));
   }

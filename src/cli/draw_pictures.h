@@ -35,6 +35,7 @@ struct PictureRun {
   std::filesystem::path transformer_file;  ///< weights in place of the folder's, or none
   std::filesystem::path preview;           ///< a PNG file for what is being drawn, or none
   int preview_every = 5;                   ///< steps
+  std::filesystem::path preview_vae;       ///< a folder with what decodes it, or none
   std::optional<std::int64_t> vae_memory;  ///< MiB for the autoencoder; larger pictures in tiles
   bool compare = false;  ///< dense as well: one picture with dense, sparse, their difference
   int scale = 1;         ///< each pixel becomes scale x scale

@@ -73,6 +73,7 @@ void check_files(const GenerateOptions& options, const std::vector<Job>& jobs) {
   files.read("--beside", options.beside);
   files.read("--image", options.image);
   files.read("--transformer", options.transformer);
+  files.read_folder("--preview-vae", options.preview_vae);
   if (options.prompts_file != "-") files.read("--prompts-file", options.prompts_file);
   for (const Job& job : jobs) files.write("--output", job.path);
   files.write("--preview", options.preview);
@@ -115,6 +116,7 @@ void generate_with_model(const GenerateOptions& options, const std::filesystem::
                  .transformer_file = options.transformer,
                  .preview = options.preview,
                  .preview_every = options.preview_every,
+                 .preview_vae = options.preview_vae,
                  .vae_memory = options.vae_memory,
                  .compare = options.compare,
                  .scale = std::max(options.scale, 1),

@@ -110,10 +110,15 @@ void add_output(CLI::App& command, GenerateOptions& options) {
       ->needs(compare);
   CLI::Option* preview = command.add_option(
       "--preview", options.preview,
-      "A PNG file that shows meanwhile, small, what the first picture of a batch will be");
+      "A PNG file that shows meanwhile what the first picture of a batch will be, small without "
+      "--preview-vae");
   command.add_option("--preview-every", options.preview_every, "Steps between two of these")
       ->transform(options::whole_number(1, 1000))
       ->capture_default_str()
+      ->needs(preview);
+  command
+      .add_option("--preview-vae", options.preview_vae,
+                  "A folder with TAEF1 (AutoencoderTiny): previews in full size; FLUX.1, Z-Image")
       ->needs(preview);
   command
       .add_option("--scale", options.scale,

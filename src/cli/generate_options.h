@@ -39,6 +39,7 @@ struct GenerateOptions {
   std::optional<int> vae_memory;
   std::string preview;
   int preview_every = 5;
+  std::string preview_vae;
   bool compare = false;
   bool json = false;
   std::string output = "rtlynx.png";

@@ -14,6 +14,7 @@
 #include "io/text.h"
 #include "models/device_memory.h"
 #include "models/plain_layers.h"
+#include "models/text_to_image/parts.h"
 #include "models/text_to_image/registry.h"
 #include "pipeline/pixels.h"
 #include "pipeline/stopwatch.h"
@@ -184,6 +185,24 @@ void TextToImagePipeline::set_vae_memory(std::int64_t mebibytes) {
   if (autoencoder_) autoencoder_->set_memory_limit(mebibytes << 20);
 }
 
+void TextToImagePipeline::set_preview_decoder(const std::filesystem::path& folder) {
+  const ModelFacts facts = model_->facts();
+  if (facts.latent_space != kTinyLatentSpace) {
+    refuse("required a model with latents of " + std::string(kTinyLatentSpace) +
+           " for previews by an AutoencoderTiny, got latents of " + facts.latent_space);
+  }
+  auto decoder = load_tiny_decoder(folder, options_);
+  const PartsFit fit(folder);
+  fit.equal("latent_channels, the model's,", facts.latent_channels, decoder->latent_channels());
+  fit.equal("pixels for each latent, the model's,", facts.latent_factor, decoder->factor());
+  preview_decoder_ = std::move(decoder);
+}
+
+torch::Tensor TextToImagePipeline::preview_of(const torch::Tensor& latents) {
+  return preview_decoder_ ? preview_decoder_->decode(latents)
+                          : autoencoder_->decode(made_small(latents));
+}
+
 void TextToImagePipeline::draw(const PictureRequest& request, const PictureCallbacks& callbacks) {
   const PictureSettings settings = settings_for(request);
   load(request, callbacks);
@@ -210,8 +229,7 @@ void TextToImagePipeline::draw(const PictureRequest& request, const PictureCallb
         if (finished % callbacks.preview_every != 0 || finished == settings.steps_to_run()) return;
         times_.denoising += watch.lap();
         try {
-          callbacks.on_preview(first,
-                               images_from_pixels(autoencoder_->decode(made_small(foreseen))));
+          callbacks.on_preview(first, images_from_pixels(preview_of(foreseen)));
         } catch (const c10::OutOfMemoryError&) {
           callbacks.on_no_preview();
         }

@@ -14,6 +14,7 @@
 #include "base/image.h"
 #include "base/libtorch.h"
 #include "models/text_to_image/model.h"
+#include "models/vae/autoencoder_tiny.h"
 #include "pipeline/prompt_cache.h"
 #include "pipeline/scheduler.h"
 
@@ -61,8 +62,8 @@ struct PictureCallbacks {
   std::function<void(int finished, int all)> on_step = [](int, int) {};
   /// Each batch's pictures as soon as they are drawn; `first` is the index of the first one.
   std::function<void(std::size_t first, std::vector<Image> images)> on_images;
-  /// With n above 0, each batch's pictures as they are foreseen, small, after every n-th step but
-  /// the last.
+  /// With n above 0, each batch's pictures as they are foreseen after every n-th step but the last:
+  /// in full size by a preview decoder, else small.
   int preview_every = 0;
   std::function<void(std::size_t first, std::vector<Image> images)> on_preview;
   /// In place of on_preview where the device has no memory left for it.
@@ -113,6 +114,10 @@ class TextToImagePipeline {
   /// UsageError for less than the smallest tile takes.
   void set_vae_memory(std::int64_t mebibytes);
 
+  /// What decodes previews from now on: an AutoencoderTiny in a folder. Throws Error unless it fits
+  /// the model, UsageError unless the model's latents are FLUX.1's.
+  void set_preview_decoder(const std::filesystem::path& folder);
+
   /// Fills in what a request leaves open. Throws UsageError for what cannot be drawn.
   PictureSettings settings_for(const PictureRequest& request) const;
 
@@ -159,6 +164,9 @@ class TextToImagePipeline {
   void encode(const std::set<std::string>& prompts, const PictureCallbacks& callbacks);
   void load_parts(const PartCallback& on_load);
 
+  /// Pixels of latents [B, C, h, w] that are foreseen.
+  torch::Tensor preview_of(const torch::Tensor& latents);
+
   /// What the autoencoder does with pictures: in tiles, and all later ones too, where the device
   /// has no memory left for whole ones.
   void within_memory(const PictureSettings& settings, const PictureCallbacks& callbacks,
@@ -180,6 +188,7 @@ class TextToImagePipeline {
   std::unique_ptr<Denoiser> denoiser_;
   std::shared_ptr<Vae> autoencoder_;
   WorkTimes times_;
+  std::shared_ptr<TinyDecoder> preview_decoder_;
   std::optional<std::int64_t> vae_memory_;  // MiB
 };
 

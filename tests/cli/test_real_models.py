@@ -10,6 +10,9 @@ import unittest
 import small_models
 from cli_case import CliTest, made_by, png_chunks, png_size, png_texts, run
 
+TINY = small_models.GOLDENS / "vae_tiny"
+
+
 def image_data(path):
     return [body for kind, body in png_chunks(path.read_bytes()) if kind == b"IDAT"]
 
@@ -80,6 +83,19 @@ class FluxTest(ModelTest):
         self.assert_refused(self.generate("--vae-memory", "9"), 2, "at least 10 MiB", "got 9")
         result = run("generate", "-p", "a red circle", "--vae-memory", "10", cwd=self.folder)
         self.assert_refused(result, 2, "--vae-memory", "lynx-mini")
+
+    def test_a_small_autoencoder_decodes_previews_in_full_size(self):
+        previews = ("--preview", "soon.png", "--preview-every", "1")
+        for arguments, side in (([], 80), (["--preview-vae", TINY], 160)):
+            result = self.generate(*previews, *arguments, "-o", f"{side}.png", size="160x160")
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertEqual(png_size(self.folder / "soon.png"), (side, side))
+        self.assertEqual(image_data(self.folder / "80.png"), image_data(self.folder / "160.png"))
+        self.assert_refused(self.generate("--preview-vae", TINY), 2, "--preview")
+        self.assert_refused(self.generate(*previews, "--preview-vae", self.model / "vae"), 1,
+                            "AutoencoderTiny", "got AutoencoderKL")
+        self.assert_refused(self.generate("--preview", TINY / "x.png", "--preview-vae", TINY), 2,
+                            "--preview-vae")
 
     def test_what_is_cut_of_a_prompt_is_said(self):
         result = self.generate(prompt="a red cat on a window " * 30)
@@ -170,6 +186,8 @@ class QwenImageTest(ModelTest):
         self.assertNotEqual(image_data(self.folder / "soon.png"),
                             image_data(self.folder / "last.png"))
         self.assert_refused(self.generate("--preview", "soon.jpg"), 2, "ends in .png")
+        self.assert_refused(self.generate("--preview", "x.png", "--preview-vae", TINY), 2,
+                            "latents of FLUX.1", "latents of Qwen-Image")
         self.assert_refused(self.generate("--preview-every", "2"), 2, "--preview")
         self.assert_refused(self.generate("--preview", "x.png", "-o", "x.png"), 2, "--preview")
         result = run("generate", "-p", "a red circle", "--preview", "x.png", cwd=self.folder)
@@ -250,6 +268,12 @@ class ZImageTest(ModelTest):
         self.assertEqual(made_by(self.folder / "plain.png")["true_cfg"], 1)
         self.assertNotEqual(image_data(self.folder / "guided.png"),
                             image_data(self.folder / "plain.png"))
+
+    def test_taef1_decodes_its_latents(self):
+        result = self.generate("--preview", "soon.png", "--preview-every", "1", "--preview-vae",
+                               TINY, size="160x160")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(png_size(self.folder / "soon.png"), (160, 160))
 
     def test_turbo_is_not_guided(self):
         path = self.model / "scheduler" / "scheduler_config.json"

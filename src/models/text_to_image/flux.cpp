@@ -31,6 +31,7 @@ class FluxModel : public TextToImageModel {
   ModelFacts facts() const override {
     const bool distilled = transformer_.guidance_embeds;
     return {.latent_channels = vae_.latent_channels,
+            .latent_space = "FLUX.1",
             .latent_factor = vae_.factor,
             .patch = kFluxPatch,
             .size = 128 * vae_.factor,

@@ -51,6 +51,7 @@ class Denoiser {
 /// What a model draws, and how when nothing else is asked for.
 struct ModelFacts {
   std::int64_t latent_channels = 16;
+  std::string latent_space;        ///< the model whose autoencoder made it
   std::int64_t latent_factor = 8;  ///< pixels along a side for each one of latents
   std::int64_t patch = 2;          ///< latents along a side of a token
   std::int64_t size = 1024;        ///< pixels along a side

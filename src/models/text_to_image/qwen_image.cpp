@@ -28,6 +28,7 @@ class QwenImageModel : public TextToImageModel {
 
   ModelFacts facts() const override {
     return {.latent_channels = vae_.latent_channels,
+            .latent_space = "Qwen-Image",
             .latent_factor = vae_.factor,
             .patch = kQwenImagePatch,
             .size = 128 * vae_.factor,

@@ -41,6 +41,7 @@ class ZImageModel : public TextToImageModel {
     const std::int64_t step = vae_.factor * transformer_.patch_size;
     const auto& places = transformer_.axes_lens;
     ModelFacts facts{.latent_channels = vae_.latent_channels,
+                     .latent_space = "FLUX.1",
                      .latent_factor = vae_.factor,
                      .patch = transformer_.patch_size,
                      .size = 1024,

@@ -15,7 +15,7 @@ constexpr double kSmallestNorm = 1e-12;
 VaeConvImpl::VaeConvImpl(const ConvShape& shape, const torch::TensorOptions& options) {
   weight = register_parameter(
       "weight", torch::empty({shape.out, shape.in, shape.kernel, shape.kernel}, options));
-  bias = register_parameter("bias", torch::empty({shape.out}, options));
+  if (shape.with_bias) bias = register_parameter("bias", torch::empty({shape.out}, options));
 }
 
 torch::Tensor VaeConvImpl::forward(const torch::Tensor& x) {

@@ -8,17 +8,19 @@
 
 namespace rtlynx {
 
-// Parts that both autoencoders are made of. Tensors are [B, C, H, W]. Nothing here is trained: the
+// Parts that the autoencoders are made of. Tensors are [B, C, H, W]. Nothing here is trained: the
 // layers overwrite what they have made themselves.
 
 /// The widest layer that a configuration may ask for.
 constexpr std::int64_t kMaxChannels = 1 << 16;
 
-/// A square convolution with `weight` [out, in, kernel, kernel] and `bias` [out], not initialised.
+/// A square convolution with `weight` [out, in, kernel, kernel] and, unless left out, `bias` [out],
+/// not initialised.
 struct ConvShape {
   std::int64_t in = 0;
   std::int64_t out = 0;
   std::int64_t kernel = 3;  ///< 3 keeps the size (padding 1), 1 as well (no padding)
+  bool with_bias = true;
 };
 
 class VaeConvImpl : public torch::nn::Module {
@@ -29,7 +31,8 @@ class VaeConvImpl : public torch::nn::Module {
   /// Halves the size: stride 2, after a row and a column of zeros at the bottom and the right.
   torch::Tensor halve(const torch::Tensor& x);
 
-  torch::Tensor weight, bias;
+  torch::Tensor weight;
+  torch::Tensor bias;  // or undefined
 };
 TORCH_MODULE(VaeConv);
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Against diffusers' AutoencoderKL and AutoencoderKLQwenImage (tools/make_vae_goldens.py).
+// Against diffusers' AutoencoderKL, AutoencoderKLQwenImage and AutoencoderTiny
+// (tools/make_vae_goldens.py).
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -7,6 +8,7 @@
 
 #include "io/safetensors.h"
 #include "models/tensor_bytes.h"
+#include "models/vae/autoencoder_tiny.h"
 #include "models/vae/tiling.h"
 #include "models/vae/vae.h"
 
@@ -97,6 +99,17 @@ TEST_P(VaeTilingParity, EncodedTilesAreBlendedAsByDiffusers) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Goldens, VaeTilingParity, testing::Values("vae_kl", "vae_qwen_image"),
+                         [](const auto& golden) { return std::string(golden.param); });
+
+class TinyParity : public VaeParity {};
+
+TEST_P(TinyParity, DecodesAsDiffusers) {
+  const torch::Tensor latents = golden("in.latents");
+  expect_parity("pixels", load_tiny_decoder(folder(), torch::kFloat32)->decode(latents),
+                load_tiny_decoder(folder(), torch::kBFloat16)->decode(latents));
+}
+
+INSTANTIATE_TEST_SUITE_P(Goldens, TinyParity, testing::Values("vae_tiny"),
                          [](const auto& golden) { return std::string(golden.param); });
 
 }  // namespace
