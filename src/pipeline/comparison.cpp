@@ -66,4 +66,23 @@ Image enlarge(const Image& image, int factor) {
   return large;
 }
 
+Image reduce(const Image& image, int factor) {
+  require(factor >= 1 && factor <= std::min(image.width, image.height), "reduce",
+          "a factor from 1 to the shorter side", std::to_string(factor));
+  Image small(image.width / factor, image.height / factor);
+  const int pixels = factor * factor;
+  for (int y = 0; y < small.height; ++y) {
+    for (int x = 0; x < small.width; ++x) {
+      for (int c = 0; c < kChannels; ++c) {
+        int sum = 0;
+        for (int i = 0; i < pixels; ++i) {
+          sum += image.pixel(x * factor + i % factor, y * factor + i / factor)[c];
+        }
+        small.pixel(x, y)[c] = static_cast<std::uint8_t>((sum + pixels / 2) / pixels);
+      }
+    }
+  }
+  return small;
+}
+
 }  // namespace rtlynx

@@ -16,4 +16,8 @@ int side_by_side_width(int width, bool with_other = false);
 /// Every pixel becomes a block of factor x factor.
 Image enlarge(const Image& image, int factor);
 
+/// Every full square of factor x factor pixels becomes their mean; what is left at the right and
+/// below is cut off. Throws Error if nothing would be left.
+Image reduce(const Image& image, int factor);
+
 }  // namespace rtlynx

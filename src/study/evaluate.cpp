@@ -2,21 +2,19 @@
 #include "study/evaluate.h"
 
 #include <algorithm>
-#include <iomanip>
 #include <iterator>
 #include <map>
 #include <optional>
-#include <sstream>
 
 #include "base/error.h"
 #include "compensate/second_moment.h"
-#include "io/png.h"
 #include "io/text.h"
 #include "models/revision.h"
 #include "pipeline/pixels.h"
 #include "rtlynx/version.h"
 #include "study/kept_results.h"
 #include "study/kept_work.h"
+#include "study/method_pictures.h"
 #include "study/method_scores.h"
 #include "study/methods.h"
 #include "study/picture_features.h"
@@ -57,12 +55,6 @@ std::vector<Contender> choose_methods(Pipeline& pipeline, const EvaluateOptions&
   return contenders;
 }
 
-// Of which sums are rounded otherwise than in the batches that pictures are drawn in.
-int other_batch(const Pipeline& pipeline, int batch) {
-  if (pipeline.pictures_at_once(batch) > 1) return 1;
-  return std::max(2, batch);
-}
-
 Json describe(const Pipeline& pipeline, const EvaluateOptions& options,
               const std::optional<Lpips>& lpips) {
   Json run = {{"model", pipeline.name},
@@ -77,7 +69,7 @@ Json describe(const Pipeline& pipeline, const EvaluateOptions& options,
               {"dtype", pipeline.dtype_name()},
               {"frechet_features", kPictureFeatures}};
   if (lpips) run["lpips_network"] = lpips->network();
-  if (options.noise_floor) run["noise_floor_batch"] = other_batch(pipeline, options.batch);
+  if (options.noise_floor) run["noise_floor_batch"] = noise_floor_batch(pipeline, options.batch);
   return run;
 }
 
@@ -121,11 +113,6 @@ Json settings_of(const Pipeline& pipeline, const EvaluateOptions& options,
   return settings;
 }
 
-std::optional<Lpips> read_lpips(const std::filesystem::path& path) {
-  if (path.empty()) return std::nullopt;
-  return Lpips::read(path);
-}
-
 constexpr const char* kInputs = "the inputs of layers";
 
 std::string key_of(const Contender& contender) { return "method " + contender.key; }
@@ -155,7 +142,10 @@ class Evaluation {
 
   /// Throws for what the model cannot be asked.
   void check() const {
-    for (const Contender& contender : contenders_) contender.method.check(pipeline_);
+    for (const auto& [method, key] : contenders_) {
+      method.check(pipeline_);
+      if (method.e4m3) check_e4m3(pipeline_.options(), method.name);
+    }
     check_draws_scenes(pipeline_);
     pipeline_.text_encoder->encode(suite_.captions);
     if (any_learns(contenders_)) {
@@ -166,14 +156,15 @@ class Evaluation {
   /// Of what is not finished yet.
   EvaluationPlan plan() const {
     const std::int64_t steps = options_.steps, velocities = velocity_prompts() * steps;
-    const std::int64_t drawn = options_.prompts * steps * (options_.noise_floor ? 2 : 1);
+    const std::int64_t drawn = options_.prompts * steps;
     const std::vector<Contender> waiting = unfinished();
     if (waiting.empty()) return {};
     // Dense says what the trajectory says: its velocities are not measured.
     const bool dense_is_left = waiting.front().key == contenders_.front().key;
     EvaluationPlan plan{
         .methods = std::ssize(waiting),
-        .picture_steps = (std::ssize(waiting) + (dense_is_left ? 0 : 1)) * (drawn + velocities)};
+        .picture_steps = (std::ssize(waiting) + (dense_is_left ? 0 : 1)) * (drawn + velocities),
+        .noise_floor_steps = options_.noise_floor ? std::ssize(waiting) * drawn : 0};
     std::map<std::string, CalibrateOptions> calibrations;
     if (any_learns(waiting)) calibrations[kSumsOfInputs];
     for (const Contender& contender : waiting) {
@@ -295,7 +286,7 @@ class Evaluation {
     if (method.kind == Method::Kind::dense) keep_dense(run.images);
     entry.update(score_pictures(run, references_));
     if (options_.noise_floor) entry.update(score_noise_floor(run.images, again));
-    write_pictures(method.name, run.images);
+    write_method_pictures(options_.pictures, method.name, run.images, options_.kept_pictures);
     return entry;
   }
 
@@ -309,7 +300,7 @@ class Evaluation {
 
   std::vector<Image> draw_rounded_otherwise(const std::string& method) {
     std::vector<Image> images;
-    const int batch = other_batch(pipeline_, options_.batch);
+    const int batch = noise_floor_batch(pipeline_, options_.batch);
     for (const GenerateRequest& part : split_request(request_for(options_.prompts), batch)) {
       for (Image& image : images_from_pixels(pipeline_.generate_pixels(part))) {
         images.push_back(std::move(image));
@@ -317,16 +308,6 @@ class Evaluation {
       progress(method + ": noise floor", std::ssize(images), options_.prompts);
     }
     return images;
-  }
-
-  void write_pictures(const std::string& method, const std::vector<Image>& images) const {
-    if (options_.pictures.empty()) return;
-    const auto count = std::min(images.size(), static_cast<std::size_t>(options_.kept_pictures));
-    for (std::size_t i = 0; i < count; ++i) {
-      std::ostringstream name;
-      name << method << '-' << std::setfill('0') << std::setw(4) << i << ".png";
-      write_png(options_.pictures / name.str(), images[i]);
-    }
   }
 
   Json report() const {
@@ -361,6 +342,10 @@ std::filesystem::path work_folder(const std::filesystem::path& results) {
   if (results.empty()) return {};
   std::filesystem::path folder = results;
   return folder += ".work";
+}
+
+int noise_floor_batch(const Pipeline& pipeline, int batch) {
+  return other_batch(pipeline.pictures_at_once(batch), batch);
 }
 
 std::optional<Json> evaluate_methods(Pipeline& pipeline, const EvaluateOptions& options,

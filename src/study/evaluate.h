@@ -37,17 +37,21 @@ struct EvaluateOptions {
   int kept_pictures = 8;           ///< of every method, the first ones
 };
 
-/// What an evaluation is going to draw: methods that are not finished, and all denoising steps of
-/// single pictures. Solving is not in it.
+/// What an evaluation is going to draw: methods that are not finished, and denoising steps of
+/// single pictures, those in batches of another size apart. Solving is not in it.
 struct EvaluationPlan {
   std::int64_t methods = 0;
   std::int64_t picture_steps = 0;
+  std::int64_t noise_floor_steps = 0;
 };
 
 using PlanCallback = std::function<void(const EvaluationPlan&)>;
 
 /// Where results of `results` keep what methods share; empty for none.
 std::filesystem::path work_folder(const std::filesystem::path& results);
+
+/// How many pictures the noise floor of evaluate_methods draws at once.
+int noise_floor_batch(const Pipeline& pipeline, int batch);
 
 /// What is being done, and how far it is. Returns false to stop.
 using EvaluateCallback =

@@ -166,4 +166,9 @@ std::vector<double> Lpips::distances(std::span<const Image> a, std::span<const I
   return distances;
 }
 
+std::optional<Lpips> read_lpips(const std::filesystem::path& path) {
+  if (path.empty()) return std::nullopt;
+  return Lpips::read(path);
+}
+
 }  // namespace rtlynx

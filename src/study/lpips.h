@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -47,5 +48,8 @@ class Lpips {
   std::vector<Layer> layers_;
   std::vector<torch::Tensor> linear_;  // [1, C, 1, 1] each
 };
+
+/// Lpips::read, or nothing without a path.
+std::optional<Lpips> read_lpips(const std::filesystem::path& path);
 
 }  // namespace rtlynx

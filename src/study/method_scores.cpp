@@ -59,24 +59,27 @@ Json to_json(const VelocityError& error) {
           {"velocity_error_by_step", std::move(by_step)}};
 }
 
-Json score_pictures(const AccuracyRun& run, const PictureReferences& references) {
-  require(run.images.size() == references.dense.size(), "score_pictures",
-          std::to_string(references.dense.size()) + " pictures, as of the dense model",
-          std::to_string(run.images.size()));
-  std::vector<double> right, decibels, similarities, detail;
-  for (std::size_t i = 0; i < run.images.size(); ++i) {
-    right.push_back(run.scores[i].shape_color_position.rate());
-    decibels.push_back(psnr(references.dense[i], run.images[i]));
-    similarities.push_back(ssim(references.dense[i], run.images[i]));
-    detail.push_back(high_frequency_error(references.dense[i], run.images[i]));
+Json score_against_dense(const std::vector<Image>& pictures, const std::vector<Image>& dense,
+                         const std::optional<Lpips>& lpips) {
+  require(pictures.size() == dense.size(), "score_against_dense",
+          std::to_string(dense.size()) + " pictures, as of the dense model",
+          std::to_string(pictures.size()));
+  std::vector<double> decibels, similarities, detail;
+  for (std::size_t i = 0; i < pictures.size(); ++i) {
+    decibels.push_back(psnr(dense[i], pictures[i]));
+    similarities.push_back(ssim(dense[i], pictures[i]));
+    detail.push_back(high_frequency_error(dense[i], pictures[i]));
   }
   Json scores;
   add_mean(scores, "psnr", of_pictures_that_differ(decibels));
   add_mean(scores, "ssim", similarities);
   add_mean(scores, "high_frequency_error", detail);
-  if (references.lpips) {
-    add_mean(scores, "lpips", references.lpips->distances(references.dense, run.images));
-  }
+  if (lpips) add_mean(scores, "lpips", lpips->distances(dense, pictures));
+  return scores;
+}
+
+Json score_pictures(const AccuracyRun& run, const PictureReferences& references) {
+  Json scores = score_against_dense(run.images, references.dense, references.lpips);
   scores["frechet_distance"] = nullptr;
   if (run.images.size() >= 2) {
     const double distance =
@@ -84,6 +87,8 @@ Json score_pictures(const AccuracyRun& run, const PictureReferences& references)
     require_finite(distance, "frechet_distance");
     scores["frechet_distance"] = distance;
   }
+  std::vector<double> right;
+  for (const CaptionScore& score : run.scores) right.push_back(score.shape_color_position.rate());
   add_mean(scores, "caption_accuracy", right);
   scores["captions"] = to_json(run.score);
   return scores;

@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <vector>
 
 #include "study/caption_accuracy.h"
 #include "study/lpips.h"
@@ -22,11 +23,15 @@ struct PictureReferences {
 /// [...]}: the interval is a bootstrap over prompts.
 nlohmann::ordered_json to_json(const VelocityError& error);
 
-/// caption_accuracy (shape, colour and position right, nothing else there), psnr (dB, over pictures
-/// that differ), ssim, high_frequency_error and, with weights, lpips to the dense pictures, each a
-/// mean over pictures with its "_interval" (95 %, bootstrap over pictures); frechet_distance to the
-/// scenes; and captions, the shares right of every attribute. What cannot be had, such as the PSNR
-/// of equal pictures, is null.
+/// psnr (dB, over pictures that differ), ssim, high_frequency_error and, with weights, lpips to the
+/// dense model's pictures from the same noise, each a mean over pictures with its "_interval" (95
+/// %, bootstrap over pictures). What cannot be had, such as the PSNR of equal pictures, is null.
+nlohmann::ordered_json score_against_dense(const std::vector<Image>& pictures,
+                                           const std::vector<Image>& dense,
+                                           const std::optional<Lpips>& lpips);
+
+/// The same; frechet_distance to the scenes; caption_accuracy (shape, colour and position right,
+/// nothing else there), a mean as well; and captions, the shares right of every attribute.
 nlohmann::ordered_json score_pictures(const AccuracyRun& run, const PictureReferences& references);
 
 /// noise_floor: the PSNR of a method's pictures against `again`, the same with another rounding,

@@ -12,6 +12,7 @@
 #include "models/shared_input.h"
 #include "study/calibration_part.h"
 #include "study/choose_layers.h"
+#include "study/compensation_cost.h"
 #include "study/layer_error.h"
 
 namespace rtlynx {
@@ -38,25 +39,10 @@ Rival as_rival(const Replacement& fixed, const Tensor& weight) {
           .relative_flops = fixed.relative_flops(weight.size(1), weight.size(0))};
 }
 
-std::vector<SharedInput> paper_inputs(const Pipeline& pipeline) {
-  const std::vector<LayerGroup>& groups = pipeline.transformer->groups();
-  return shared_inputs(*pipeline.transformer, groups, paper_layers(groups));
-}
-
-/// Multiplications of every layer of the recipe for one picture, dense.
-std::map<std::string, double> products_by_layer(const Pipeline& pipeline) {
+/// In one forward pass for a picture of the trained size.
+StreamTokens tokens_of(const Pipeline& pipeline) {
   const std::int64_t side = pipeline.trained_size / pipeline.patch;
-  const StreamTokens tokens{.image = side * side, .text = pipeline.text_encoder->max_tokens()};
-  std::map<std::string, double> products;
-  for (const LayerGroup& group : pipeline.transformer->groups()) {
-    for (const GroupLayer& layer : group.layers) {
-      if (layer.in_paper) {
-        products[layer.name] = static_cast<double>(tokens.of(group.stream)) *
-                               static_cast<double>(group.channels * layer.outputs);
-      }
-    }
-  }
-  return products;
+  return {.image = side * side, .text = pipeline.text_encoder->max_tokens()};
 }
 
 /// Second moments of the layers' inputs, each computed once.
@@ -89,7 +75,7 @@ double replace_layers(Pipeline& pipeline, const MethodInputs& inputs, const Make
   const std::vector<LayerGroup>& groups = pipeline.transformer->groups();
   const LayerFilter in_paper = paper_layers(groups);
   MomentsByLayer moments(inputs.moments, groups);
-  const std::map<std::string, double> products = products_by_layer(pipeline);
+  const std::map<std::string, double> products = products_by_layer(groups, tokens_of(pipeline));
   const std::int64_t rank = default_rank(pipeline.transformer->config().hidden_dim());
   double spent = 0, whole = 0;
   for (const NamedLinear& layer : named_linears(*pipeline.transformer)) {
@@ -124,14 +110,15 @@ std::function<void(const Pipeline&)> checker(const Needs& needs) {
   };
 }
 
-Method plain(LinearMode mode, Method::Kind kind, double cost, std::string description) {
+Method plain(LinearMode mode, Method::Kind kind, std::string description) {
   return {.name = std::string(to_string(mode)),
           .kind = kind,
           .description = std::move(description),
+          .mode = mode,
           .check = mode == LinearMode::dense ? [](const Pipeline&) {} : checker({}),
-          .prepare = [mode, cost](Pipeline& pipeline, const MethodInputs&) {
+          .prepare = [mode](Pipeline& pipeline, const MethodInputs&) {
             apply_recipe(*pipeline.transformer, paper_layers(pipeline.transformer->groups()), mode);
-            return cost;
+            return relative_cost(mode);
           }};
 }
 
@@ -198,25 +185,8 @@ std::vector<Method> fixed_methods() {
             {.block = 64})};
 }
 
-/// Multiplications of the recipe's layers under a compensation, relative to dense ones.
 double cost_of(const Pipeline& pipeline, const ModelCompensation& compensation) {
-  const std::map<std::string, double> products = products_by_layer(pipeline);
-  double spent = 0, whole = 0;
-  for (const SharedInput& group : paper_inputs(pipeline)) {
-    const double share = 1.0 / static_cast<double>(group.layers.size());
-    for (const auto& [name, linear] : group.layers) {
-      const auto layer = compensation.layers.find(name);
-      const double relative =
-          layer == compensation.layers.end()
-              ? 1.0
-              : relative_flops(layer->second, {.in_features = linear->in_features(),
-                                               .out_features = linear->out_features(),
-                                               .input_share = share});
-      spent += relative * products.at(name);
-      whole += products.at(name);
-    }
-  }
-  return spent / whole;
+  return relative_cost(pipeline.transformer->groups(), tokens_of(pipeline), compensation);
 }
 
 std::string sums_key(const CalibrateOptions& options) {
@@ -252,6 +222,7 @@ Method compensated(std::string name, std::string description, SolveOptions solve
           .kind = Method::Kind::activation24,
           .description = std::move(description),
           .reads_moments = true,
+          .e4m3 = solve.e4m3,
           .check = checker({.low_rank = true, .block = options.transform.block}),
           .calibrations = {{sums_key(options), options}},
           .prepare = prepare};
@@ -300,10 +271,10 @@ Method mixed() {
 
 std::vector<Method> make_methods() {
   std::vector<Method> methods = {
-      plain(LinearMode::dense, Method::Kind::dense, 1.0, "the model as it is"),
-      plain(LinearMode::naive, Method::Kind::activation24, 0.5,
+      plain(LinearMode::dense, Method::Kind::dense, "the model as it is"),
+      plain(LinearMode::naive, Method::Kind::activation24,
             "the two largest of every four channels of each token"),
-      plain(LinearMode::norm, Method::Kind::activation24, 0.5,
+      plain(LinearMode::norm, Method::Kind::activation24,
             "the two largest of every four, scaled to the norm of the token")};
   for (auto more : {compensated_methods(), weight_methods(), fixed_methods()}) {
     std::move(more.begin(), more.end(), std::back_inserter(methods));
@@ -345,17 +316,38 @@ const Method& find_method(std::string_view name) {
   throw UsageError("method: required one of " + names + ", got " + std::string(name));
 }
 
-Method method_from_file(Pipeline& pipeline, const std::filesystem::path& path) {
-  const ModelCompensation compensation = read_compensation(path);
-  apply_compensation(*pipeline.transformer, compensation, path.string());
-  restore_dense(pipeline);
-  const bool replaces =
-      std::any_of(compensation.layers.begin(), compensation.layers.end(),
-                  [](const auto& item) { return item.second.replacement.has_value(); });
-  return {.name = path_text(path.stem()),
+bool runs_e4m3(const torch::TensorOptions& options) {
+  return options.device().is_cpu() || options.dtype() != torch::kFloat32;
+}
+
+void check_e4m3(const torch::TensorOptions& options, std::string_view method) {
+  if (runs_e4m3(options)) return;
+  throw UsageError(std::string(method) +
+                   ": required bf16 for values in e4m3 on a GPU, --dtype bf16, got fp32");
+}
+
+MethodFacts facts_of(const ModelCompensation& compensation, const std::filesystem::path& file) {
+  const auto any = [&](const auto& holds) {
+    return std::any_of(compensation.layers.begin(), compensation.layers.end(),
+                       [&](const auto& item) { return holds(item.second); });
+  };
+  const bool replaces = any([](const auto& layer) { return layer.replacement.has_value(); });
+  return {.name = path_text(file.stem()),
           .kind = replaces ? Method::Kind::mixed : Method::Kind::activation24,
           .description = compensation.method + ", transform " + compensation.transform + ", rank " +
                          std::to_string(compensation.rank),
+          .e4m3 = any([](const auto& layer) { return layer.values.e4m3; })};
+}
+
+Method method_from_file(Pipeline& pipeline, const std::filesystem::path& path) {
+  const ModelCompensation compensation = read_compensation(path);
+  const MethodFacts facts = facts_of(compensation, path);
+  apply_compensation(*pipeline.transformer, compensation, path.string());
+  restore_dense(pipeline);
+  return {.name = facts.name,
+          .kind = facts.kind,
+          .description = facts.description,
+          .e4m3 = facts.e4m3,
           .check = [](const Pipeline&) {},  // applied above
           .prepare =
               [compensation, path](Pipeline& of, const MethodInputs&) {

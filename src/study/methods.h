@@ -5,12 +5,15 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "compensate/compensation_file.h"
 #include "compensate/moments.h"
+#include "layers/sparse_linear.h"
 #include "study/calibrate.h"
 #include "study/calibration_run.h"
 
@@ -42,6 +45,8 @@ struct Method {
   Kind kind = Kind::dense;
   std::string description;
   bool reads_moments = false;
+  bool e4m3 = false;                    ///< some layers' values are in e4m3
+  std::optional<LinearMode> mode = {};  ///< of the recipe's layers, where that is all of it
   /// Throws UsageError where the model's layers do not allow the method. Changes nothing.
   std::function<void(const Pipeline& pipeline)> check;
   /// What it draws to learn from, by the names of the sums; the run is the inputs'.
@@ -59,6 +64,22 @@ std::span<const Method> all_methods();
 
 /// Throws UsageError that lists the names for one that is not among them.
 const Method& find_method(std::string_view name);
+
+/// Whether layers in e4m3 run: kernels read fp16 and bf16, the CPU computes e4m3 in any type.
+bool runs_e4m3(const torch::TensorOptions& options);
+
+/// Throws UsageError, beginning with the method's name, where they do not.
+void check_e4m3(const torch::TensorOptions& options, std::string_view method);
+
+/// What evaluations list of a compensation in a file.
+struct MethodFacts {
+  std::string name;  ///< the file's
+  Method::Kind kind = Method::Kind::activation24;
+  std::string description;
+  bool e4m3 = false;
+};
+
+MethodFacts facts_of(const ModelCompensation& compensation, const std::filesystem::path& file);
 
 /// A file of rtlynx calibrate as a method by the file's name. Throws Error, as apply_compensation
 /// does, if it is not for this pipeline.

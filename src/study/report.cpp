@@ -10,6 +10,7 @@
 #include "io/base64.h"
 #include "io/json.h"
 #include "io/png.h"
+#include "pipeline/comparison.h"
 #include "plot/bar_chart.h"
 #include "plot/line_chart.h"
 #include "plot/svg.h"
@@ -29,10 +30,8 @@ constexpr std::string_view kStyle =
     "small{color:#666}td small{display:block;white-space:nowrap}dt{font-weight:bold}dd{margin:0 0 "
     ".6em 1.2em}"
     ".wide{overflow-x:auto}img{image-rendering:pixelated;width:128px;height:128px;display:block}"
-    ".grid td,.grid th{padding:3px;border:0;text-align:center;vertical-align:top;max-width:128px}";
-
-constexpr std::string_view kLpips = "lpips";
-constexpr std::string_view kNoiseFloor = "noise_floor";
+    ".grid td,.grid th{padding:3px;border:0;text-align:center;vertical-align:top;max-width:128px}"
+    ".large td,.large th{max-width:256px}.large img{image-rendering:auto;width:256px;height:auto}";
 
 /// A column of the table of methods.
 struct Column {
@@ -44,9 +43,9 @@ struct Column {
 constexpr Column kColumns[] = {{"relative_cost", "cost", 2, 1},
                                {"velocity_error", "velocity error", 4, 1},
                                {"psnr", "PSNR, dB", 2, 1},
-                               {kNoiseFloor, "PSNR to itself, dB", 2, 1},
+                               {"noise_floor", "PSNR to itself, dB", 2, 1},
                                {"ssim", "SSIM", 3, 1},
-                               {kLpips, "LPIPS", 4, 1},
+                               {"lpips", "LPIPS", 4, 1},
                                {"high_frequency_error", "detail error", 3, 1},
                                {"frechet_distance", "Frechet", 4, 1},
                                {"caption_accuracy", "captions, %", 1, 100}};
@@ -74,6 +73,16 @@ std::string cell(const Json& method, const Column& column) {
   return "<td>" + content + "</td>";
 }
 
+// Of a model of diffusers, by prompts of the user's.
+bool of_prompts(const Json& evaluation) { return evaluation.contains("pictures"); }
+
+// Of any method; it may be null.
+bool was_measured(const Json& evaluation, std::string_view score) {
+  const Json& methods = evaluation.at("methods");
+  return std::any_of(methods.begin(), methods.end(),
+                     [&](const Json& method) { return method.contains(score); });
+}
+
 std::string facts(const Json& evaluation) {
   std::string rows;
   const auto add = [&](std::string_view name, const std::string& value) {
@@ -81,13 +90,24 @@ std::string facts(const Json& evaluation) {
   };
   add("model", fmt::format("{}, {} parameters", text_of(evaluation.at("model")),
                            evaluation.at("parameters").get<std::int64_t>()));
-  add("pictures",
-      fmt::format("{} held-out captions (seed {}), {} steps, guidance {:g}",
-                  evaluation.at("prompts").get<int>(),
-                  evaluation.at("prompt_seed").get<std::uint64_t>(),
-                  evaluation.at("steps").get<int>(), evaluation.at("guidance").get<double>()));
-  add("velocity error",
-      fmt::format("over the first {} of them", evaluation.at("velocity_prompts").get<int>()));
+  if (of_prompts(evaluation)) {
+    add("pictures",
+        fmt::format("of {} prompts, {}x{}, {} steps, guidance {:g}, true CFG {:g}",
+                    evaluation.at("prompts").get<int>(), evaluation.at("width").get<int>(),
+                    evaluation.at("height").get<int>(), evaluation.at("steps").get<int>(),
+                    evaluation.at("guidance").get<double>(),
+                    evaluation.at("true_cfg").get<double>()));
+  } else {
+    add("pictures",
+        fmt::format("{} held-out captions (seed {}), {} steps, guidance {:g}",
+                    evaluation.at("prompts").get<int>(),
+                    evaluation.at("prompt_seed").get<std::uint64_t>(),
+                    evaluation.at("steps").get<int>(), evaluation.at("guidance").get<double>()));
+  }
+  if (was_measured(evaluation, "velocity_error")) {
+    add("velocity error",
+        fmt::format("over the first {} of them", evaluation.at("velocity_prompts").get<int>()));
+  }
   if (evaluation.contains("calibration")) {
     add("calibration",
         fmt::format("{} training captions", evaluation.at("calibration").at("prompts").get<int>()));
@@ -98,14 +118,10 @@ std::string facts(const Json& evaluation) {
   return element("table", rows);
 }
 
-// All but those that were not asked for.
 std::vector<Column> columns_of(const Json& evaluation) {
   std::vector<Column> columns(std::begin(kColumns), std::end(kColumns));
-  const auto leave_out = [&](std::string_view key) {
-    std::erase_if(columns, [&](const Column& column) { return column.key == key; });
-  };
-  if (!evaluation.contains("lpips_network")) leave_out(kLpips);
-  if (!evaluation.contains("noise_floor_batch")) leave_out(kNoiseFloor);
+  std::erase_if(columns,
+                [&](const Column& column) { return !was_measured(evaluation, column.key); });
   return columns;
 }
 
@@ -132,9 +148,11 @@ std::string how_to_read(const Json& evaluation) {
   add("cost",
       "Multiplications of the sparsified layers relative to dense ones, on paper. Choosing, "
       "permuting and scaling are not counted, and no time was measured.");
-  add("velocity error",
-      "Relative L2 error of the transformer's output, before guidance, on the inputs that the "
-      "dense model met from noise to picture.");
+  if (was_measured(evaluation, "velocity_error")) {
+    add("velocity error",
+        "Relative L2 error of the transformer's output, before guidance, on the inputs that the "
+        "dense model met from noise to picture.");
+  }
   add("PSNR, SSIM, detail error",
       "Against the dense model's picture from the same noise; detail error is the relative error "
       "of the Laplacian. PSNR is the mean over pictures that differ.");
@@ -150,14 +168,18 @@ std::string how_to_read(const Json& evaluation) {
             "batch: differences above it are not the method's. A dash: equal pictures.",
             evaluation.at("noise_floor_batch").get<int>()));
   }
-  add("Frechet",
-      fmt::format("Distance of all pictures from the drawn scenes of the same captions, in the "
-                  "features of {}: ours, not Inception's. It cannot be compared with a published "
-                  "FID, and it falls with the number of pictures.",
-                  text_of(evaluation.at("frechet_features"))));
-  add("captions",
-      "Pictures in which every item has its shape (or word), colour and position, and nothing "
-      "else is drawn.");
+  if (was_measured(evaluation, "frechet_distance")) {
+    add("Frechet",
+        fmt::format("Distance of all pictures from the drawn scenes of the same captions, in the "
+                    "features of {}: ours, not Inception's. It cannot be compared with a published "
+                    "FID, and it falls with the number of pictures.",
+                    text_of(evaluation.at("frechet_features"))));
+  }
+  if (was_measured(evaluation, "caption_accuracy")) {
+    add("captions",
+        "Pictures in which every item has its shape (or word), colour and position, and nothing "
+        "else is drawn.");
+  }
   add("small print", "95 % intervals, bootstrapped over prompts.");
   std::string methods;
   for (const Json& method : evaluation.at("methods")) {
@@ -212,16 +234,36 @@ std::string velocity_charts(const Json& evaluation) {
          element("div", to_svg(curves));
 }
 
+// What the first `count` pictures are to show.
+std::vector<std::string> captions_of(const Json& evaluation, std::size_t count) {
+  if (!of_prompts(evaluation)) {
+    return make_caption_suite(static_cast<int>(count),
+                              evaluation.at("prompt_seed").get<std::uint64_t>())
+        .captions;
+  }
+  std::vector<std::string> prompts;
+  for (std::size_t i = 0; i < count; ++i) {
+    prompts.push_back(evaluation.at("pictures").at(i).at("prompt").get<std::string>());
+  }
+  return prompts;
+}
+
+// A page of full pictures would be too large to open: at most 512 pixels a side, means of squares.
+Image small(const Image& picture) {
+  constexpr int kSide = 512;
+  const int square = (std::max(picture.width, picture.height) + kSide - 1) / kSide;
+  return square == 1 ? picture : reduce(picture, square);
+}
+
 std::string picture_grid(const ReportParts& parts) {
   std::size_t columns = 0;
   for (const auto& [method, pictures] : parts.pictures) {
     columns = std::max(columns, pictures.size());
   }
   if (columns == 0) return {};
-  const CaptionSuite suite = make_caption_suite(
-      static_cast<int>(columns), parts.evaluation.at("prompt_seed").get<std::uint64_t>());
+  const std::vector<std::string> captions = captions_of(parts.evaluation, columns);
   std::string head = "<th></th>";
-  for (const std::string& caption : suite.captions) {
+  for (const std::string& caption : captions) {
     head += fmt::format("<th><small>{}</small></th>", escape_markup(caption));
   }
   std::string rows = element("tr", head);
@@ -231,14 +273,15 @@ std::string picture_grid(const ReportParts& parts) {
     std::string row = element("th", text_of(method.at("name")));
     for (std::size_t i = 0; i < found->second.size(); ++i) {
       row += fmt::format("<td><img alt=\"{}: {}\" src=\"data:image/png;base64,{}\"/></td>",
-                         text_of(method.at("name")), escape_markup(suite.captions[i]),
-                         to_base64(encode_png(found->second[i])));
+                         text_of(method.at("name")), escape_markup(captions[i]),
+                         to_base64(encode_png(small(found->second[i]))));
     }
     rows += element("tr", row);
   }
+  const char* const grid = of_prompts(parts.evaluation) ? "grid large" : "grid";
   return element("h2", "Pictures") +
          element("p", "One row per method, one column per caption, all from the same noise.") +
-         "<div class=\"wide\"><table class=\"grid\">" + rows + "</table></div>\n";
+         "<div class=\"wide\"><table class=\"" + grid + "\">" + rows + "</table></div>\n";
 }
 
 std::string input_table(const Json& evaluation) {

@@ -6,9 +6,13 @@
 namespace rtlynx {
 
 double seconds_per_step(Pipeline& pipeline, int batch, double guidance) {
-  const auto pictures = static_cast<std::size_t>(pipeline.pictures_at_once(batch));
-  GenerateRequest request{.prompts = std::vector<std::string>(pictures),
-                          .seeds = std::vector<std::uint64_t>(pictures),
+  return seconds_per_step_at_once(pipeline, pipeline.pictures_at_once(batch), guidance);
+}
+
+double seconds_per_step_at_once(Pipeline& pipeline, int pictures, double guidance) {
+  const auto count = static_cast<std::size_t>(pictures);
+  GenerateRequest request{.prompts = std::vector<std::string>(count),
+                          .seeds = std::vector<std::uint64_t>(count),
                           .steps = 1,
                           .guidance = guidance,
                           .width = pipeline.trained_size,
@@ -19,7 +23,7 @@ double seconds_per_step(Pipeline& pipeline, int batch, double guidance) {
   const auto start = std::chrono::steady_clock::now();
   pipeline.generate_pixels(request);
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
-  return elapsed.count() / (kTimed * static_cast<double>(pictures));
+  return elapsed.count() / (kTimed * pictures);
 }
 
 }  // namespace rtlynx

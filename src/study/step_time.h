@@ -10,4 +10,7 @@ namespace rtlynx {
 /// draws it.
 double seconds_per_step(Pipeline& pipeline, int batch, double guidance);
 
+/// The same where `pictures` are drawn at once, also on a device that draws one after the other.
+double seconds_per_step_at_once(Pipeline& pipeline, int pictures, double guidance);
+
 }  // namespace rtlynx

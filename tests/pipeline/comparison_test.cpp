@@ -41,5 +41,20 @@ TEST(Enlarge, RepeatsPixels) {
   EXPECT_THROW(enlarge(image, 0), Error);
 }
 
+TEST(Reduce, MakesMeansOfSquares) {
+  Image image = filled(5, 2, 10);
+  image.pixel(2, 0)[1] = 13;
+  image.pixel(3, 1)[1] = 13;
+  image.pixel(4, 0)[1] = 255;  // beyond the last full square
+  const Image small = reduce(image, 2);
+  EXPECT_EQ(small.width, 2);
+  EXPECT_EQ(small.height, 1);
+  EXPECT_EQ(small.pixel(0, 0)[1], 10);
+  EXPECT_EQ(small.pixel(1, 0)[1], 12);  // 11.5, rounded
+  EXPECT_EQ(small.pixel(1, 0)[0], 10);
+  EXPECT_THROW(reduce(image, 0), Error);
+  EXPECT_THROW(reduce(image, 3), Error);
+}
+
 }  // namespace
 }  // namespace rtlynx

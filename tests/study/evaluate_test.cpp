@@ -125,6 +125,12 @@ TEST(Evaluate, PlansWhatItDraws) {
   // Of each method pictures and velocities, those of dense being the trajectory; the sums of the
   // inputs as they are, and two passes for blocks.
   EXPECT_EQ(plan.picture_steps, 4 * (3 * 2 + 2 * 2) + 1 + 2);
+  EXPECT_EQ(plan.noise_floor_steps, 0);
+  EvaluateOptions twice = quick({"norm"});
+  twice.noise_floor = true;
+  evaluate_methods(pipeline, twice, never, keep_plan);
+  EXPECT_EQ(plan.picture_steps, 2 * (3 * 2 + 2 * 2));
+  EXPECT_EQ(plan.noise_floor_steps, 2 * 3 * 2);  // in batches of another size
 }
 
 TEST(Evaluate, RefusesWhatTheLayersDoNotAllowFirst) {

@@ -39,6 +39,23 @@ class Methods : public testing::Test {
   }
 };
 
+TEST(MethodsInE4m3, RunWhereKernelsReadTheirType) {
+  const auto options = [](torch::DeviceType device, torch::ScalarType type) {
+    return torch::TensorOptions().device(device).dtype(type);
+  };
+  EXPECT_TRUE(runs_e4m3(options(torch::kCPU, torch::kFloat32)));
+  EXPECT_TRUE(runs_e4m3(options(torch::kCUDA, torch::kBFloat16)));
+  const auto fp32_on_gpu = options(torch::kCUDA, torch::kFloat32);
+  EXPECT_FALSE(runs_e4m3(fp32_on_gpu));
+  EXPECT_NO_THROW(check_e4m3(options(torch::kCPU, torch::kFloat32), "block64+joint+e4m3"));
+  EXPECT_THROW(check_e4m3(fp32_on_gpu, "block64+joint+e4m3"), UsageError);
+  std::vector<std::string> names;
+  for (const Method& method : all_methods()) {
+    if (method.e4m3) names.push_back(method.name);
+  }
+  EXPECT_EQ(names, (std::vector<std::string>{"norm+lora+e4m3", "block64+joint+e4m3"}));
+}
+
 TEST_F(Methods, MomentsCoverEveryInputOfTheRecipe) {
   EXPECT_EQ(inputs_.moments.size(), 7U);
   // Of 2 prompts, 2 steps, 2 guidance branches, 24 text and 256 image tokens, 512 a step at most.

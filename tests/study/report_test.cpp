@@ -5,6 +5,8 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "io/base64.h"
+#include "io/png.h"
 #include "refusal.h"
 #include "xml_reader.h"
 
@@ -132,6 +134,41 @@ TEST(Report, LeavesOutWhatWasNotMeasured) {
   EXPECT_EQ(test::XmlReader(elements(page)).complaint(), "");
   EXPECT_THAT(page, Not(HasSubstr("<img")));
   EXPECT_THAT(page, Not(HasSubstr("<svg")));
+}
+
+TEST(Report, ShowsPromptsOfAModelWithoutCaptions) {
+  ReportParts with = parts();
+  nlohmann::json& evaluation = with.evaluation;
+  evaluation["pictures"] = {{{"prompt", "a <red> fox"}, {"seed", 1}},
+                            {{"prompt", "a cat"}, {"seed", 2}}};
+  evaluation.update({{"width", 4}, {"height", 4}, {"true_cfg", 1.0}});
+  for (const char* key : {"velocity_prompts", "prompt_seed", "frechet_features"}) {
+    evaluation.erase(key);
+  }
+  for (auto& entry : evaluation["methods"]) {
+    for (const char* key : {"velocity_error", "velocity_error_interval", "velocity_error_by_step",
+                            "caption_accuracy"}) {
+      entry.erase(key);
+    }
+  }
+  const std::string page = make_report(with, "test");
+  EXPECT_EQ(test::XmlReader(elements(page)).complaint(), "");
+  EXPECT_THAT(page, HasSubstr("<small>a &lt;red&gt; fox</small>"));
+  EXPECT_THAT(page, HasSubstr("alt=\"wanda: a cat\""));
+  EXPECT_THAT(page, HasSubstr("of 3 prompts, 4x4, 2 steps"));
+  for (const char* missing : {"captions", "velocity", "Frechet"}) {
+    EXPECT_THAT(page, Not(HasSubstr(missing)));
+  }
+  evaluation["pictures"] = {{{"prompt", "a cat"}, {"seed", 1}}};  // of two that there are
+  EXPECT_THAT(refusal([&] { make_report(with, "e.json"); }),
+              testing::StartsWith("e.json: required a report of rtlynx evaluate, got another"));
+}
+
+TEST(Report, MakesLargePicturesSmall) {
+  ReportParts with = parts();
+  with.pictures = {{"wanda", {Image(1024, 520)}}};
+  const std::string page = make_report(with, "test");
+  EXPECT_THAT(page, HasSubstr(to_base64(encode_png(Image(512, 260)))));
 }
 
 TEST(Report, ShowsLpipsWhereItWasMeasured) {
