@@ -9,6 +9,7 @@ import sys
 import tempfile
 import unittest
 
+import small_models
 import torch
 from safetensors import safe_open
 
@@ -61,6 +62,23 @@ class LpipsTest(unittest.TestCase):
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertRegex(result.stdout, r"PSNR +SSIM +LPIPS +detail")
         report = json.loads((self.folder / "metrics.json").read_text())
+        self.assertEqual(report["lpips_network"], "alex")
+        dense, norm = report["methods"]
+        self.assertEqual(dense["lpips"], 0)
+        low, high = norm["lpips_interval"]
+        self.assertTrue(0 < low <= norm["lpips"] <= high)
+
+    def test_models_of_diffusers_are_measured(self):
+        self.convert()
+        small_models.make("pipeline_flux_dev", self.folder / "model")
+        (self.folder / "prompts.txt").write_text("a red cat\na dog\n")
+        command = [BINARY, "evaluate", "--model", "model", "--prompts-file", "prompts.txt",
+                   "--steps", "2", "--device", "cpu", "--methods", "norm", "--size", "40x32",
+                   "--lpips", "lpips.safetensors", "--json"]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=600,
+                                cwd=self.folder)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        report = json.loads(result.stdout)
         self.assertEqual(report["lpips_network"], "alex")
         dense, norm = report["methods"]
         self.assertEqual(dense["lpips"], 0)
