@@ -12,6 +12,7 @@
 #include "cli/generate_options.h"
 #include "cli/output.h"
 #include "cli/prompts.h"
+#include "cli/treatment.h"
 #include "io/terminal.h"
 #include "io/text.h"
 #include "study/evaluate_prompts.h"
@@ -85,11 +86,14 @@ PromptEvaluationOptions prompt_options(const EvaluateArguments& arguments) {
 
 // As generate sets them.
 LayerSetters setters_for(const std::vector<LayerGroup>& groups) {
-  return {.of_mode = [groups](torch::nn::Module& transformer,
-                              LinearMode mode) { of_mode(mode).set_layers(transformer, groups); },
+  return {.of_mode =
+              [groups](torch::nn::Module& transformer, LinearMode mode) {
+                of_mode(mode).set_layers(transformer, groups, /*updates=*/{});
+              },
           .of_file =
               [groups](torch::nn::Module& transformer, const std::filesystem::path& file) {
-                of_file(file.string()).set_layers(transformer, groups);
+                of_file(file.string(), /*with_dense=*/false)
+                    .set_layers(transformer, groups, /*updates=*/{});
               }};
 }
 

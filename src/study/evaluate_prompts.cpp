@@ -221,9 +221,14 @@ class PromptEvaluation {
 
   /// The text encoders run where they have not yet.
   void set_layers(const ComparedMethod& contender) {
-    torch::nn::Module& transformer = pipeline_.prepare(
-        options_.request,
-        [&](std::string_view part) { progress(fmt::format("load {}", part), 0, 1); });
+    PictureCallbacks callbacks;
+    callbacks.on_load = [this](std::string_view part) -> LoadProgress {
+      return
+          [this, stage = fmt::format("load {}", part)](std::uint64_t finished, std::uint64_t all) {
+            progress(stage, static_cast<std::int64_t>(finished), static_cast<std::int64_t>(all));
+          };
+    };
+    torch::nn::Module& transformer = pipeline_.prepare(options_.request, callbacks);
     progress(contender.facts.name + ": prepare", 0, 1);
     make_dense(transformer);
     contender.set_layers(transformer);
