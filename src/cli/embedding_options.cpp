@@ -59,7 +59,7 @@ void say_what_is_cut(const EmbeddedModel& opened) {
   }
 }
 
-LoadProgress say_loading(std::string_view part) {
+LoadProgress part_bar(std::string_view part) {
   return loading_bar(fmt::format("loading {}", part));
 }
 
@@ -123,8 +123,8 @@ void EmbeddingOptions::add_to(FilePlan& files) const {
 
 std::unique_ptr<BlockwiseTransformer> EmbeddedModel::load() {
   if (encoders) {
-    embeddings =
-        encode_prompts(*encoders, planned->features(), prompts, negative, tensors, say_loading);
+    embeddings = encode_prompts(*encoders, planned->features(), prompts, negative, tensors,
+                                part_bar, loading_bar("encoding prompts", ProgressUnit::steps));
   }
   return open_blockwise(folder, tensors, loading_bar("loading"));
 }

@@ -152,15 +152,18 @@ PromptEmbeddings encode_prompts(const TextToImageModel& model,
                                 const std::vector<FeatureShape>& features,
                                 const std::vector<std::string>& prompts,
                                 const std::optional<std::string>& negative,
-                                const torch::TensorOptions& options, const PartCallback& on_load) {
+                                const torch::TensorOptions& options, const PartCallback& on_load,
+                                const LoadProgress& on_encoded) {
   const torch::NoGradGuard no_grad;
   std::vector<std::string> all = prompts;
   if (negative) all.push_back(*negative);
+  model.check_encoder_memory(options);
   PromptEmbeddings embeddings{.prompts = std::vector<PromptFeatures>(all.size()),
                               .negative = {},
                               .revision = revision_of(model, all, negative.has_value(), options)};
   model.encode(all, options, on_load, [&](std::size_t i, PromptFeatures encoded) {
     embeddings.prompts[i] = std::move(encoded);
+    on_encoded(i + 1, all.size());
   });
   release_freed_memory(options.device());
   for (std::size_t i = 0; i < all.size(); ++i) {

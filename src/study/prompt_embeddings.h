@@ -25,12 +25,14 @@ struct PromptEmbeddings {
 PromptEmbeddings read_prompt_embeddings(const std::filesystem::path& path,
                                         const std::vector<FeatureShape>& features);
 
-/// What a model's own text encoders make of prompts; they are freed behind it. Throws Error unless
-/// that is what a transformer with these features reads.
+/// What a model's own text encoders make of prompts; they are freed behind it. `on_encoded` gets
+/// the number of finished ones. Throws Error where an encoder does not fit into the memory, and
+/// unless a transformer with these features reads what they make.
 PromptEmbeddings encode_prompts(const TextToImageModel& model,
                                 const std::vector<FeatureShape>& features,
                                 const std::vector<std::string>& prompts,
                                 const std::optional<std::string>& negative,
-                                const torch::TensorOptions& options, const PartCallback& on_load);
+                                const torch::TensorOptions& options, const PartCallback& on_load,
+                                const LoadProgress& on_encoded);
 
 }  // namespace rtlynx

@@ -6,6 +6,7 @@
 #include <iterator>
 #include <limits>
 #include <set>
+#include <utility>
 
 #include "models/tensor_bytes.h"
 #include "refusal.h"
@@ -88,19 +89,29 @@ class FakeEncoders : public TextToImageModel {
   std::shared_ptr<torch::nn::Module> outline() const override { return {}; }
   std::vector<std::string> warnings(std::string_view) const override { return {}; }
   std::string encoding() const override { return id; }
-  std::vector<PromptFeatures> encode(const std::vector<std::string>& prompts,
-                                     const torch::TensorOptions& options,
-                                     const PartCallback& on_load) const override {
+  void check_encoder_memory(const torch::TensorOptions&) const override {}
+  void check_drawing_memory(const torch::TensorOptions&) const override {}
+  void encode(const std::vector<std::string>& prompts, const torch::TensorOptions& options,
+              const PartCallback& on_load, const FeaturesCallback& on_features) const override {
     on_load("text encoder");
-    std::vector<PromptFeatures> features;
-    for (const std::string& prompt : prompts) {
-      features.push_back({{"tokens", torch::full({std::ssize(prompt), channels}, value, options)}});
-      if (with_pooled) features.back()["pooled"] = torch::ones({3}, options);
+    for (std::size_t i = 0; i < prompts.size(); ++i) {
+      PromptFeatures features = {
+          {"tokens", torch::full({std::ssize(prompts[i]), channels}, value, options)}};
+      if (with_pooled) features["pooled"] = torch::ones({3}, options);
+      on_features(i, std::move(features));
     }
-    return features;
   }
-  std::unique_ptr<Denoiser> load_denoiser(const torch::TensorOptions&) const override { return {}; }
-  std::shared_ptr<Vae> load_autoencoder(const torch::TensorOptions&) const override { return {}; }
+  std::unique_ptr<Denoiser> load_denoiser(const torch::TensorOptions&,
+                                          const LoadProgress&) const override {
+    return {};
+  }
+  std::shared_ptr<Vae> autoencoder_outline(const torch::TensorOptions&) const override {
+    return {};
+  }
+  std::shared_ptr<Vae> load_autoencoder(const torch::TensorOptions&,
+                                        const LoadProgress&) const override {
+    return {};
+  }
 };
 
 class EncodedPrompts : public testing::Test {
@@ -111,7 +122,12 @@ class EncodedPrompts : public testing::Test {
     return encode_prompts(
         model_,
         {{.name = "tokens", .channels = 6}, {.name = "pooled", .channels = 3, .has_tokens = false}},
-        prompts, negative, type, [&](std::string_view) { ++loaded_; });
+        prompts, negative, type,
+        [&](std::string_view) {
+          ++loaded_;
+          return LoadProgress();
+        },
+        [&](std::uint64_t finished, std::uint64_t) { encoded_ = finished; });
   }
   std::string message() {
     return refusal([&] { encode({"a cat"}); });
@@ -119,6 +135,7 @@ class EncodedPrompts : public testing::Test {
 
   FakeEncoders model_;
   int loaded_ = 0;
+  std::uint64_t encoded_ = 0;
 };
 
 TEST_F(EncodedPrompts, AreThoseOfTheTextEncoders) {
@@ -128,6 +145,7 @@ TEST_F(EncodedPrompts, AreThoseOfTheTextEncoders) {
   ASSERT_TRUE(embeddings.negative);
   EXPECT_EQ(embeddings.negative->at("tokens").size(0), 2);
   EXPECT_EQ(loaded_, 1) << "once for all prompts";
+  EXPECT_EQ(encoded_, 3U);
   EXPECT_FALSE(encode({"a"}).negative);
 }
 
