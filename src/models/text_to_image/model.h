@@ -112,10 +112,10 @@ class TextToImageModel {
 
   virtual std::unique_ptr<Denoiser> load_denoiser(const torch::TensorOptions& options,
                                                   const LoadProgress& on_progress) const = 0;
-  virtual std::shared_ptr<Vae> load_autoencoder(const torch::TensorOptions& options,
-                                                const LoadProgress& on_progress) const = 0;
   /// The autoencoder without weights (device meta), of the type of `options`.
   virtual std::shared_ptr<Vae> autoencoder_outline(const torch::TensorOptions& options) const = 0;
+  virtual std::shared_ptr<Vae> load_autoencoder(const torch::TensorOptions& options,
+                                                const LoadProgress& on_progress) const = 0;
 };
 
 }  // namespace rtlynx

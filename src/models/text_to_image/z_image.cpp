@@ -104,7 +104,7 @@ class ZImageModel : public TextToImageModel {
   }
 
   std::shared_ptr<Vae> autoencoder_outline(const torch::TensorOptions& options) const override {
-    return vae_outline(folder_ / "vae", options.dtype().toScalarType());
+    return load_vae(folder_ / "vae", options.device(torch::kMeta));
   }
 
   std::shared_ptr<Vae> load_autoencoder(const torch::TensorOptions& options,

@@ -36,10 +36,6 @@ VaeShape read_vae_shape(const std::filesystem::path& folder) {
   return {.latent_channels = empty.vae->latent_channels(), .factor = empty.vae->factor()};
 }
 
-std::shared_ptr<Vae> vae_outline(const std::filesystem::path& folder, torch::ScalarType dtype) {
-  return make_vae(folder, torch::TensorOptions(torch::kMeta).dtype(dtype)).vae;
-}
-
 std::shared_ptr<Vae> load_vae(const std::filesystem::path& folder,
                               const torch::TensorOptions& options,
                               const LoadProgress& on_progress) {

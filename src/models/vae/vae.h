@@ -88,9 +88,6 @@ struct VaeShape {
 /// Reads config.json and the heads of the files with weights; throws Error as load_vae does.
 VaeShape read_vae_shape(const std::filesystem::path& folder);
 
-/// The autoencoder without weights (device meta) that load_vae makes with `dtype`.
-std::shared_ptr<Vae> vae_outline(const std::filesystem::path& folder, torch::ScalarType dtype);
-
 /// Reads a `vae/` folder: config.json, whose class is AutoencoderKL or AutoencoderKLQwenImage, and
 /// diffusion_pytorch_model*.safetensors. Throws Error naming file and tensor for whatever does not
 /// fit. Channels come last in memory where that is faster. On the meta device it only checks.
