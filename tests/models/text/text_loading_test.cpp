@@ -98,7 +98,7 @@ TEST_F(TextLoading, AnythingElseIsRefusedByName) {
     return [name](Tensors& tensors) { tensors.emplace_back(name, torch::zeros({2})); };
   };
   const auto message = [](const auto& load, const fs::path& folder) {
-    return refusal([&] { load(folder, torch::kFloat32); });
+    return refusal([&] { load(folder, torch::kFloat32, LoadProgress()); });
   };
   EXPECT_THAT(message(load_clip_text, edited("text_flux/text_encoder", extra("text_projection"))),
               HasSubstr("tensor text_projection"));

@@ -88,7 +88,8 @@ class DecoderText : public TextParity {
  protected:
   using TextParity::TextParity;
 
-  void expect_states(DecoderModel (*load)(const fs::path&, const torch::TensorOptions&),
+  void expect_states(DecoderModel (*load)(const fs::path&, const torch::TensorOptions&,
+                                          const LoadProgress&),
                      const PromptTemplate& around) {
     const BytePairTokenizer tokenizer(folder_ / "tokenizer", qwen2_tokenizer_options());
     std::vector<PromptIds> ids;
@@ -99,7 +100,7 @@ class DecoderText : public TextParity {
     }
     EXPECT_GT(cut, 0) << "one prompt has to be too long";
     const auto run = [&](torch::ScalarType type) {
-      DecoderModel model = load(folder_ / "text_encoder", type);
+      DecoderModel model = load(folder_ / "text_encoder", type, LoadProgress());
       return decoder_tokens(model, ids, around.dropped);
     };
     const auto fp32 = run(torch::kFloat32);

@@ -499,7 +499,7 @@ TEST_F(TextToImageMemory, PicturesThatDoNotFitAreDecodedInTilesFromThereOn) {
   TextToImagePipeline small = pipeline(kTile);
   EXPECT_THAT(drawn(small), ElementsAre("within 4", "picture 0", "picture 1"));
   EXPECT_THAT(drawn(small), ElementsAre("picture 0", "picture 1"));
-  small.prepare({.prompts = {"0"}, .seeds = {1}}, [](std::string_view) {});
+  small.prepare({.prompts = {"0"}, .seeds = {1}});
   EXPECT_THAT(log_, Contains("free autoencoder"));
   EXPECT_THAT(drawn(small), ElementsAre("picture 0", "picture 1")) << "the next one knows as well";
   TextToImagePipeline large = pipeline(kSide * kSide);
@@ -516,7 +516,7 @@ TEST_F(TextToImageMemory, ALimitThatIsSetIsKept) {
   small.set_vae_memory(4);
   EXPECT_THAT(drawn(small), ElementsAre("picture 0", "picture 1"));
   TextToImagePipeline later = pipeline(kTile);
-  later.prepare({.prompts = {"0.5", "0.25"}, .seeds = {1, 2}}, [](std::string_view) {});
+  later.prepare({.prompts = {"0.5", "0.25"}, .seeds = {1, 2}});
   later.set_vae_memory(4);
   EXPECT_THAT(drawn(later), ElementsAre("picture 0", "picture 1"));
   log_.clear();
