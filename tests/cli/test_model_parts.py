@@ -3,6 +3,7 @@
 Standard library only."""
 
 import json
+import os
 import struct
 import unittest
 
@@ -52,8 +53,10 @@ class PartsTest(ModelTest):
             file = next((self.model / part).glob("*.safetensors"))
             good = file.read_bytes()
             tensors = read_tensors(file)
+            # A decoder's head and its eyes are not read.
             name = next(name for name, (_, shape, _) in tensors.items()
-                        if len(shape) >= 2 and shape[0] != shape[1])
+                        if len(shape) >= 2 and shape[0] != shape[1]
+                        and not name.startswith(("lm_head.", "visual.", "model.visual.")))
             dtype, shape, values = tensors[name]
             wrong = [shape[1], shape[0], *shape[2:]]
             write_tensors(file, tensors | {name: (dtype, wrong, values)})
@@ -120,8 +123,10 @@ class ZImageTest(PartsTest):
     def test_a_tensor_of_another_shape_is_refused_before_the_work(self):
         self.check_shapes(["text_encoder", "transformer", "vae"])
 
+    @unittest.skipIf(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") > 100 << 30,
+                     "128 GiB may fit here")
     def test_memory_for_a_text_encoder_is_looked_for_before_the_work(self):
-        rows = 1 << 36  # 4 TiB, of which the disk holds nothing
+        rows = 1 << 31  # 128 GiB, of which the disk holds nothing
         file = self.model / "text_encoder" / "model.safetensors"
         tensors = read_tensors(file)
         name = next(name for name in tensors if name.endswith("embed_tokens.weight"))
@@ -129,7 +134,7 @@ class ZImageTest(PartsTest):
         write_tensors(file, tensors, {name: (rows, columns)})
         config = self.model / "text_encoder" / "config.json"
         config.write_text(json.dumps(json.loads(config.read_text()) | {"vocab_size": rows}))
-        self.assert_refused_before_the_work("text_encoder: required 4096.", "GiB of memory")
+        self.assert_refused_before_the_work("text_encoder: required 128.", "GiB of memory")
 
 
 if __name__ == "__main__":
