@@ -18,6 +18,7 @@
 #include "cli/picture_parts.h"
 #include "cli/picture_texts.h"
 #include "cli/progress.h"
+#include "cli/prompts.h"
 #include "io/json.h"
 #include "io/memory.h"
 #include "io/png.h"
@@ -79,7 +80,7 @@ class Drawing {
   }
 
   void run() {
-    say_what_is_cut();
+    say_what_is_cut(pipeline_.model(), all_prompts());
     report_ = head();
     bool interrupted = false;
     try {
@@ -124,15 +125,11 @@ class Drawing {
                          [job](const PicturePart& part) { return part.first <= job; });
   }
 
-  void say_what_is_cut() const {
+  std::set<std::string> all_prompts() const {
     std::set<std::string> prompts;
     for (const PictureJob& job : run_.jobs) prompts.insert(job.prompt);
     if (common().guided()) prompts.insert(*common().negative);
-    for (const std::string& prompt : prompts) {
-      for (const std::string& sentence : pipeline_.model().warnings(prompt)) {
-        terminal::say(fmt::format("{}: {}", in_quotes(prompt), sentence));
-      }
-    }
+    return prompts;
   }
 
   Report head() const {

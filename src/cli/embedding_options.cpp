@@ -10,7 +10,6 @@
 #include "cli/progress.h"
 #include "cli/prompts.h"
 #include "io/json.h"
-#include "io/terminal.h"
 #include "io/text.h"
 #include "models/text_to_image/registry.h"
 #include "options/number.h"
@@ -48,15 +47,10 @@ void read_texts(const EmbeddingOptions& options, EmbeddedModel& opened) {
   opened.negative = options.negative;
 }
 
-/// As generate says it.
-void say_what_is_cut(const EmbeddedModel& opened) {
+std::set<std::string> all_texts(const EmbeddedModel& opened) {
   std::set<std::string> texts(opened.prompts.begin(), opened.prompts.end());
   if (opened.negative) texts.insert(*opened.negative);
-  for (const std::string& text : texts) {
-    for (const std::string& sentence : opened.encoders->warnings(text)) {
-      terminal::say(in_quotes(text) + ": " + sentence);
-    }
-  }
+  return texts;
 }
 
 LoadProgress part_bar(std::string_view part) {
@@ -156,7 +150,7 @@ EmbeddedModel open_embedded(const ModelOptions& model, const EmbeddingOptions& o
     opened.embeddings = without_features(opened);
   }
   check_run(*opened.planned, opened.embeddings, opened.run);
-  if (opened.encoders) say_what_is_cut(opened);
+  if (opened.encoders) say_what_is_cut(*opened.encoders, all_texts(opened));
   return opened;
 }
 

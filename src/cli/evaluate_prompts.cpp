@@ -9,7 +9,6 @@
 
 #include "base/error.h"
 #include "cli/evaluate_report.h"
-#include "cli/generate_options.h"
 #include "cli/output.h"
 #include "cli/prompts.h"
 #include "cli/treatment.h"
@@ -97,15 +96,10 @@ LayerSetters setters_for(const std::vector<LayerGroup>& groups) {
               }};
 }
 
-void say_what_is_cut(const TextToImageModel& model, const PictureRequest& request,
-                     const PictureSettings& settings) {
+std::set<std::string> all_prompts(const PictureRequest& request, const PictureSettings& settings) {
   std::set<std::string> prompts(request.prompts.begin(), request.prompts.end());
   if (settings.guided()) prompts.insert(*settings.negative);
-  for (const std::string& prompt : prompts) {
-    for (const std::string& sentence : model.warnings(prompt)) {
-      terminal::say(fmt::format("{}: {}", in_quotes(prompt), sentence));
-    }
-  }
+  return prompts;
 }
 
 /// Says how long it is going to take, once the first steps of pictures have shown it.
@@ -146,7 +140,8 @@ void evaluate_with_prompts(const EvaluateArguments& arguments) {
                       .setters = {}};
   TextToImagePipeline pipeline(model.folder, model.tensors);
   model.setters = setters_for(pipeline.model().groups());
-  say_what_is_cut(pipeline.model(), options.request, pipeline.settings_for(options.request));
+  say_what_is_cut(pipeline.model(),
+                  all_prompts(options.request, pipeline.settings_for(options.request)));
   if (!options.pictures.empty()) make_folder(options.pictures);
   EvaluationWatch watch;
   Forecast forecast;

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "io/file.h"
 #include "io/json.h"
+#include "io/terminal.h"
 #include "io/text.h"
 
 namespace rtlynx::cli {
@@ -209,6 +210,14 @@ void check_prompts(const std::vector<Prompt>& prompts, const TextEncoder& encode
       encoder->encode({prompt.text});
     } catch (const UsageError& error) {
       throw UsageError(prompt.where + ", " + error.what());
+    }
+  }
+}
+
+void say_what_is_cut(const TextToImageModel& model, const std::set<std::string>& prompts) {
+  for (const std::string& prompt : prompts) {
+    for (const std::string& sentence : model.warnings(prompt)) {
+      terminal::say(in_quotes(prompt) + ": " + sentence);
     }
   }
 }

@@ -4,11 +4,13 @@
 #include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "cli/picture_size.h"
+#include "models/text_to_image/model.h"
 #include "pipeline/text_encoder.h"
 
 namespace rtlynx::cli {
@@ -36,5 +38,8 @@ std::vector<Prompt> read_prompts(const std::filesystem::path& path);
 
 /// Throws UsageError, beginning with the prompt's place, for one that the encoder cannot read.
 void check_prompts(const std::vector<Prompt>& prompts, const TextEncoder& encoder);
+
+/// Says what of the prompts the model's text encoders do not read.
+void say_what_is_cut(const TextToImageModel& model, const std::set<std::string>& prompts);
 
 }  // namespace rtlynx::cli

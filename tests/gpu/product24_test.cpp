@@ -51,8 +51,8 @@ TEST_P(Product24GpuTest, LongProductsCutAlongK) {
   expect_close(single(4608, 3072, 15360, 64), testing::stream_k_configs());
 }
 
-// 65 blocks of 64 tokens, and more tiles than multiprocessors: half of a CTA has no tokens in a tile
-// behind one in which it had some.
+// 65 blocks of 64 tokens, and more tiles than multiprocessors: half of a CTA has no tokens in a
+// tile behind one in which it had some.
 TEST_P(Product24GpuTest, HalfATileAfterAWholeOne) {
   expect_close(single(4120, 2104, 1040, 16), all_configs());
   expect_close(single(4120, 2104, 1040), all_configs());
