@@ -8,6 +8,7 @@
 
 #include "base/libtorch.h"
 #include "layers/captured_step.h"
+#include "models/device_memory.h"
 
 namespace rtlynx {
 
@@ -32,7 +33,10 @@ class TransformerPass {
     // The fused path moves weights, which may be changed outside of inference mode later.
     const torch::InferenceMode off(false);
     const torch::NoGradGuard no_grad;
-    if (!fused_) fused_ = std::make_unique<FusedPass>(transformer_);
+    if (!fused_) {
+      fused_ = std::make_unique<FusedPass>(transformer_);
+      release_freed_memory(inputs.hidden_states.device());  // dense weights that were stacked
+    }
     return fused_->run(inputs);
   }
 
