@@ -28,6 +28,22 @@ if(NOT STB_INCLUDE_DIR)
   FetchContent_GetProperties(stb SOURCE_DIR STB_INCLUDE_DIR)
 endif()
 
+# Compresses the pictures.
+find_package(ZLIB QUIET)
+add_library(rtlynx_zlib INTERFACE)
+if(ZLIB_FOUND)
+  target_link_libraries(rtlynx_zlib INTERFACE ZLIB::ZLIB)
+else()
+  set(ZLIB_BUILD_EXAMPLES OFF)
+  set(SKIP_INSTALL_ALL ON)
+  FetchContent_Declare(zlib
+    URL https://github.com/madler/zlib/releases/download/v1.3.1/zlib-1.3.1.tar.gz)
+  FetchContent_MakeAvailable(zlib)
+  target_link_libraries(rtlynx_zlib INTERFACE zlibstatic)
+  target_include_directories(rtlynx_zlib SYSTEM
+    INTERFACE "${zlib_SOURCE_DIR}" "${zlib_BINARY_DIR}")
+endif()
+
 # The tokenizers'. Their packages describe themselves to pkg-config, not to CMake.
 find_package(PkgConfig QUIET)
 # rtlynx_from_pkg_config(<target> <module> <package>) makes <target> where pkg-config knows the

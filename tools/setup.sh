@@ -18,7 +18,7 @@ readonly STAMP=.venv/rtlynx-setup
 system_packages() {
   echo g++ cmake ninja-build make git pkg-config python3-venv \
     libcli11-dev libfmt-dev nlohmann-json3-dev libgtest-dev libgmock-dev libstb-dev \
-    libpcre2-dev libutf8proc-dev libsentencepiece-dev
+    libpcre2-dev libutf8proc-dev libsentencepiece-dev zlib1g-dev
 }
 
 # Debian 12 calls it clang-16, Ubuntu 24.04 has clang-18.
