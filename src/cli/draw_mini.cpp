@@ -33,7 +33,8 @@ constexpr double kMiniGuidance = 4.0;
 int mini_batch(const GenerateOptions& options) { return options.batch.value_or(8); }
 
 void apply(const Treatment& treatment, Pipeline& pipeline) {
-  treatment.set_layers(*pipeline.transformer, pipeline.transformer->groups(), /*updates=*/{});
+  treatment.set_layers(*pipeline.transformer, pipeline.transformer->groups(), /*choice=*/{},
+                       /*updates=*/{});
 }
 
 GenerateRequest make_request(const GenerateOptions& options, const std::vector<PictureJob>& jobs,

@@ -73,6 +73,8 @@ class Drawing {
     for (const LoraFile& lora : run.loras) {
       loras_.push_back({{"file", path_text(lora.path.filename())}, {"strength", lora.strength}});
     }
+    tokens_ = smallest_tokens();
+    if (!run.force) choice_ = choose_by_gain(options, tokens_);
     pipeline_.set_layer_change([this](torch::nn::Module& loaded) { set_layers(loaded); });
     if (!run.preview_vae.empty()) pipeline_.set_preview_decoder(run.preview_vae);
     if (vae_memory_) pipeline_.set_vae_memory(*vae_memory_);
@@ -168,11 +170,25 @@ class Drawing {
     }
   }
 
+  /// Of a batch of the smallest pictures: what gains there gains in all of them.
+  StreamTokens smallest_tokens() const {
+    const ModelFacts facts = pipeline_.model().facts();
+    StreamTokens smallest = facts.tokens(common().width, common().height);
+    for (const PicturePart& part : parts_) {
+      const StreamTokens tokens = facts.tokens(part.settings.width, part.settings.height);
+      if (tokens.image < smallest.image) smallest = tokens;
+    }
+    return {.image = run_.request.batch * smallest.image,
+            .text = run_.request.batch * smallest.text};
+  }
+
   // The pipeline does it to each transformer that it loads.
-  void set_layers(torch::nn::Module& transformer) const {
+  void set_layers(torch::nn::Module& transformer) {
     const TextToImageModel& model = pipeline_.model();
-    run_.set_layers(transformer, model.groups(),
-                    read_loras(transformer, model.foreign_modules(), run_.loras));
+    const bool first = layers_.wanted == 0;
+    layers_ = run_.set_layers(transformer, model.groups(), choice_,
+                              read_loras(transformer, model.foreign_modules(), run_.loras));
+    if (first) say_what_stays_dense("generate", layers_, tokens_);
   }
 
   void draw_part(const PicturePart& part, ProgressBar& bar) {
@@ -240,6 +256,7 @@ class Drawing {
     if (dense_.count > 0) report_["seconds_per_step_dense"] = dense_.seconds / dense_.count;
     if (sparse_.count > 0) report_["seconds_per_step"] = sparse_.seconds / sparse_.count;
     report_["decode_seconds"] = times.decoding;
+    if (layers_.wanted > 0) report_["sparse_layers"] = layers_.sparse;
     report_["peak_host_memory"] = peak_host_memory();
     if (const auto bytes = peak_memory(place_)) report_["peak_device_memory"] = *bytes;
   }
@@ -295,6 +312,7 @@ class Drawing {
     facts["mode"] = (run_.compare ? "dense and " : "") + run_.mode;
     facts.update(settings_report(settings));
     facts.update({{"batch", run_.request.batch}, {"device", device_}, {"dtype", dtype_}});
+    if (layers_.wanted > 0) facts["sparse_layers"] = layers_.sparse;
     if (!run_.transformer_file.empty()) {
       facts["transformer"] = path_text(run_.transformer_file.filename());
     }
@@ -315,6 +333,9 @@ class Drawing {
   std::string device_, dtype_;
   std::optional<std::int64_t> vae_memory_;  // MiB
   std::vector<Report> loras_;
+  StreamTokens tokens_;  // of a step
+  SparseChoice choice_;
+  SparseLayers layers_;
   bool preview_failed_ = false;
   Report report_;
   int finished_steps_ = 0;

@@ -37,6 +37,7 @@ struct PictureRun {
   int preview_every = 5;                   ///< steps
   std::filesystem::path preview_vae;       ///< a folder with what decodes it, or none
   std::optional<std::int64_t> vae_memory;  ///< MiB for the autoencoder; larger pictures in tiles
+  bool force = false;                      ///< sparse where dense is faster, too (choose_by_gain)
   bool compare = false;  ///< dense as well: one picture with dense, sparse, their difference
   int scale = 1;         ///< each pixel becomes scale x scale
   bool json = false;     ///< a report on standard output instead of a line for each picture

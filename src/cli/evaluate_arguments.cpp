@@ -5,6 +5,7 @@
 #include <initializer_list>
 
 #include "base/error.h"
+#include "cli/sparse_choice.h"
 #include "options/number.h"
 #include "study/methods.h"
 
@@ -75,6 +76,10 @@ void add_methods(CLI::App& command, EvaluateOptions& options) {
       ->allow_extra_args(false);
 }
 
+void add_layers(CLI::App& command, EvaluateArguments& arguments) {
+  command.add_flag("--force", arguments.force, std::string("With --prompts-file. ") + kForceHelp);
+}
+
 void add_calibration(CLI::App& command, CalibrationRun& run) {
   command
       .add_option("--calibration-prompts", run.prompts,
@@ -117,6 +122,7 @@ void EvaluateArguments::add_to(CLI::App& command) {
   add_mini_pictures(command, evaluate);
   add_drawing(command, *this);
   add_methods(command, evaluate);
+  add_layers(command, *this);
   add_calibration(command, evaluate.calibration);
   command.add_option("--lpips", evaluate.lpips,
                      "Measure LPIPS with the weights in this file of tools/convert_lpips.py");
@@ -131,7 +137,7 @@ void EvaluateArguments::check_given(const CLI::App& command, bool is_mini) const
     }
   };
   if (is_mini) {
-    refuse_any({"--prompts-file", "--size", "--negative", "--true-cfg"},
+    refuse_any({"--prompts-file", "--size", "--negative", "--true-cfg", "--force"},
                ": required a model of diffusers, got lynx-mini");
     return;
   }

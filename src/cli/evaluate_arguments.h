@@ -29,6 +29,7 @@ struct EvaluateArguments {
   std::string size;
   std::optional<std::string> negative;
   std::optional<double> true_cfg;
+  bool force = false;
   std::string output;
   bool json = false;
 

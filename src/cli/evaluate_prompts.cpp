@@ -84,16 +84,26 @@ PromptEvaluationOptions prompt_options(const EvaluateArguments& arguments) {
 }
 
 // As generate sets them.
-LayerSetters setters_for(const std::vector<LayerGroup>& groups) {
+LayerSetters setters_for(const std::vector<LayerGroup>& groups, const SparseChoice& choice) {
   return {.of_mode =
-              [groups](torch::nn::Module& transformer, LinearMode mode) {
-                of_mode(mode).set_layers(transformer, groups, /*updates=*/{});
+              [groups, choice](torch::nn::Module& transformer, LinearMode mode) {
+                of_mode(mode).set_layers(transformer, groups, choice, /*updates=*/{});
               },
           .of_file =
-              [groups](torch::nn::Module& transformer, const std::filesystem::path& file) {
+              [groups, choice](torch::nn::Module& transformer, const std::filesystem::path& file) {
                 of_file(file.string(), /*with_dense=*/false)
-                    .set_layers(transformer, groups, /*updates=*/{});
+                    .set_layers(transformer, groups, choice, /*updates=*/{});
               }};
+}
+
+/// Of the request's batches, unless every layer that a method names is to be sparse.
+SparseChoice choice_for(const EvaluateArguments& arguments, const PromptedModel& model,
+                        const TextToImagePipeline& pipeline, const PictureRequest& request) {
+  if (arguments.force) return {};
+  const PictureSettings settings = pipeline.settings_for(request);
+  const StreamTokens tokens = pipeline.model().facts().tokens(settings.width, settings.height);
+  return choose_by_gain(
+      model.tensors, {.image = request.batch * tokens.image, .text = request.batch * tokens.text});
 }
 
 std::set<std::string> all_prompts(const PictureRequest& request, const PictureSettings& settings) {
@@ -137,9 +147,12 @@ void evaluate_with_prompts(const EvaluateArguments& arguments) {
   arguments.model.set_threads();
   PromptedModel model{.folder = arguments.model.model_folder(),
                       .tensors = arguments.model.tensor_options(),
+                      .sparse_layers = {},
                       .setters = {}};
   TextToImagePipeline pipeline(model.folder, model.tensors);
-  model.setters = setters_for(pipeline.model().groups());
+  const SparseChoice choice = choice_for(arguments, model, pipeline, options.request);
+  if (choice) model.sparse_layers = "those that gain on this GPU";
+  model.setters = setters_for(pipeline.model().groups(), choice);
   say_what_is_cut(pipeline.model(),
                   all_prompts(options.request, pipeline.settings_for(options.request)));
   if (!options.pictures.empty()) make_folder(options.pictures);

@@ -118,6 +118,7 @@ void generate_with_model(const GenerateOptions& options, const std::filesystem::
                  .preview_every = options.preview_every,
                  .preview_vae = options.preview_vae,
                  .vae_memory = options.vae_memory,
+                 .force = options.force,
                  .compare = options.compare,
                  .scale = std::max(options.scale, 1),
                  .json = options.json};
@@ -140,15 +141,16 @@ void generate(const GenerateOptions& options) {
   if (holds_text_to_image_model(folder)) {
     return generate_with_model(options, folder, std::move(jobs));
   }
-  const bool with_text_encoders =
-      options.negative || options.true_cfg || options.cfg_truncation || options.cfg_normalization ||
-      !options.loras.empty() || !options.image.empty() || !options.prompt_cache.empty() ||
-      !options.transformer.empty() || !options.preview.empty() || options.vae_memory;
+  const bool with_text_encoders = options.negative || options.true_cfg || options.cfg_truncation ||
+                                  options.cfg_normalization || !options.loras.empty() ||
+                                  !options.image.empty() || !options.prompt_cache.empty() ||
+                                  !options.transformer.empty() || !options.preview.empty() ||
+                                  options.vae_memory || options.force;
   if (with_text_encoders) {
     throw UsageError(
         "--negative, --true-cfg, --cfg-truncation, --cfg-normalization, --lora, --image, "
-        "--prompt-cache, --transformer, --preview, --vae-memory: required a model of diffusers, "
-        "got lynx-mini");
+        "--prompt-cache, --transformer, --preview, --vae-memory, --force: required a model of "
+        "diffusers, got lynx-mini");
   }
   for (const Prompt& prompt : prompts) {
     if (!prompt.size) continue;

@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "base/error.h"
+#include "cli/sparse_choice.h"
 #include "io/terminal.h"
 #include "io/text.h"
 #include "options/number.h"
@@ -93,6 +94,7 @@ void add_layers(CLI::App& command, GenerateOptions& options) {
           "A LoRA for the model, as FILE or FILE:STRENGTH; may be given several times, also "
           "beside a compensation")
       ->allow_extra_args(false);
+  command.add_flag("--force", options.force, kForceHelp);
   command.add_option(
       "--transformer", options.transformer,
       "A file with the transformer's weights in place of the model's, by the names of "

@@ -36,6 +36,7 @@ struct GenerateOptions {
   std::optional<double> strength;
   std::string prompt_cache;
   std::string transformer;
+  bool force = false;
   std::optional<int> vae_memory;
   std::string preview;
   int preview_every = 5;

@@ -3,7 +3,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstddef>
+#include <optional>
+#include <set>
 
 #include "compensate/compensation_file.h"
 #include "compensate/fold_transform.h"
@@ -34,15 +37,76 @@ void update_own_weights(const torch::nn::Module& transformer, const LowRankUpdat
   }
 }
 
+SparseLayers set_mode(torch::nn::Module& transformer, const std::vector<LayerGroup>& groups,
+                      const SparseChoice& choice, LinearMode mode) {
+  const LayerFilter wanted = paper_layers(groups);
+  std::set<std::string> dense;
+  for (const LayerGroup& group : groups) {
+    if (!choice || choice(group, {})) continue;
+    for (const GroupLayer& layer : group.layers) dense.insert(layer.name);
+  }
+  const auto sparse = [&](const std::string& name) {
+    return wanted(name) && !dense.contains(name);
+  };
+  const int all = apply_recipe(transformer, wanted, mode);
+  return {.sparse = apply_recipe(transformer, sparse, mode), .wanted = all};
+}
+
+bool has_sparse_input(const LayerCompensation& layer) { return !layer.replacement; }
+
+/// What the group's layers in `compensation` run beside its 2:4 input, or nothing where none has
+/// one.
+std::optional<SparseForm> form_of(const LayerGroup& group, const ModelCompensation& compensation) {
+  std::optional<SparseForm> form;
+  for (const GroupLayer& layer : group.layers) {
+    const auto found = compensation.layers.find(layer.name);
+    if (found == compensation.layers.end() || !has_sparse_input(found->second)) continue;
+    const Compensation24& values = found->second.values;
+    if (!form) form.emplace();
+    form->rank = std::max(form->rank, static_cast<int>(values.rank()));
+    if (values.e4m3) form->width = OperandWidth::k8;
+  }
+  return form;
+}
+
+int count_sparse(const ModelCompensation& compensation) {
+  return static_cast<int>(
+      std::count_if(compensation.layers.begin(), compensation.layers.end(),
+                    [](const auto& entry) { return has_sparse_input(entry.second); }));
+}
+
+/// Takes the layers out whose group is to stay dense.
+SparseLayers leave_out(ModelCompensation& compensation, const std::vector<LayerGroup>& groups,
+                       const SparseChoice& choice) {
+  SparseLayers counts{.sparse = 0, .wanted = count_sparse(compensation)};
+  for (const LayerGroup& group : groups) {
+    const std::optional<SparseForm> form = form_of(group, compensation);
+    if (!form || !choice || choice(group, *form)) continue;
+    for (const GroupLayer& layer : group.layers) {
+      const auto found = compensation.layers.find(layer.name);
+      if (found == compensation.layers.end() || !has_sparse_input(found->second)) continue;
+      compensation.layers.erase(found);
+    }
+  }
+  counts.sparse = count_sparse(compensation);
+  return counts;
+}
+
 }  // namespace
 
 Treatment of_mode(LinearMode mode) {
   return {
       .name = std::string(to_string(mode)),
       .set_layers = [mode](torch::nn::Module& transformer, const std::vector<LayerGroup>& groups,
-                           const LowRankUpdates& updates) {
-        apply_recipe(transformer, paper_layers(groups), mode);
+                           const SparseChoice& choice, const LowRankUpdates& updates) {
+        SparseLayers layers;
+        if (mode == LinearMode::dense) {
+          make_dense(transformer);
+        } else {
+          layers = set_mode(transformer, groups, choice, mode);
+        }
         apply_updates(transformer, updates);
+        return layers;
       }};
 }
 
@@ -51,15 +115,18 @@ Treatment of_file(const std::string& file, bool with_dense) {
   const std::string name = fmt::format("{} (transform {}, rank {})", compensation.method,
                                        compensation.transform, compensation.rank);
   return {.name = name,
-          .set_layers = [compensation, file, with_dense](torch::nn::Module& transformer,
-                                                         const std::vector<LayerGroup>& groups,
-                                                         const LowRankUpdates& updates) {
+          .set_layers = [compensation, file, with_dense](
+                            torch::nn::Module& transformer, const std::vector<LayerGroup>& groups,
+                            const SparseChoice& choice, const LowRankUpdates& updates) {
+            ModelCompensation kept = compensation;
+            const SparseLayers layers = leave_out(kept, groups, choice);
             // The file is for the weights without updates, and folding multiplies the weights that
             // are drawn with.
-            apply_compensation(transformer, compensation, file);
+            apply_compensation(transformer, kept, file);
             apply_updates(transformer, updates);
             if (with_dense) update_own_weights(transformer, updates);
             fold_transforms(transformer, groups);
+            return layers;
           }};
 }
 

@@ -5,17 +5,19 @@
 #include <string>
 #include <vector>
 
+#include "cli/sparse_choice.h"
 #include "layers/sparse_linear.h"
 #include "models/checkpoint/lora.h"
 #include "models/layer_group.h"
 
 namespace rtlynx::cli {
 
-/// Sets the layers of a transformer that was just loaded, whose groups these are, and adds the
-/// updates to what they compute. Once for each transformer: updates change its weights.
-using LayerSetter =
-    std::function<void(torch::nn::Module& transformer, const std::vector<LayerGroup>& groups,
-                       const LowRankUpdates& updates)>;
+/// Sets the layers of a transformer that was just loaded, whose groups these are: sparse where the
+/// treatment asks for it and `choice` allows it. Adds the updates to what they compute. Once for
+/// each transformer: updates change its weights.
+using LayerSetter = std::function<SparseLayers(
+    torch::nn::Module& transformer, const std::vector<LayerGroup>& groups,
+    const SparseChoice& choice, const LowRankUpdates& updates)>;
 
 /// What is drawn beside dense: a mode of the recipe's layers, or a compensation file.
 struct Treatment {

@@ -8,7 +8,7 @@
 #include <set>
 
 #include "base/error.h"
-#include "rtlynx/gpu/product24.h"
+#include "models/gain.h"
 
 namespace rtlynx::step_benchmark {
 namespace {
@@ -59,15 +59,9 @@ std::vector<const LayerGroup*> sparse_groups(const StepVariant& variant,
   std::vector<const LayerGroup*> sparse;
   for (const LayerGroup& group : groups) {
     if (!variant.sparse || !(variant.every_layer || group.in_paper())) continue;
-    const gpu::Gemm24Config config =
-        gpu::select_gemm24({.tokens = tokens.of(group.stream),
-                            .outputs = group.outputs(),
-                            .channels = group.channels,
-                            .rank = variant.rank,
-                            .width = variant.e4m3 ? OperandWidth::k8 : OperandWidth::k16},
-                           device)
-            .config;
-    if (config.path != gpu::Gemm24Config::Path::dense) sparse.push_back(&group);
+    const SparseForm form{.rank = variant.rank,
+                          .width = variant.e4m3 ? OperandWidth::k8 : OperandWidth::k16};
+    if (gains(group, tokens.of(group.stream), form, device)) sparse.push_back(&group);
   }
   return sparse;
 }

@@ -28,9 +28,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// As many tokens of text as the text encoders give for the longest prompt (docs/models.md).
-constexpr std::int64_t kTextTokens = 512;
-
 /// A method and the name that its result is kept under.
 struct ComparedMethod {
   MethodFacts facts;
@@ -38,11 +35,6 @@ struct ComparedMethod {
   std::string key;
   std::function<void(torch::nn::Module& transformer)> set_layers;  // of dense ones
 };
-
-StreamTokens tokens_of(const PictureSettings& settings, const ModelFacts& facts) {
-  const std::int64_t step = facts.size_step();
-  return {.image = (settings.width / step) * (settings.height / step), .text = kTextTokens};
-}
 
 ComparedMethod compared_mode(const Method& method, const LayerSetters& setters) {
   if (!method.mode) {
@@ -122,8 +114,9 @@ class PromptEvaluation {
         settings_(pipeline.settings_for(options.request)),
         on_progress_(std::move(on_progress)),
         lpips_(read_lpips(options.lpips)),
-        contenders_(choose_methods(options, model.setters, pipeline.model().groups(),
-                                   tokens_of(settings_, pipeline.model().facts()))),
+        contenders_(
+            choose_methods(options, model.setters, pipeline.model().groups(),
+                           pipeline.model().facts().tokens(settings_.width, settings_.height))),
         head_(describe(model)),
         results_(options.results, identity(model),
                  options.restart ? KeptResults::Begin::anew : KeptResults::Begin::go_on),
@@ -175,6 +168,7 @@ class PromptEvaluation {
                 {"batch", options_.request.batch},
                 {"device", c10::DeviceTypeName(model.tensors.device().type(), true)},
                 {"dtype", model.tensors.dtype() == torch::kBFloat16 ? "bf16" : "fp32"}});
+    if (!model.sparse_layers.empty()) run["sparse_layers"] = model.sparse_layers;
     if (lpips_) run["lpips_network"] = lpips_->network();
     if (options_.noise_floor) run["noise_floor_batch"] = noise_floor_batch();
     return run;

@@ -38,6 +38,7 @@ struct LayerSetters {
 struct PromptedModel {
   std::filesystem::path folder;
   torch::TensorOptions tensors;  ///< as the pipeline has it
+  std::string sparse_layers;     ///< which of a method's layers are so, for people
   LayerSetters setters;
 };
 

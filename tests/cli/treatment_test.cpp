@@ -80,8 +80,8 @@ class TreatmentTest : public testing::Test {
     return model_(inputs);
   }
 
-  void treat(const Treatment& treatment) {
-    treatment.set_layers(*model_, model_->groups(), updates_);
+  SparseLayers treat(const Treatment& treatment, const SparseChoice& choice = {}) {
+    return treatment.set_layers(*model_, model_->groups(), choice, updates_);
   }
 
   /// The model anew.
@@ -124,6 +124,44 @@ TEST_F(TreatmentTest, DenseHasTheSameUpdates) {
   modes.restore(*model_);
   EXPECT_TRUE(torch::equal(run(), sparse));
   EXPECT_GT(relative_error(sparse, dense), 1e-3);
+}
+
+bool is_not_text(const LayerGroup& group, const SparseForm&) {
+  return group.stream != TokenStream::text;
+}
+
+TEST_F(TreatmentTest, AModeLeavesGroupsDenseThatAreNotChosen) {
+  const SparseLayers all = treat(of_mode(LinearMode::norm));
+  EXPECT_EQ(all.sparse, all.wanted);
+  load();
+  const SparseLayers chosen = treat(of_mode(LinearMode::norm), is_not_text);
+  EXPECT_EQ(chosen.wanted, all.wanted);
+  EXPECT_LT(chosen.sparse, all.sparse);
+  EXPECT_EQ(linear(kUp)->mode(), LinearMode::norm);
+  EXPECT_EQ(linear("transformer_blocks.0.ff_context.net.0.proj")->mode(), LinearMode::dense);
+  load();
+  EXPECT_EQ(treat(of_mode(LinearMode::dense), is_not_text).wanted, 0);
+}
+
+// The layers that stay dense are those of a file without them, folded weights too.
+TEST_F(TreatmentTest, AFileLeavesGroupsDenseThatAreNotChosen) {
+  const auto not_down = [&](const LayerGroup& group, const SparseForm& form) {
+    EXPECT_EQ(form.rank, 0);
+    EXPECT_EQ(form.width, OperandWidth::k16);
+    return group.layers.front().name != kDown;
+  };
+  load();
+  const SparseLayers layers = treat(of_file(file_, /*with_dense=*/false), not_down);
+  EXPECT_EQ(layers.wanted, 2);
+  EXPECT_EQ(layers.sparse, 1);
+  EXPECT_EQ(linear(kDown)->mode(), LinearMode::dense);
+  const torch::Tensor chosen = run();
+  load();
+  ModelCompensation without = read_compensation(file_);
+  without.layers.erase(kDown);
+  apply_compensation(*model_, without, file_);
+  apply_updates(*model_, updates_);
+  EXPECT_TRUE(torch::equal(run(), chosen));
 }
 
 TEST_F(TreatmentTest, AModeReadsUpdatedWeights) {

@@ -37,7 +37,8 @@ class FluxModel : public TextToImageModel {
             .size = 128 * vae_.factor,
             .steps = distilled ? 28 : 4,
             .distilled_guidance = distilled,
-            .guidance = distilled ? 3.5 : 0};
+            .guidance = distilled ? 3.5 : 0,
+            .text_tokens = t5_length()};
   }
 
   std::vector<LayerGroup> groups() const override { return flux_groups(transformer_); }

@@ -62,9 +62,15 @@ struct ModelFacts {
   double true_cfg = 1;                  ///< classifier-free guidance, if there is a negative prompt
   std::optional<std::string> negative;  ///< the negative prompt where none is given
   bool fp32_latents = false;            ///< whatever the type of the weights
+  std::int64_t text_tokens = 512;       ///< of the longest prompt
 
   /// Sides of pictures are multiples of it.
   std::int64_t size_step() const { return latent_factor * patch; }
+
+  /// Of one picture of so many pixels, with the longest prompt.
+  StreamTokens tokens(std::int64_t width, std::int64_t height) const {
+    return {.image = (width / size_step()) * (height / size_step()), .text = text_tokens};
+  }
 };
 
 /// Called with the name of a part before it is loaded. What it returns, unless it is empty, is
