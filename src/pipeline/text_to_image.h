@@ -87,7 +87,8 @@ struct WorkTimes {
 using ForeseenCallback = std::function<void(int finished, const torch::Tensor& latents)>;
 
 /// Draws with a model in a folder in diffusers' layout. Text encoders are loaded, used and freed
-/// before transformer and autoencoder are loaded, which stay for the next request.
+/// before transformer and autoencoder are loaded, which stay for the next request, also while its
+/// prompts are encoded where the memory is enough for all.
 class TextToImagePipeline {
  public:
   /// Opens the model and reads `scheduler/`, no weights yet. Throws Error for what does not fit.
@@ -124,7 +125,8 @@ class TextToImagePipeline {
   /// Encodes the request's prompts, those excepted that were encoded before, and forgets the
   /// features of all others, which draw() does not. Then loads the transformer, if it is not there,
   /// and returns it, so that its layers can be changed. It is freed first where encoders have to be
-  /// loaded once more. What does not fit into memory is refused before anything is loaded.
+  /// loaded once more and do not fit beside it. What does not fit into memory is refused before
+  /// anything is loaded.
   torch::nn::Module& prepare(const PictureRequest& request, const PictureCallbacks& callbacks = {});
 
   /// The transformer that is loaded. To be asked for anew for each change of its layers.
@@ -162,7 +164,12 @@ class TextToImagePipeline {
   /// Takes the prompts whose features are cached out of `prompts`.
   void find_in_cache(std::set<std::string>& prompts);
   void encode(const std::set<std::string>& prompts, const PictureCallbacks& callbacks);
+  /// The same; frees transformer and autoencoder where there is no memory beside them.
+  void encode_within_memory(std::set<std::string>& prompts, const PictureCallbacks& callbacks);
   void load_parts(const PartCallback& on_load);
+  void free_parts();
+  bool is_loaded() const { return denoiser_ && autoencoder_; }
+  bool encoders_fit_beside_parts() const;
 
   /// Pixels of latents [B, C, h, w] that are foreseen.
   torch::Tensor preview_of(const torch::Tensor& latents);

@@ -2,6 +2,7 @@
 // What has to be there before a pipeline draws: prompts' features, transformer, autoencoder.
 #include <utility>
 
+#include "base/error.h"
 #include "models/device_memory.h"
 #include "pipeline/stopwatch.h"
 #include "pipeline/text_to_image.h"
@@ -29,16 +30,43 @@ void TextToImagePipeline::load(const PictureRequest& request, const PictureCallb
   std::set<std::string> wanted = prompts_of(request);
   std::erase_if(wanted, [&](const std::string& prompt) { return features_.contains(prompt); });
   if (cache_) find_in_cache(wanted);
-  if (!wanted.empty()) {
-    denoiser_.reset();
-    autoencoder_.reset();
-    release_freed_memory(options_.device());
+  if (!wanted.empty() && !encoders_fit_beside_parts()) {
+    free_parts();
     model_->check_encoder_memory(options_);
   }
-  const bool is_loaded = denoiser_ && autoencoder_;
-  if (!is_loaded) model_->check_drawing_memory(options_);
-  if (!wanted.empty()) encode(wanted, callbacks);
-  if (!is_loaded) load_parts(callbacks.on_load);
+  if (!is_loaded()) model_->check_drawing_memory(options_);
+  if (!wanted.empty()) encode_within_memory(wanted, callbacks);
+  if (!is_loaded()) load_parts(callbacks.on_load);
+}
+
+void TextToImagePipeline::free_parts() {
+  denoiser_.reset();
+  autoencoder_.reset();
+  release_freed_memory(options_.device());
+}
+
+bool TextToImagePipeline::encoders_fit_beside_parts() const {
+  if (!is_loaded()) return false;
+  try {
+    model_->check_encoder_memory(options_);
+  } catch (const Error&) {
+    return false;
+  }
+  return true;
+}
+
+// Their weights fit beside what is loaded, what they compute may not.
+void TextToImagePipeline::encode_within_memory(std::set<std::string>& wanted,
+                                               const PictureCallbacks& callbacks) {
+  if (is_loaded()) {
+    try {
+      return encode(wanted, callbacks);
+    } catch (const c10::OutOfMemoryError&) {
+      free_parts();
+    }
+    std::erase_if(wanted, [&](const std::string& prompt) { return features_.contains(prompt); });
+  }
+  encode(wanted, callbacks);
 }
 
 void TextToImagePipeline::find_in_cache(std::set<std::string>& prompts) {

@@ -119,13 +119,18 @@ class FakeModel : public TextToImageModel {
   }
   std::vector<std::string> warnings(std::string_view) const override { return {}; }
   std::string encoding() const override { return "of numbers"; }
-  void check_encoder_memory(const torch::TensorOptions&) const override { fit("encoder"); }
+  void check_encoder_memory(const torch::TensorOptions&) const override {
+    fit(holds_transformer() ? "encoder beside the transformer" : "encoder");
+  }
   void check_drawing_memory(const torch::TensorOptions&) const override { fit("transformer"); }
   void encode(const std::vector<std::string>& prompts, const torch::TensorOptions&,
               const PartCallback& on_load, const FeaturesCallback& on_features) const override {
     const Logged life(log_, "encoder");
     if (const LoadProgress on_read = on_load("encoder")) on_read(1, 1);
     for (std::size_t i = 0; i < prompts.size(); ++i) {
+      if (i == 1 && holds_transformer() && states_too_large) {
+        throw c10::OutOfMemoryError({}, "no memory");
+      }
       log_.push_back("encode " + prompts[i]);
       on_features(i, {{"value", torch::tensor(std::stof(prompts[i]))}});
     }
@@ -144,8 +149,14 @@ class FakeModel : public TextToImageModel {
 
   /// There is no memory for it.
   std::string too_large;
+  /// Nor for what the second prompt's encoding takes beside the transformer.
+  bool states_too_large = false;
 
  private:
+  bool holds_transformer() const {
+    return std::count(log_.begin(), log_.end(), "load transformer") >
+           std::count(log_.begin(), log_.end(), "free transformer");
+  }
   void fit(const std::string& part) const {
     if (part == too_large) throw Error("load " + part + ": no memory");
   }
@@ -177,6 +188,14 @@ class TextToImage : public testing::Test {
                                 torch::kFloat32};
 };
 
+/// Of a model whose encoders do not fit beside its transformer.
+TextToImagePipeline pipeline_in_turns(
+    Log& log, std::int64_t room = std::numeric_limits<std::int64_t>::max()) {
+  auto model = std::make_unique<FakeModel>(log, std::nullopt, room);
+  model->too_large = "encoder beside the transformer";
+  return {std::move(model), SchedulerConfig{}, torch::kFloat32};
+}
+
 int level(double value) { return static_cast<int>(std::lround(127.5 * (value + 1))); }
 
 TEST_F(TextToImage, EncodersAreFreedBeforeTheTransformerIsLoaded) {
@@ -187,9 +206,32 @@ TEST_F(TextToImage, EncodersAreFreedBeforeTheTransformerIsLoaded) {
   draw({.prompts = {"0.5"}, .seeds = {4}});
   EXPECT_THAT(log_, IsEmpty()) << "nothing new had to be loaded";
   draw({.prompts = {"0.25"}, .seeds = {4}});
-  EXPECT_THAT(log_,
+  EXPECT_THAT(log_, ElementsAre("load encoder", "encode 0.25", "free encoder"))
+      << "all parts fit beside each other";
+}
+
+TEST_F(TextToImage, TheTransformerIsFreedWhereEncodersDoNotFitBesideIt) {
+  TextToImagePipeline pipeline = pipeline_in_turns(log_);
+  pipeline.prepare({.prompts = {"0"}, .seeds = {1}});
+  const auto before = std::ssize(log_);
+  pipeline.prepare({.prompts = {"0.25"}, .seeds = {4}});
+  EXPECT_THAT(std::vector(log_.begin() + before, log_.end()),
               ElementsAre("free transformer", "free autoencoder", "load encoder", "encode 0.25",
                           "free encoder", "load transformer", "load autoencoder"));
+}
+
+TEST_F(TextToImage, TheTransformerIsFreedWhereEncodingBesideItTakesTooMuch) {
+  auto model = std::make_unique<FakeModel>(log_);
+  model->states_too_large = true;
+  TextToImagePipeline pipeline(std::move(model), SchedulerConfig{}, torch::kFloat32);
+  pipeline.prepare({.prompts = {"0"}, .seeds = {1}});
+  const auto before = std::ssize(log_);
+  pipeline.prepare({.prompts = {"0.25", "0.5"}, .seeds = {4, 5}});
+  EXPECT_THAT(std::vector(log_.begin() + before, log_.end()),
+              ElementsAre("load encoder", "encode 0.25", "free encoder", "free transformer",
+                          "free autoencoder", "load encoder", "encode 0.5", "free encoder",
+                          "load transformer", "load autoencoder"))
+      << "no prompt is encoded twice";
 }
 
 TEST_F(TextToImage, EachPictureIsOfItsPromptInEveryBatch) {
@@ -360,15 +402,20 @@ TEST_F(TextToImage, PreparingForgetsThePromptsOfOtherRequests) {
 }
 
 TEST_F(TextToImage, LayersAreChangedOfEveryTransformerThatIsLoaded) {
-  pipeline_.set_layer_change([&](torch::nn::Module&) { log_.push_back("change"); });
-  draw({.prompts = {"0"}, .seeds = {1}});
-  draw({.prompts = {"0"}, .seeds = {2}});
-  draw({.prompts = {"0.5"}, .seeds = {1}});
+  TextToImagePipeline pipeline = pipeline_in_turns(log_);
+  pipeline.set_layer_change([&](torch::nn::Module&) { log_.push_back("change"); });
+  pipeline.prepare({.prompts = {"0"}, .seeds = {1}});
+  pipeline.prepare({.prompts = {"0"}, .seeds = {2}});
+  pipeline.prepare({.prompts = {"0.5"}, .seeds = {1}});
   EXPECT_EQ(std::count(log_.begin(), log_.end(), "change"), 2);
-  pipeline_.set_layer_change([](torch::nn::Module&) { throw Error("does not fit"); });
+  pipeline.set_layer_change([](torch::nn::Module&) { throw Error("does not fit"); });
   const PictureRequest other{.prompts = {"0.25"}, .seeds = {1}};
-  EXPECT_EQ(refusal([&] { draw(other); }), "does not fit");
-  EXPECT_EQ(refusal([&] { draw(other); }), "does not fit") << "nothing is drawn as it was loaded";
+  const auto refused = [&] {
+    return refusal(
+        [&] { pipeline.draw(other, {.on_images = [](std::size_t, std::vector<Image>) {}}); });
+  };
+  EXPECT_EQ(refused(), "does not fit");
+  EXPECT_EQ(refused(), "does not fit") << "nothing is drawn as it was loaded";
 }
 
 TEST_F(TextToImage, MemoryForEveryPartIsAskedForBeforeTheFirstIsLoaded) {
@@ -467,9 +514,10 @@ class TextToImageMemory : public testing::Test {
   static constexpr int kSide = 512;
   static constexpr std::int64_t kTile = 215 * 215;
 
+  /// On a device of its own: what others hold is not looked at.
   TextToImagePipeline pipeline(std::int64_t room) {
-    return {std::make_unique<FakeModel>(log_, std::nullopt, room), SchedulerConfig{},
-            torch::kFloat32};
+    log_.clear();
+    return pipeline_in_turns(log_, room);
   }
   /// What the callbacks heard, in their order.
   std::vector<std::string> drawn(TextToImagePipeline& pipeline,
