@@ -183,7 +183,7 @@ def _describe_saved(model, metadata):
     parts, linears = _saved_parts(model), _sparsify.sparse_linears(model)
     names = {id(linear): name for name, linear in linears.items()}
     return {"layers": {name: [names[id(linear.lynx_group.members[0])], linear.lynx_group.norm,
-                              linear.lynx_group.unit is not None]
+                              linear.lynx_group.e4m3]
                        for name, linear in linears.items()},
             "shapes": {name: {part: list(value.shape) for part, value in of_layer.items()}
                        for name, of_layer in parts.items()},

@@ -25,8 +25,12 @@ def codes_of(weight, unit):
 
 
 def gain_of(transform):
-    """The largest Euclidean norm of a row of a transform's outputs [K / g, g outputs, g inputs]."""
-    return 1.0 if transform is None else transform.float().norm(dim=2).max().item()
+    """At least the largest Euclidean norm of a row of a transform's outputs [K / g, g outputs, g
+    inputs]: the next eighth, which most blocks of a model share. torch.compile makes a graph of a
+    block for each value."""
+    if transform is None:
+        return 1.0
+    return math.ceil(8 * transform.float().norm(dim=2).max().item()) / 8
 
 
 def check_device(weight):

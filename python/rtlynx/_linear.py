@@ -10,8 +10,9 @@ from ._compensation import InputTransform
 
 # Set on a LynxLinear, all of them; restoring deletes them.
 PARAMETERS = ("lynx_down", "lynx_up", "lynx_transform", "lynx_scale", "lynx_permutation")
-# The weight in e4m3 and the up projection in its unit; made of what the layer holds, never saved.
-BUFFERS = ("lynx_codes", "lynx_code_up")
+# The weight in e4m3, the up projection in its unit, and of a group's first layer the unit itself;
+# made of what the layer holds, never saved.
+BUFFERS = ("lynx_codes", "lynx_code_up", "lynx_unit")
 _HOOKS = ("_hf_hook", "_diffusers_hook")  # accelerate's and diffusers'
 
 
@@ -40,7 +41,8 @@ class InputGroup:
     def __init__(self, members, norm=True, slot=0):
         self.members = list(members)
         self.norm = norm
-        self.unit, self.gain = None, 1.0  # of e4m3 weights, and of the transform
+        self.e4m3 = False
+        self.gain = 1.0  # of the transform, for e4m3
         self.slot = f"_rtlynx_{slot}"  # on the input; a group too large for one product has several
 
     def read(self, index, x):
@@ -71,14 +73,17 @@ class InputGroup:
 
     def round_to_e4m3(self):
         """Makes the codes of the weights that the members have now."""
-        self.unit = _e4m3.unit_of([member.weight.data for member in self.members])
-        self.gain = _e4m3.gain_of(self.members[0].lynx_transform)
+        owner = self.members[0]
+        unit = _e4m3.unit_of([member.weight.data for member in self.members])
+        self.e4m3 = True
+        self.gain = _e4m3.gain_of(owner.lynx_transform)
+        owner.lynx_unit = torch.tensor(unit, dtype=torch.float32, device=owner.weight.device)
         for member in self.members:
-            member.lynx_codes = _e4m3.codes_of(member.weight.data, self.unit)
-            member.lynx_code_up = None if member.lynx_up is None else member.lynx_up.data / self.unit
+            member.lynx_codes = _e4m3.codes_of(member.weight.data, unit)
+            member.lynx_code_up = None if member.lynx_up is None else member.lynx_up.data / unit
 
     def _weights_are_there(self, x):
-        if self.unit is not None:  # codes stay where their module is
+        if self.e4m3:  # codes stay where their module is
             return all(member.lynx_codes.device == x.device for member in self.members)
         # A prefetched weight reports the GPU before its copy is complete; only its own hook knows.
         return all(not has_hook(member) and member.weight.device == x.device
@@ -93,8 +98,11 @@ class InputGroup:
             x, producer, up = _produced(x, producer, up), "none", None
             x = x if scale is None else x * scale
             x = x if permutation is None else x.index_select(-1, permutation)
-        return torch.ops.rtlynx.pack(x, None, producer, up, None, None, None, None, 1e-6,
-                                     transform, down, self.norm, self.unit, self.gain)
+        # A tensor has the unit: of a number torch.compile would make a graph for each block.
+        operand, scale, low = torch.ops.rtlynx.pack(
+            x, None, producer, up, None, None, None, None, 1e-6, transform, down, self.norm,
+            1.0 if self.e4m3 else None, self.gain)
+        return operand, scale * self._beside(x, owner.lynx_unit) if self.e4m3 else scale, low
 
     def weight_for_z(self, weight):
         """W A^-T [N, K], for a weight that reads the input itself."""
@@ -112,9 +120,8 @@ class InputGroup:
     def _product(self, packed, indices, activation="none"):
         operand, scale, low = packed
         members = [self.members[index] for index in indices]
-        in_codes = self.unit is not None
-        weights = [member.lynx_codes if in_codes else member.weight for member in members]
-        ups = [member.lynx_code_up if in_codes else member.lynx_up for member in members]
+        weights = [member.lynx_codes if self.e4m3 else member.weight for member in members]
+        ups = [member.lynx_code_up if self.e4m3 else member.lynx_up for member in members]
         biases = [member.bias for member in members]
         has_ups = members[0].lynx_up is not None
         rank = members[0].lynx_up.shape[1] if has_ups else 0
@@ -155,7 +162,8 @@ class LynxLinear(nn.Linear):
         super()._apply(fn, recurse)
         for name, buffer in buffers.items():
             moved = None if buffer is None else fn(buffer)
-            if moved is not None and (name == "lynx_codes" or moved.dtype.itemsize < 2):
+            keeps_type = name in ("lynx_codes", "lynx_unit")
+            if moved is not None and (keeps_type or moved.dtype.itemsize < 2):
                 moved = buffer.to(moved.device)
             self._buffers[name] = moved
         for name, parameter in kept.items():
@@ -178,13 +186,13 @@ class LynxLinear(nn.Linear):
         kept = {name: self._parameters.pop(name) for name in PARAMETERS}
         super()._load_from_state_dict(state_dict, prefix, *args)
         self._parameters |= kept
-        if self.lynx_group.unit is not None:
+        if self.lynx_group.e4m3:
             self.lynx_group.round_to_e4m3()
         return None
 
     def extra_repr(self):
         rank = 0 if self.lynx_up is None else self.lynx_up.shape[1]
-        codes = "" if self.lynx_group.unit is None else ", e4m3"
+        codes = ", e4m3" if self.lynx_group.e4m3 else ""
         return f"{super().extra_repr()}, 2:4 sparse input, rank={rank}{codes}"
 
 

@@ -36,7 +36,7 @@ def extend_peft(where, model):
 
     def dispatch(target, adapter_name, config, **options):
         base = target.get_base_layer() if hasattr(target, "get_base_layer") else target
-        if not isinstance(base, LynxLinear) or not (base.lynx_replaced or base.lynx_group.unit):
+        if not isinstance(base, LynxLinear) or not (base.lynx_replaced or base.lynx_group.e4m3):
             return default(target, adapter_name, config=config, **options)
         if getattr(config, "use_dora", False):
             raise Error("rtlynx", "a LoRA on a layer behind a transform or in e4m3", "a DoRA")
@@ -66,7 +66,7 @@ def _layer_class():
 
         def _round(self):
             base = self.get_base_layer()
-            if isinstance(base, LynxLinear) and base.lynx_group.unit is not None:
+            if isinstance(base, LynxLinear) and base.lynx_group.e4m3:
                 base.lynx_group.round_to_e4m3()
 
     return LynxLoraLinear

@@ -8,6 +8,7 @@ import tempfile
 import unittest
 
 import torch
+from torch._dynamo.testing import CompileCounterWithBackend
 
 import rtlynx
 import tiny_models
@@ -81,6 +82,24 @@ class E4m3Test(unittest.TestCase):
         eager = run(model, step)
         model.compile_repeated_blocks(fullgraph=True, backend="aot_eager")
         self.assertLess(relative_error(run(model, step), eager), 1e-5)
+
+    def test_repeated_blocks_make_as_many_graphs_as_dense_ones(self):
+        for block in (0, 16):
+            graphs = []
+            for dtype in (None, "e4m3"):
+                with self.subTest(block=block, dtype=dtype):
+                    torch._dynamo.reset()
+                    model, step = tiny_models.flux(blocks=4, singles=4), tiny_models.flux_arguments()
+                    with torch.no_grad():  # each block has a unit of its own
+                        for index, parameter in enumerate(model.transformer_blocks.parameters()):
+                            parameter.mul_(2.0 ** (index % 7 - 3))
+                    if dtype:
+                        sparsify(model, random_compensation(model, block=block), dtype=dtype)
+                    counter = CompileCounterWithBackend("aot_eager")
+                    model.compile_repeated_blocks(backend=counter, fullgraph=True)
+                    run(model, step)
+                    graphs.append(counter.frame_count)
+            self.assertLessEqual(graphs[1], graphs[0])
 
     def test_a_fused_lora_is_rounded_with_the_weight(self):
         for block in (0, 16):
