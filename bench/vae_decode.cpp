@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Times one decode by an autoencoder of full size with random weights, and its peak memory.
+// Times one decode by an autoencoder of full size with random weights, and its peak memory: a line
+// of JSON for each run. memory_limit_mib: 0 is none.
 #include <c10/core/CachingDeviceAllocator.h>
 #include <fmt/format.h>
 #include <sys/resource.h>
@@ -98,9 +99,13 @@ void run(const Options& options) {
     // Checked for finite values inside, which waits for a GPU.
     const torch::Tensor pixels = vae->decode(latents);
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-    fmt::print("{} {}x{} {} {} {}: {:.3f} s, {:.2f} GiB beyond weights\n", options.family,
-               options.width, options.height, options.device, options.dtype,
-               options.channels_last ? "channels-last" : "NCHW", seconds.count(), peak.gibibytes());
+    fmt::print(
+        R"({{"family": "{}", "width": {}, "height": {}, "device": "{}", "dtype": "{}", )"
+        R"("layout": "{}", "memory_limit_mib": {}, "seconds": {:.4f}, "gib_beyond_weights": {:.2f}}})"
+        "\n",
+        options.family, options.width, options.height, options.device, options.dtype,
+        options.channels_last ? "channels-last" : "NCHW", options.memory_limit_mb.value_or(0),
+        seconds.count(), peak.gibibytes());
   }
 }
 
