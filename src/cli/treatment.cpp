@@ -39,17 +39,19 @@ void update_own_weights(const torch::nn::Module& transformer, const LowRankUpdat
 
 SparseLayers set_mode(torch::nn::Module& transformer, const std::vector<LayerGroup>& groups,
                       const SparseChoice& choice, LinearMode mode) {
-  const LayerFilter wanted = paper_layers(groups);
-  std::set<std::string> dense;
+  SparseLayers counts;
+  std::set<std::string> sparse;
   for (const LayerGroup& group : groups) {
-    if (!choice || choice(group, {})) continue;
-    for (const GroupLayer& layer : group.layers) dense.insert(layer.name);
+    const bool chosen = !choice || choice(group, {});
+    for (const GroupLayer& layer : group.layers) {
+      if (!layer.in_paper) continue;
+      ++counts.wanted;
+      if (chosen) sparse.insert(layer.name);
+    }
   }
-  const auto sparse = [&](const std::string& name) {
-    return wanted(name) && !dense.contains(name);
-  };
-  const int all = apply_recipe(transformer, wanted, mode);
-  return {.sparse = apply_recipe(transformer, sparse, mode), .wanted = all};
+  counts.sparse = apply_recipe(
+      transformer, [&](const std::string& name) { return sparse.contains(name); }, mode);
+  return counts;
 }
 
 bool has_sparse_input(const LayerCompensation& layer) { return !layer.replacement; }
