@@ -102,7 +102,9 @@ class InputGroup:
         operand, scale, low = torch.ops.rtlynx.pack(
             x, None, producer, up, None, None, None, None, 1e-6, transform, down, self.norm,
             1.0 if self.e4m3 else None, self.gain)
-        return operand, scale * self._beside(x, owner.lynx_unit) if self.e4m3 else scale, low
+        if self.e4m3:
+            scale = scale * self._beside(x, owner.lynx_unit)
+        return operand, scale, low
 
     def weight_for_z(self, weight):
         """W A^-T [N, K], for a weight that reads the input itself."""
