@@ -11,8 +11,8 @@
 
 namespace {
 
-// A picture takes half of the time that stb's own compression takes, and a third less space; from
-// level 5 on zlib takes many times as long for a few per cent more.
+// Of 1024 x 1024 pixels, half of the time that stb's own compression takes or less, and a quarter
+// to a third less space. Level 6 takes up to five times as long for 4 % less.
 constexpr int kLevel = 4;
 
 /// What stb calls: a buffer for std::free, or null.
