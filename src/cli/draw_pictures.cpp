@@ -170,7 +170,7 @@ class Drawing {
     }
   }
 
-  /// Of a batch of the smallest pictures: what gains there gains in all of them.
+  /// Of a batch of the smallest pictures: more tokens gain more.
   StreamTokens smallest_tokens() const {
     const ModelFacts facts = pipeline_.model().facts();
     StreamTokens smallest = facts.tokens(common().width, common().height);
