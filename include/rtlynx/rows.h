@@ -7,8 +7,8 @@
 #include "rtlynx/matrix.h"
 
 /// What a transformer block does between its Linears, row by row: residual and gate, norms,
-/// modulation, and the norm and rotation of q and k. Element type f16 or bf16 on a GPU, any on the
-/// host; sums in fp32.
+/// modulation, the norm and rotation of q and k, and SwiGLU. Element type f16 or bf16 on a GPU, any
+/// on the host; sums in fp32.
 namespace rtlynx {
 
 enum class Norm : std::uint8_t {
@@ -83,9 +83,18 @@ struct HeadNorm {
   MatrixView v = {};                // out; no rows: not wanted
 };
 
+/// Z-Image's gate: y = silu(gate) * up, computed in fp32 and rounded once, as the producer of
+/// pack24.h does.
+struct Swiglu {
+  ConstMatrixView gate = {};  // [M, N]
+  ConstMatrixView up = {};    // [M, N]
+  MatrixView y = {};          // out: [M, N]
+};
+
 /// The specifications, on host memory. Throw Error for shapes and types that disagree.
 void moments(const Moments& problem);
 void residual_norm(const ResidualNorm& problem);
 void head_norm(const HeadNorm& problem);
+void swiglu(const Swiglu& problem);
 
 }  // namespace rtlynx

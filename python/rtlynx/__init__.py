@@ -6,7 +6,8 @@ wins a tie, NaN beats everything), and the token is rescaled by ``s = ||z|| / ||
 what is left of it.
 
 ``pack`` prepares an input once; ``product`` multiplies it with one to four weights. ``linear24`` is
-the two together. ``residual_norm`` and ``head_norm`` are what a transformer block does in between.
+the two together. ``residual_norm``, ``head_norm`` and ``swiglu`` are what a transformer block does
+in between.
 
 All tensors of a call share one device and, except moments, scales and float32 biases, one dtype:
 float32, float16 or bfloat16. Any strides are taken; results are contiguous, share no memory with
@@ -36,7 +37,7 @@ from ._sparsify import groups_of, report, restore, sparsify
 __all__ = ["Compensation", "Error", "InputTransform", "LayerCompensation", "Packed", "Report",
            "calibrate", "doctor", "groups_of", "head_norm", "linear24", "pack", "product",
            "read_file", "report", "residual_norm", "restore", "sparsify", "sparsify24",
-           "weights_revision"]
+           "swiglu", "weights_revision"]
 
 
 class Packed(NamedTuple):
@@ -208,6 +209,12 @@ def head_norm(q, k, v=(), *, q_weights=(), k_weights=(), rotation=None, head_dim
     """
     return torch.ops.rtlynx.head_norm(list(q), list(k), list(v), list(q_weights), list(k_weights),
                                       rotation, head_dim, eps)
+
+
+def swiglu(gate, up):
+    """``silu(gate) * up``, both ``[..., N]``, computed in float32 and rounded once."""
+    _require_tensors("swiglu", gate=gate, up=up)
+    return torch.ops.rtlynx.swiglu(gate, up)
 
 
 def _register():

@@ -127,6 +127,11 @@ def _(q, k, v, q_weights, k_weights, rotation, head_dim, eps=1e-6):
             q[0].new_empty((images, tokens, columns if v else 0)))
 
 
+@torch.library.register_fake("rtlynx::swiglu")
+def _(gate, up):
+    return gate.new_empty(gate.shape)
+
+
 # Nothing here has a derivative. A result that a loss depends on says so when it is asked for one,
 # rather than passing no gradient on.
 
@@ -137,7 +142,8 @@ def _refuse(op):
     return backward
 
 
-for _name in ("sparsify24", "pack", "product", "linear24", "residual_norm", "head_norm"):
+for _name in ("sparsify24", "pack", "product", "linear24", "residual_norm", "head_norm",
+              "swiglu"):
     torch.library.register_autograd(f"rtlynx::{_name}", _refuse(_name))
 
 

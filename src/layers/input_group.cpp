@@ -63,7 +63,7 @@ torch::Tensor GroupInput::dense() const {
                                   .want_normed = true})
         .normed;
   }
-  if (up.defined()) return torch::silu(x) * up;
+  if (up.defined()) return ops::swiglu(x, up);
   return tail.defined() ? torch::cat({x, tail}, /*dim=*/-1) : x;
 }
 

@@ -120,7 +120,7 @@ void check_out(const ProductTensors& tensors, const ProductArguments& arguments,
 /// it gives X~ with its zeros. The fakes of python/rtlynx/_ops.py follow the same rule.
 bool is_tiled(const Tensor& x, std::int64_t channels);
 
-/// The arguments of residual_norm and head_norm.
+/// The arguments of residual_norm, head_norm and swiglu.
 struct ResidualNormTensors {
   Tensor x;                                    // [.., N]
   std::optional<Tensor> y, gate, post_weight;  // [.., N], [G, N], [N]
@@ -153,5 +153,12 @@ struct HeadNormArguments {
   std::vector<Tensor> held;
 };
 HeadNormArguments head_norm_arguments(const HeadNormTensors& tensors, std::int64_t alignment);
+
+struct SwigluArguments {
+  Swiglu problem;  // without its result
+  std::vector<std::int64_t> leading;
+  std::vector<Tensor> held;
+};
+SwigluArguments swiglu_arguments(const Tensor& gate, const Tensor& up, std::int64_t alignment);
 
 }  // namespace rtlynx::ops

@@ -16,6 +16,7 @@
     m.impl("residual_norm",                                                                      \
            TORCH_BOX(&rtlynx::ops::Guarded<&Implementation::residual_norm>::call));              \
     m.impl("head_norm", TORCH_BOX(&rtlynx::ops::Guarded<&Implementation::head_norm>::call));     \
+    m.impl("swiglu", TORCH_BOX(&rtlynx::ops::Guarded<&Implementation::swiglu>::call));           \
   }
 
 namespace rtlynx::ops {

@@ -163,4 +163,11 @@ struct Heads {
 Heads head_norm(const HeadStreams& streams, const OptionalTensor& rotation, std::int64_t head_dim,
                 double eps = 1e-6);
 
+/// silu(gate) * up, both [.., N], rounded once.
+inline at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) {
+  static const auto op =
+      find_op<at::Tensor(const at::Tensor&, const at::Tensor&)>("rtlynx::swiglu");
+  return op.call(gate, up);
+}
+
 }  // namespace rtlynx::ops

@@ -178,6 +178,20 @@ Heads head_norm(std::vector<Tensor> q, std::vector<Tensor> k, std::vector<Tensor
   return {joint_q.tensor, joint_k.tensor, joint_v.tensor};
 }
 
+Tensor swiglu(const Tensor& gate, const Tensor& up) {
+  const NoGrad no_grad;
+  const SwigluArguments arguments = swiglu_arguments(gate, up, /*alignment=*/1);
+  const Swiglu& problem = arguments.problem;
+  const Result y = new_rows(gate, arguments.leading, problem.gate.columns);
+  for_row_ranges(problem.gate.rows, problem.gate.columns,
+                 [&](std::int64_t first, std::int64_t count) {
+                   rtlynx::swiglu({.gate = slice_rows(problem.gate, first, count),
+                                   .up = slice_rows(problem.up, first, count),
+                                   .y = slice_rows(y.view, first, count)});
+                 });
+  return y.tensor;
+}
+
 }  // namespace
 }  // namespace rtlynx::ops::cpu
 

@@ -331,6 +331,21 @@ Heads head_norm(std::vector<Tensor> q, std::vector<Tensor> k, std::vector<Tensor
   return {joint_q, joint_k, joint_v};
 }
 
+Tensor swiglu(const Tensor& gate, const Tensor& up) {
+  const NoGrad no_grad;
+  require_cuda("swiglu", gate);
+  require_narrow("swiglu", gate);
+  const OnDeviceOf device(gate);
+  const SwigluArguments arguments = swiglu_arguments(gate, up, kRowAlignment);
+  Swiglu problem = arguments.problem;
+  const ConstMatrixView& rows = problem.gate;
+  const Tensor y =
+      empty_like_device(gate, with_last(arguments.leading, rows.columns), gate.scalar_type());
+  problem.y = rows_view(y, rows.dtype, rows.rows);
+  gpu::swiglu(problem, device.stream());
+  return y;
+}
+
 }  // namespace
 }  // namespace rtlynx::ops::cuda
 

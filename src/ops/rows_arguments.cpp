@@ -99,4 +99,16 @@ HeadNormArguments head_norm_arguments(const HeadNormTensors& tensors, std::int64
   return result;
 }
 
+SwigluArguments swiglu_arguments(const Tensor& gate, const Tensor& up, std::int64_t alignment) {
+  const Reference like{"swiglu", gate, alignment};
+  Matrix rows = matrix_of(like.op, gate, alignment);
+  SwigluArguments result{.leading = rows.leading, .held = {rows.tensor}};
+  result.problem.gate = rows.view;
+  result.problem.up = take(like, "up", up, result.held);
+  if (up.sizes().vec() != gate.sizes().vec()) {
+    fail(like.op, "up of the shape of gate, " + describe(gate), describe(up));
+  }
+  return result;
+}
+
 }  // namespace rtlynx::ops

@@ -39,6 +39,7 @@ STABLE_TORCH_LIBRARY(rtlynx, m) {
   m.def(
       "head_norm(Tensor[] q, Tensor[] k, Tensor[] v, Tensor[] q_weights, Tensor[] k_weights, "
       "Tensor? rotation, int head_dim, float eps=1e-06) -> (Tensor q, Tensor k, Tensor v)");
+  m.def("swiglu(Tensor gate, Tensor up) -> Tensor");
   m.def(
       "choose_product(int tokens, int outputs, int channels, int rank, int compute_capability, "
       "int multiprocessors, int shared_bytes) -> (bool sparse, float dense_us, float sparse_us, "

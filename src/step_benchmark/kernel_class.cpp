@@ -7,12 +7,13 @@
 namespace rtlynx::step_benchmark {
 
 std::string class_of_kernel(const std::string& name) {
-  static constexpr std::array<std::pair<const char*, const char*>, 15> kParts = {{
+  static constexpr std::array<std::pair<const char*, const char*>, 16> kParts = {{
       {"pack24", "pack"},
       {"factors_kernel", "pack"},
       {"product24", "sparse product"},
       {"residual_norm", "rows"},
       {"head_norm", "rows"},
+      {"swiglu_kernel", "rows"},
       {"cudnn", "attention"},
       {"flash", "attention"},
       {"fmha", "attention"},

@@ -156,6 +156,33 @@ const std::vector<Rule<HeadCall>> kHeadRules = {
      "rotation"},
 };
 
+struct SwigluCall {
+  Swiglu problem{.gate = somewhere(10, 64), .up = somewhere(10, 64), .y = somewhere(10, 64)};
+  void operator()() const { gpu::swiglu(problem, nullptr); }
+};
+
+const std::vector<Rule<SwigluCall>> kSwigluRules = {
+    {"fp32",
+     [](SwigluCall& c) {
+       c.problem.gate.dtype = c.problem.up.dtype = c.problem.y.dtype = DType::f32;
+     },
+     "bf16 or f16, got f32"},
+    {"columns not a multiple of 8",
+     [](SwigluCall& c) {
+       c.problem.gate.columns = c.problem.up.columns = c.problem.y.columns = 60;
+     },
+     "columns divisible by 8, at most 32768, got 60"},
+    {"too many tokens",
+     [](SwigluCall& c) { c.problem.gate.rows = c.problem.up.rows = c.problem.y.rows = kTooMany; },
+     "2^30 tokens"},
+    {"gate unaligned", [](SwigluCall& c) { c.problem.gate.data = unaligned(); },
+     "gate in device memory"},
+    {"up of other columns", [](SwigluCall& c) { c.problem.up.columns = 56; }, "up [10, 64]"},
+    {"up with a row stride", [](SwigluCall& c) { c.problem.up.row_stride = 68; }, "stride of up"},
+    {"y unaligned", [](SwigluCall& c) { c.problem.y.data = unaligned(); }, "y in device memory"},
+    {"y null", [](SwigluCall& c) { c.problem.y.data = nullptr; }, "data for y"},
+};
+
 TEST(GpuArguments, MomentsRefuseEveryBrokenRule) {
   expect_all_refused(kMomentsRules, "gpu::moments");
 }
@@ -166,6 +193,10 @@ TEST(GpuArguments, ResidualNormRefusesEveryBrokenRule) {
 
 TEST(GpuArguments, HeadNormRefusesEveryBrokenRule) {
   expect_all_refused(kHeadRules, "gpu::head_norm");
+}
+
+TEST(GpuArguments, SwigluRefusesEveryBrokenRule) {
+  expect_all_refused(kSwigluRules, "gpu::swiglu");
 }
 
 TEST(GpuArguments, NoRowsAreNothingToDo) {
@@ -183,6 +214,7 @@ TEST_F(RowsArgumentsGpuTest, NothingWasLaunchedByBrokenRules) {
   expect_all_refused(kMomentsRules, "gpu::moments");
   expect_all_refused(kResidualRules, "gpu::residual_norm");
   expect_all_refused(kHeadRules, "gpu::head_norm");
+  expect_all_refused(kSwigluRules, "gpu::swiglu");
   EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
 }
 

@@ -227,6 +227,10 @@ class RowsErrors : public ::testing::Test {
     EXPECT_THAT(call(head_norm, problem), ThrowsMessage<Error>("head_norm: " + required_and_got));
     EXPECT_TRUE(untouched(result_));
   }
+  void expect_refused(const Swiglu& problem, const std::string& required_and_got) const {
+    EXPECT_THAT(call(swiglu, problem), ThrowsMessage<Error>("swiglu: " + required_and_got));
+    EXPECT_TRUE(untouched(result_));
+  }
 
   HeadNorm heads() {
     const HeadStream stream{.tokens = 4, .q = x_.view(), .k = x_.view(), .v = x_.view()};
@@ -333,6 +337,20 @@ TEST_F(RowsErrors, OfTheMatricesOfHeads) {
   bad = heads();
   bad.v.rows = 3;
   expect_refused(bad, "required v [4, 16] f32, got v [3, 16] f32");
+}
+
+TEST_F(RowsErrors, OfSwiglu) {
+  const Swiglu good{.gate = x_.view(), .up = x_.view(), .y = result_.view()};
+  Swiglu bad = good;
+  bad.up.columns = 8;
+  expect_refused(bad, "required up [4, 16] f32, got up [4, 8] f32");
+  bad = good;
+  bad.y.rows = 3;
+  expect_refused(bad, "required y [4, 16] f32, got y [3, 16] f32");
+  bad = good;
+  bad.gate.data = nullptr;
+  expect_refused(bad, "required data for gate, got a null pointer with 64 elements");
+  EXPECT_NO_THROW(swiglu(good));
 }
 
 }  // namespace

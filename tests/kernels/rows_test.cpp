@@ -370,5 +370,30 @@ TYPED_TEST(RowsTest, ValuesThatAreNotWantedAreNotNeeded) {
   EXPECT_EQ(all_bits(heads.results[1]), all_bits(k));
 }
 
+TYPED_TEST(RowsTest, SwigluIsRoundedOnce) {
+  auto gate = normal_matrix<TypeParam>(5, 24, 1, 8.0f);
+  const auto up = normal_matrix<TypeParam>(5, 24, 2, 2.0f);
+  TestMatrix<TypeParam> y(5, 24);
+  swiglu({.gate = gate.view(), .up = up.view(), .y = y.view()});
+  std::vector<Expected> expected;
+  for (std::int64_t m = 0; m < y.rows; ++m) {
+    for (std::int64_t k = 0; k < y.columns; ++k) {
+      const auto [value, slack] = silu_in_double(gate.value(m, k));
+      const double u = up.value(m, k);
+      expected.push_back({value * u, (slack + kFp32 * std::fabs(value)) * std::fabs(u)});
+    }
+  }
+  expect_rounded_once(y, expected);
+  EXPECT_TRUE(y.gaps_untouched());
+
+  gate.at(0, 0) = from_float<TypeParam>(-kInfinity);
+  gate.at(0, 1) = from_float<TypeParam>(kInfinity);
+  gate.at(0, 2) = from_float<TypeParam>(kNan);
+  swiglu({.gate = gate.view(), .up = up.view(), .y = y.view()});
+  EXPECT_EQ(y.value(0, 0), 0.0);
+  EXPECT_TRUE(std::isinf(y.value(0, 1)));
+  EXPECT_TRUE(std::isnan(y.value(0, 2)));
+}
+
 }  // namespace
 }  // namespace rtlynx

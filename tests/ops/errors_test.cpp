@@ -288,6 +288,16 @@ TEST(OpsErrors, ResidualNorm) {
        {call({.shift = ones({2, 8})}), "shift [2, 16] f32", "shift [2, 8] f32"}});
 }
 
+TEST(OpsErrors, Swiglu) {
+  const at::Tensor gate = ones({2, 3, 16});
+  const auto call = [gate](const at::Tensor& up) { return [=] { ops::swiglu(gate, up); }; };
+  expect_refused(
+      "swiglu",
+      {{call(ones({2, 3, 8})), "up of the shape of gate, f32 [2, 3, 16]", "f32 [2, 3, 8] on cpu"},
+       {call(ones({6, 16})), "up of the shape of gate", "f32 [6, 16] on cpu"},
+       {call(ones({2, 3, 16}, at::kHalf)), "up of type f32 on cpu", "f16 [2, 3, 16] on cpu"}});
+}
+
 TEST(OpsErrors, HeadNorm) {
   const at::Tensor q = ones({2, 3, 32});
   const auto call = [](ops::HeadStreams streams, ops::OptionalTensor rotation = {},

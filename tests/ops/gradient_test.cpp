@@ -35,7 +35,8 @@ TEST(OpsGradient, IsRefusedWhereItWouldBeDropped) {
       {"product", [&] { return ops::product(ops::pack(plain), {{.weight = weight}}).front(); }},
       {"linear24", [&] { return ops::linear24(plain, {.weight = weight}); }},
       {"residual_norm", [&] { return ops::residual_norm(x, {}).h; }},
-      {"head_norm", [&] { return ops::head_norm({.q = {x}, .k = {plain}}, {}, 16).q; }}};
+      {"head_norm", [&] { return ops::head_norm({.q = {x}, .k = {plain}}, {}, 16).q; }},
+      {"swiglu", [&] { return ops::swiglu(plain, x); }}};
   for (const auto& [op, result] : results) {
     const at::Tensor y = result();
     EXPECT_TRUE(y.requires_grad()) << op;

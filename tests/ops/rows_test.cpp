@@ -197,5 +197,21 @@ TEST_P(OpsHeadNorm, LeavesOutV) {
 
 RTLYNX_IN_PLACES(OpsHeadNorm);
 
+class OpsSwiglu : public OpsRows {};
+
+TEST_P(OpsSwiglu, IsItsFormulaForHalvesOfAStack) {
+  const at::Tensor both = normal({3, 700, 2 * 96}) * 4;
+  const at::Tensor gate = both.narrow(-1, 0, 96), up = both.narrow(-1, 96, 96);
+  const at::Tensor y = ops::swiglu(gate, up);
+  EXPECT_TRUE(y.is_contiguous());
+  EXPECT_EQ(y.scalar_type(), both.scalar_type());
+  EXPECT_LE(relative_error(y, at::silu(wide(gate)) * wide(up)), allowed(1));
+  EXPECT_TRUE(testing::same_bits(ops::swiglu(gate.contiguous(), up.contiguous()), y));
+  EXPECT_EQ(ops::swiglu(gate.narrow(1, 0, 0), up.narrow(1, 0, 0)).sizes(),
+            at::IntArrayRef({3, 0, 96}));
+}
+
+RTLYNX_IN_PLACES(OpsSwiglu);
+
 }  // namespace
 }  // namespace rtlynx

@@ -161,9 +161,15 @@ class OpcheckTest(unittest.TestCase):
                         (([text, q], [text + 1, q + 1], [text, q], [weight] * 2, [weight] * 2, turn,
                           16), {})])
 
+    def test_swiglu(self):
+        for place in places(narrow_on_gpu=True):
+            both = random(2, 5, 64, **place)
+            gate, up = both.chunk(2, dim=-1)
+            self.check(ops.swiglu.default, [((gate, up), {}), ((both[:0], both[:0]), {})])
+
     def test_only_product_out_writes_to_its_arguments(self):
         for name in ("sparsify24", "pack", "product", "product_out", "linear24", "residual_norm",
-                     "head_norm"):
+                     "head_norm", "swiglu"):
             schema = getattr(ops, name).default._schema
             self.assertEqual(schema.is_mutable, name == "product_out")
             self.assertTrue(all(result.alias_info is None for result in schema.returns))
@@ -272,7 +278,8 @@ class BehaviourTest(unittest.TestCase):
                    "product": lambda: rtlynx.product(packed, [weight])[0],
                    "linear24": lambda: rtlynx.linear24(plain, weight),
                    "residual_norm": lambda: rtlynx.residual_norm(plain, x)[0],
-                   "head_norm": lambda: rtlynx.head_norm([plain], [x], head_dim=16)[1]}
+                   "head_norm": lambda: rtlynx.head_norm([plain], [x], head_dim=16)[1],
+                   "swiglu": lambda: rtlynx.swiglu(x, plain)}
         for name, result in results.items():
             with self.assertRaisesRegex(RuntimeError, f"rtlynx.{name} has no gradient"):
                 result().sum().backward()
@@ -420,6 +427,7 @@ class GpuTest(unittest.TestCase):
                     lambda: rtlynx.residual_norm(x),
                 "head_norm: required f16 or bf16 on a GPU, got f32":
                     lambda: rtlynx.head_norm([x[None]], [x[None]], head_dim=16),
+                "swiglu: required f16 or bf16 on a GPU, got f32": lambda: rtlynx.swiglu(x, x),
                 "required outputs N of 1 to 2\\^30, divisible by 8, got 12":
                     lambda: rtlynx.product(packed, [random(12, 32).cuda().half()]),
                 "required a rank of 0 to 128, divisible by 16, got 8":

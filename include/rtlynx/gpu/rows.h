@@ -16,5 +16,6 @@ inline constexpr int kMaxRowColumns = 32768;
 void moments(const Moments& problem, cudaStream_t stream);
 void residual_norm(const ResidualNorm& problem, cudaStream_t stream);
 void head_norm(const HeadNorm& problem, cudaStream_t stream);
+void swiglu(const Swiglu& problem, cudaStream_t stream);
 
 }  // namespace rtlynx::gpu

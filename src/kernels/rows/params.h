@@ -67,6 +67,20 @@ struct HeadNormParams {
   std::int64_t stride[3];
 };
 
+/// Swiglu as it is. Strides in elements.
+struct SwigluParams {
+  const void* gate;
+  std::int64_t gate_stride;
+  const void* up;
+  std::int64_t up_stride;
+  void* y;
+  std::int64_t y_stride;
+  int tokens;
+  int columns;
+};
+
+cudaError_t launch_swiglu(DType dtype, const SwigluParams& params, const Launch& launch);
+
 cudaError_t launch_head_norm(DType dtype, const HeadNormParams& params, const Launch& launch);
 
 }  // namespace rtlynx::rows

@@ -152,4 +152,27 @@ void head_norm(const HeadNorm& problem, cudaStream_t stream) {
   check(rows::launch_head_norm(problem.q.dtype, params, launch), kOp);
 }
 
+void swiglu(const Swiglu& problem, cudaStream_t stream) {
+  constexpr std::string_view kOp = "gpu::swiglu";
+  check_swiglu(kOp, problem);
+  const ConstMatrixView& gate = problem.gate;
+  check_narrow(kOp, gate.dtype);
+  check_columns(kOp, gate.columns);
+  if (gate.rows == 0) return;
+  if (gate.rows > kMaxSize) fail(kOp, "at most 2^30 tokens", std::to_string(gate.rows));
+  check_rows(kOp, "gate", gate);
+  check_rows(kOp, "up", problem.up);
+  check_rows(kOp, "y", problem.y);
+  const rows::SwigluParams params{.gate = gate.data,
+                                  .gate_stride = gate.row_stride,
+                                  .up = problem.up.data,
+                                  .up_stride = problem.up.row_stride,
+                                  .y = problem.y.data,
+                                  .y_stride = problem.y.row_stride,
+                                  .tokens = static_cast<int>(gate.rows),
+                                  .columns = static_cast<int>(gate.columns)};
+  const rows::Launch launch{current_device().compute_capability, stream};
+  check(rows::launch_swiglu(gate.dtype, params, launch), kOp);
+}
+
 }  // namespace rtlynx::gpu

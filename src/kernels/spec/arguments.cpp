@@ -173,4 +173,11 @@ void check_head_norm(std::string_view op, const HeadNorm& problem) {
   check_if_there(op, "v", problem.v, tokens, columns, dtype);
 }
 
+void check_swiglu(std::string_view op, const Swiglu& problem) {
+  const ConstMatrixView& gate = problem.gate;
+  check_matrix(op, "gate", gate);
+  check_matrix(op, "up", problem.up, gate.rows, gate.columns, gate.dtype);
+  check_matrix(op, "y", problem.y, gate.rows, gate.columns, gate.dtype);
+}
+
 }  // namespace rtlynx

@@ -39,5 +39,6 @@ void check_product24(std::string_view op, const PackedShape& packed, const Produ
 void check_moments(std::string_view op, const Moments& problem);
 void check_residual_norm(std::string_view op, const ResidualNorm& problem);
 void check_head_norm(std::string_view op, const HeadNorm& problem);
+void check_swiglu(std::string_view op, const Swiglu& problem);
 
 }  // namespace rtlynx

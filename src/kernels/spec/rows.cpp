@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/half.h"
+#include "kernels/spec/activation.h"
 #include "kernels/spec/arguments.h"
 #include "kernels/spec/matrix.h"
 
@@ -177,6 +178,19 @@ void head_norm(const HeadNorm& problem) {
     for (int i = 0; i < problem.stream_count; ++i) {
       norm_stream<decltype(element)>(problem, problem.streams[i], first, image_tokens);
       first += problem.streams[i].tokens;
+    }
+  });
+}
+
+void swiglu(const Swiglu& problem) {
+  check_swiglu("swiglu", problem);
+  with_element_type(problem.gate.dtype, [&](auto element) {
+    using T = decltype(element);
+    for (std::int64_t m = 0; m < problem.gate.rows; ++m) {
+      const T* const gate = row_of<T>(problem.gate, m);
+      const T* const up = row_of<T>(problem.up, m);
+      std::transform(gate, gate + problem.gate.columns, up, row_of<T>(problem.y, m),
+                     [](T g, T u) { return from_float<T>(silu(to_float(g)) * to_float(u)); });
     }
   });
 }
