@@ -52,7 +52,8 @@ def flux(setting, side, text, batch):
         encoder_hidden_states=setting.random(batch, text, config.joint_attention_dim),
         pooled_projections=setting.random(batch, config.pooled_projection_dim),
         timestep=torch.full([batch], 0.5, device=device, dtype=setting.dtype),
-        guidance=torch.full([batch], 3.5, device=device),
+        # 1000 times it is read in bf16, as which 3500 would be 3504.
+        guidance=torch.full([batch], 4.0, device=device),
         img_ids=torch.stack([torch.zeros_like(positions), rows, columns], -1).float(),
         txt_ids=torch.zeros(text, 3, device=device), return_dict=False)
     return Step(setting.fill(model), arguments, {"image": image, "text": text})
