@@ -7,10 +7,8 @@
 
 #include "models/recipe.h"
 #include "refusal.h"
-#include "step_benchmark/flux_step.h"
-#include "step_benchmark/qwen_image_step.h"
+#include "step_benchmark/small_configs.h"
 #include "step_benchmark/variants.h"
-#include "step_benchmark/z_image_step.h"
 
 namespace rtlynx::step_benchmark {
 namespace {
@@ -25,35 +23,7 @@ struct ShortFlux : FluxFamily {
   }
 };
 
-const FluxConfig kSmall{.in_channels = 16,
-                        .out_channels = 16,
-                        .num_layers = 2,
-                        .num_single_layers = 2,
-                        .attention_head_dim = 64,
-                        .num_attention_heads = 2,
-                        .joint_attention_dim = 32,
-                        .pooled_projection_dim = 16,
-                        .guidance_embeds = true,
-                        .axes_dims_rope = {16, 24, 24}};
-
-FluxConfig small(const FluxFamily&) { return kSmall; }
-
-QwenImageConfig small(const QwenImageFamily&) {
-  return {.num_layers = 3,
-          .attention_head_dim = 64,
-          .num_attention_heads = 2,
-          .joint_attention_dim = 32,
-          .axes_dims_rope = {16, 24, 24}};
-}
-
-ZImageConfig small(const ZImageFamily&) {
-  return {.dim = 192,
-          .n_layers = 2,
-          .n_refiner_layers = 1,
-          .n_heads = 3,
-          .cap_feat_dim = 32,
-          .axes_dims = {16, 24, 24}};
-}
+const FluxConfig kSmall = small(FluxFamily());
 
 template <typename Family>
 ModelStep<Family> small_step(torch::ScalarType type) {
