@@ -93,5 +93,12 @@ TEST(ReportTest, PlotIsWellFormed) {
   EXPECT_THAT(svg, HasSubstr("GPU &lt;1&gt;"));
 }
 
+TEST(ReportTest, PlotShowsTheShapesOfTheMeanIfThereAreAny) {
+  const std::string groups = to_svg(synthetic_run(shapes_of("bench")));
+  EXPECT_THAT(groups, HasSubstr("FLUX.1-dev attn.to_out.0: "));
+  EXPECT_THAT(groups, Not(HasSubstr("FLUX.1-dev attn.to_q: ")));
+  EXPECT_THAT(to_svg(synthetic_run(shapes_of("text"))), HasSubstr("text 64 ff_context.net.2: "));
+}
+
 }  // namespace
 }  // namespace rtlynx::benchmark
