@@ -286,38 +286,6 @@ class LoraTest(unittest.TestCase):
         self.assertGreater(relative_error(run(model, self.step), second), 1e-3)
 
 
-class CacheTest(unittest.TestCase):
-    def steps(self, config):
-        model = tiny_models.flux(blocks=2, singles=2)
-        sparsify(model)
-        model.enable_cache(config)
-        step = tiny_models.flux_arguments()
-        with torch.no_grad(), Counts() as counts:
-            for _ in range(4):
-                with model.cache_context("cond"):
-                    self.assertTrue(run(model, step).isfinite().all())
-        return counts.packs
-
-    def test_first_block_cache(self):
-        from diffusers import FirstBlockCacheConfig
-        self.assertLess(self.steps(FirstBlockCacheConfig(threshold=0.5)), 4 * 14)
-
-    def test_taylor_seer(self):
-        from diffusers import TaylorSeerCacheConfig
-        self.assertLessEqual(self.steps(TaylorSeerCacheConfig()), 4 * 14)
-
-    def test_mag_cache(self):
-        from diffusers import MagCacheConfig
-        self.assertLessEqual(self.steps(MagCacheConfig(
-            num_inference_steps=4, mag_ratios=torch.ones(4))), 4 * 14)
-
-    def test_pyramid_attention_broadcast(self):
-        from diffusers import PyramidAttentionBroadcastConfig
-        self.assertLessEqual(self.steps(PyramidAttentionBroadcastConfig(
-            spatial_attention_block_skip_range=2, spatial_attention_timestep_skip_range=(-1, 1001),
-            current_timestep_callback=lambda: 500)), 4 * 14)
-
-
 class PipelineTest(unittest.TestCase):
     def test_a_picture_and_from_pipe(self):
         from diffusers import FluxPipeline
