@@ -10,7 +10,7 @@ import sys
 import time
 from dataclasses import dataclass
 
-from . import _compensation, _moments, _sparsify
+from . import _blocks, _compensation, _moments, _recipes, _sparsify
 from ._error import Error
 
 _TRANSFORMS = ("none", "16", "64", "128")
@@ -19,24 +19,29 @@ _UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 @dataclass
 class _Pass:
-    """Groups whose sums are taken in one call of run: for their transform, or their layers."""
+    """Groups whose sums are taken together: for their transform, or their layers."""
 
     groups: list
     is_transform: bool
     sums: tuple  # names
     norm: bool
+    block: int | None = None  # whose groups they are, of all blocks; None: of any
 
     def bytes(self):
         return sum(_sum_bytes(group, self.sums) for group in self.groups)
 
 
 def calibrate(model, run, out, method="low-rank", transform="none", rank=64, samples=1024,
-              memory="8GiB", recipe="auto", exclude=()):
+              memory="8GiB", captured=256, recipe="auto", exclude=()):
     """Makes a compensation for ``rtlynx.sparsify`` and writes it.
 
-    ``run`` is called once for every pass, dense; a pass sums second moments of as many inputs as fit
-    ``memory``. All passes have to draw the same, so seed what run draws. A killed calibration goes on
-    from the last finished pass when it is called again.
+    ``run`` is called once, dense, and calls of the model are kept on the host. They are then taken
+    through its blocks one after the other: second moments of what a block reads are summed, and its
+    layers solved, before the next. Without captured calls, and for a model of an unknown family, run
+    is repeated instead, for as many inputs at a time as fit ``memory``.
+
+    A killed calibration goes on behind what was solved when it is called again. Every call of run has
+    to draw the same, so seed what it draws.
 
     Args:
         model: such as ``pipe.transformer``, as loaded, without offloading.
@@ -46,12 +51,15 @@ def calibrate(model, run, out, method="low-rank", transform="none", rank=64, sam
             form; ``"refit"``: another weight in place of each layer's own; ``"joint"``: both at once,
             the least error. Other weights make the file as large as the layers.
         transform: ``"none"``, or ``"16"``, ``"64"``, ``"128"``: blocks of so many channels, or fewer
-            where that does not divide an input's, are transformed before the choice. Needs a further
-            round of passes, and other weights while the model runs.
+            where that does not divide an input's, are transformed before the choice. Needs sums of
+            its own first, and other weights while the model runs.
         rank: of every layer, up to 128. Not for ``"refit"``.
         samples: tokens, at random, of every input in every call; None takes all.
         memory: for the sums of a pass, beside the model: bytes, or such as ``"8GiB"``. An input of K
-            channels takes 16 K^2 bytes, 24 K^2 for ``"joint"``; one at least is summed.
+            channels takes 16 K^2 bytes, 24 K^2 for ``"joint"``; one at least is summed. A block whose
+            sums do not fit runs again.
+        captured: calls of the model to keep at most, at random among those of run; 0 for none. A call
+            takes what two lists of blocks return: 28 MB each for FLUX.1 at 1024 x 1024.
         recipe, exclude: the layers, as for ``rtlynx.sparsify``.
 
     Returns:
@@ -59,27 +67,35 @@ def calibrate(model, run, out, method="low-rank", transform="none", rank=64, sam
     """
     out = _check_out(out)
     transform, memory = str(transform), _bytes(memory)
-    _check_choices(run, method, transform, samples)
+    _check_choices(run, method, transform, samples, captured)
     _sparsify._check_model(model)
     groups = _sparsify._Plan(model, None, recipe, exclude, None, True, dtype=None).groups
     _check_groups(groups, method, rank)
-    passes = _passes(groups, memory, method, transform)
+    lists = _recipes.block_lists(model) if captured else []
+    passes = [part for block, of_block in _by_block(model, lists, groups)
+              for part in _passes(of_block, memory, method, transform, block)]
     kept = _Kept(out, {
         "revision": _compensation.weights_revision(model), "method": method, "transform": transform,
-        "rank": rank, "samples": samples,
+        "rank": rank, "samples": samples, "captured": captured if lists else 0,
         "passes": [[part.is_transform, [group.layers for group in part.groups]] for part in passes]})
     _say(f"{sum(len(group.layers) for group in groups)} layers, {len(groups)} inputs: "
-         f"{len(passes)} passes of run, {kept.count(len(passes))} of them done; sums of up to "
+         f"{'one run, then ' if lists else ''}{len(passes)} passes of {'a block' if lists else 'run'}, "
+         f"{kept.count(len(passes))} of them done; sums of up to "
          f"{max(part.bytes() for part in passes) / 2**30:.1f} GiB at a time")
-    begin, done = time.monotonic(), 0
-    for index, part in enumerate(passes):
-        if kept.has(index):
-            continue
-        kept.put(index, _run_pass(part, run, samples, method, rank, transform,
-                                  {} if part.is_transform else _transforms(passes, kept)))
-        done += 1
-        left = (time.monotonic() - begin) / done * (len(passes) - kept.count(len(passes)))
-        _progress(index + 1, len(passes), left)
+    clock = _Clock(len(passes) - kept.count(len(passes)))
+
+    def take(index, draw):
+        part = passes[index]
+        kept.put(index, _run_pass(part, draw, samples, method, rank, transform,
+                                  {} if part.is_transform else _transforms(passes, kept, part.block)))
+        clock.tick()
+
+    left = [index for index in range(len(passes)) if not kept.has(index)]
+    if lists and left:
+        _take_blocks(_blocks.Captured(model, lists, captured), run, passes, left, clock, take)
+    else:
+        for index in left:
+            take(index, run)
     result = _compensation.Compensation(
         _layers(passes, kept, method), _transforms(passes, kept),
         {"base_model": type(model).__name__, "base_revision": kept.settings["revision"],
@@ -88,6 +104,21 @@ def calibrate(model, run, out, method="low-rank", transform="none", rank=64, sam
     result.save(out)
     kept.remove()
     return result
+
+
+def _take_blocks(calls, run, passes, left, clock, take):
+    begin = time.monotonic()
+    calls.capture(run)
+    share = len(calls.calls) / calls.seen * len(left) / len(calls.blocks)
+    _say(f"{len(calls.calls)} of {calls.seen} calls captured; the blocks run for about "
+         f"{(time.monotonic() - begin) * share / 60:.1f} min, beside what solving takes")
+    clock.start()
+    for block in range(passes[left[-1]].block + 1):
+        of_block = [index for index in left if passes[index].block == block]
+        for index in of_block:
+            take(index, lambda: calls.run(block, keep=index == of_block[-1]))
+        if not of_block:
+            calls.run(block, keep=True)
 
 
 def _run_pass(part, run, samples, method, rank, transform, transforms):
@@ -99,11 +130,11 @@ def _run_pass(part, run, samples, method, rank, transform, transforms):
     return _moments.solve_layers(sums, method, rank, transforms)
 
 
-def _transforms(passes, kept):
-    """What finished passes found, by input."""
+def _transforms(passes, kept, block=None):
+    """What finished passes found, of one block or all, by input."""
     found = {}
     for index, part in enumerate(passes):
-        if part.is_transform:
+        if part.is_transform and block in (None, part.block):
             for name, blocks in kept.get(index).items():
                 found[name.removesuffix(".transform")] = _compensation.InputTransform(blocks)
     return found
@@ -121,7 +152,7 @@ def _layers(passes, kept, method):
     return layers
 
 
-def _check_choices(run, method, transform, samples):
+def _check_choices(run, method, transform, samples, captured):
     if method not in _moments.METHODS:
         raise Error("calibrate", f"method {', '.join(_moments.METHODS)}", method)
     if transform not in _TRANSFORMS:
@@ -130,6 +161,8 @@ def _check_choices(run, method, transform, samples):
         raise Error("calibrate", "run, a function that calls the pipeline", type(run).__name__)
     if samples is not None and (not isinstance(samples, int) or samples < 1):
         raise Error("calibrate", "samples, a positive number or None", samples)
+    if not isinstance(captured, int) or captured < 0:
+        raise Error("calibrate", "captured, a number of calls or 0", captured)
 
 
 def _check_out(out):
@@ -169,7 +202,17 @@ def _sum_bytes(group, sums):
     return 8 * len(sums) * group.modules[0].in_features ** 2
 
 
-def _passes(groups, memory, method, transform):
+def _by_block(model, lists, groups):
+    """The groups of each block, blocks counted through all lists; without lists all by None."""
+    if not lists:
+        return [(None, groups)]
+    prefixes = [f"{name}.{index}." for name in lists for index in range(len(getattr(model, name)))]
+    found = [(block, [group for group in groups if group.layers[0].startswith(prefix)])
+             for block, prefix in enumerate(prefixes)]
+    return [(block, of_block) for block, of_block in found if of_block]
+
+
+def _passes(groups, memory, method, transform, block):
     """As many groups a pass as fit: first those that get a transform, for it, then all."""
     sums, norm = _moments.METHODS[method]
     rounds = [(groups, False, sums, norm)]
@@ -183,7 +226,7 @@ def _passes(groups, memory, method, transform):
         for group in of_round:
             size = _sum_bytes(group, options[1])
             if held + size > memory:
-                parts.append(_Pass([], *options))
+                parts.append(_Pass([], *options, block))
                 held = 0
             parts[-1].groups.append(group)
             held += size
@@ -233,6 +276,18 @@ def _say(text):
     print(f"rtlynx.calibrate: {text}", file=sys.stderr)
 
 
-def _progress(finished, passes, seconds):
-    if sys.stderr.isatty():
-        _say(f"pass {finished} of {passes}, about {seconds / 60:.0f} min left")
+class _Clock:
+    """Says how long the passes that are left will take."""
+
+    def __init__(self, passes):
+        self.passes, self.done = passes, 0
+        self.start()
+
+    def start(self):
+        self.begin = time.monotonic()
+
+    def tick(self):
+        self.done += 1
+        seconds = (time.monotonic() - self.begin) / self.done * (self.passes - self.done)
+        if sys.stderr.isatty():
+            _say(f"{self.done} of {self.passes} passes, about {seconds / 60:.0f} min left")

@@ -94,6 +94,14 @@ def family_of(model):
                  if cls.__name__ in _FAMILIES), None)
 
 
+def block_lists(model):
+    """The lists of blocks in the order in which they run; none of a family that is not known."""
+    rules = next((_FAMILIES[cls.__name__][1] for cls in type(model).__mro__
+                  if cls.__name__ in _FAMILIES), ())
+    return [name for name in dict.fromkeys(rule.blocks for rule in rules)
+            if len(getattr(model, name, ()))]
+
+
 def groups_of(model):
     """The groups of the blocks, and the tokens that their streams have by default."""
     linears = linears_of(model)

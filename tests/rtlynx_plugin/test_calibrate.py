@@ -7,6 +7,7 @@ import pathlib
 import tempfile
 import unittest
 import warnings
+from unittest import mock
 
 import torch
 
@@ -67,6 +68,53 @@ class CalibrateTest(unittest.TestCase):
                     self.assertTrue(torch.equal(
                         torch.cat([run(model, step).flatten() for step in new]), exact))
 
+    def test_block_by_block_gives_what_passes_of_the_whole_model_give(self):
+        for family, (make, arguments) in tiny_models.FAMILIES.items():
+            for recipe in ("paper", "all"):
+                with self.subTest(family, recipe=recipe):
+                    model = make()
+                    options = dict(method="joint", transform="16", memory=2**20, recipe=recipe)
+                    draw = self.drawing(model, arguments, count=3)
+                    whole = self.calibrate(model, draw, captured=0, **options)
+                    runs = []
+                    by_block = self.calibrate(model, lambda: (runs.append(1), draw()), **options)
+                    self.assertEqual(runs, [1])
+                    self.assert_same(by_block, whole)
+                    self.assertFalse([module for module in model.modules()
+                                      if "forward" in vars(module)])
+
+    def assert_same(self, first, second):
+        self.assertEqual(first.layers.keys(), second.layers.keys())
+        for name, layer in first.layers.items():
+            for part in ("down", "up", "weight"):
+                self.assertTrue(torch.equal(getattr(layer, part),
+                                            getattr(second.layers[name], part)))
+        self.assertEqual(first.transforms.keys(), second.transforms.keys())
+        for source, transform in first.transforms.items():
+            self.assertTrue(torch.equal(transform.blocks, second.transforms[source].blocks))
+
+    def test_a_block_runs_once_for_each_captured_call_and_pass(self):
+        model, calls = tiny_models.flux(blocks=2, singles=2), []
+        count = lambda *_: calls.append(1)
+        for block in (model.transformer_blocks[0], model.single_transformer_blocks[1]):
+            block.attn.to_v.register_forward_hook(count)
+        draw = self.drawing(model, tiny_models.flux_arguments, count=9)
+        self.calibrate(model, draw, captured=4)
+        self.assertEqual(len(calls), 2 * (9 + 4))
+        calls.clear()
+        self.calibrate(model, draw, captured=4, transform="16")
+        self.assertEqual(len(calls), 2 * (9 + 2 * 4))
+
+    def test_says_first_how_much_there_is_to_do(self):
+        model, text = tiny_models.flux(), io.StringIO()
+        draw = self.drawing(model, tiny_models.flux_arguments, count=5)
+        with contextlib.redirect_stderr(text), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            rtlynx.calibrate(model, draw, self.out, rank=8, captured=3)
+        self.assertRegex(text.getvalue(), "14 layers, 7 inputs: one run, then 2 passes of a block, 0 of "
+                                          "them done; sums of up to .* GiB")
+        self.assertRegex(text.getvalue(), "3 of 5 calls captured; the blocks run for about .* min")
+
     @staticmethod
     def error(model, compensation, new, exact):
         sparsify(model, compensation)
@@ -118,7 +166,7 @@ class CalibrateTest(unittest.TestCase):
     def test_goes_on_after_a_kill(self):
         model = tiny_models.flux()
         draw, calls = self.drawing(model, tiny_models.flux_arguments), []
-        options = dict(memory=60000, method="joint", transform="16")
+        options = dict(memory=60000, method="joint", transform="16", captured=0)
         whole = self.calibrate(model, draw, **options)
 
         def killed():
@@ -131,12 +179,27 @@ class CalibrateTest(unittest.TestCase):
             self.calibrate(model, killed, **options)
         with self.assertRaisesRegex(rtlynx.Error, "the rank of the calibration begun"):
             self.calibrate(model, draw, **options, rank=4)
-        again = self.calibrate(model, killed, **options)
-        for name, layer in whole.layers.items():
-            for part in ("down", "up", "weight"):
-                self.assertTrue(torch.equal(getattr(layer, part), getattr(again.layers[name], part)))
-        for source, transform in whole.transforms.items():
-            self.assertTrue(torch.equal(transform.blocks, again.transforms[source].blocks))
+        self.assert_same(self.calibrate(model, killed, **options), whole)
+
+    def test_goes_on_behind_the_last_solved_block(self):
+        from rtlynx import _moments
+        model = tiny_models.flux(blocks=2, singles=2)
+        draw, solve, solved = self.drawing(model, tiny_models.flux_arguments), \
+            _moments.solve_layers, []
+        whole = self.calibrate(model, draw, method="joint")
+
+        def killed(sums, *others):
+            solved.append(sums[0].group.layers[0].rsplit(".", 2)[0])
+            if len(solved) == 3:
+                raise KeyboardInterrupt
+            return solve(sums, *others)
+
+        with mock.patch.object(_moments, "solve_layers", killed):
+            with self.assertRaises(KeyboardInterrupt):
+                self.calibrate(model, draw, method="joint")
+            again = self.calibrate(model, draw, method="joint")
+        self.assertEqual(len(solved), 3 + 2)  # the third block once more, and the fourth
+        self.assert_same(again, whole)
 
     def test_refuses(self):
         model = tiny_models.flux()
@@ -145,11 +208,15 @@ class CalibrateTest(unittest.TestCase):
                                  (dict(transform="8"), "transform none, 16, 64, 128, got 8"),
                                  (dict(rank=64), "a rank from 1 to 32"),
                                  (dict(memory="much"), "memory in bytes"),
-                                 (dict(samples=0), "samples, a positive number")):
+                                 (dict(samples=0), "samples, a positive number"),
+                                 (dict(captured=-1), "captured, a number of calls or 0")):
             with self.subTest(message), self.assertRaisesRegex(rtlynx.Error, message):
                 self.calibrate(model, draw, **options)
-        with self.assertRaisesRegex(rtlynx.Error, "at least 8 tokens"):
+        with self.assertRaisesRegex(rtlynx.Error, "a run that calls the model"):
             self.calibrate(model, lambda: None)
+        self.out.with_name(self.out.name + ".passes").rename(self.out.with_name("first"))
+        with self.assertRaisesRegex(rtlynx.Error, "at least 8 tokens"):
+            self.calibrate(model, lambda: None, captured=0)
         self.out.with_name(self.out.name + ".passes").rename(self.out.with_name("old"))
         with torch.no_grad():
             model.transformer_blocks[0].norm1.linear.bias.fill_(float("nan"))
