@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two processes on one model: context parallelism runs, tensor parallelism is refused."""
+
+import pathlib
+import tempfile
+import unittest
+import warnings
+from unittest import mock
+
+import torch
+from torch import distributed, multiprocessing
+
+import tiny_models
+from reference import Counts, relative_error
+from test_sparsify import random_compensation, run, sparsify
+
+PROCESSES = 2
+# Streams of which each process takes a half, and the packs and weights of a step.
+CASES = ((tiny_models.flux, tiny_models.flux_arguments(), (7, 14)),
+         (tiny_models.qwen_image, tiny_models.qwen_image_arguments(text=8), (12, 20)))
+SMALL = 1e-5  # of float32
+NARROW = 5e-2  # of bfloat16, whose rounding decides some of the choices
+
+
+def _on(device, step):
+    dtype = torch.float32 if device == "cpu" else torch.bfloat16
+    move = lambda value: value.to(device, dtype if value.is_floating_point() else None) \
+        if isinstance(value, torch.Tensor) else value
+    return {name: move(value) for name, value in step.items()}
+
+
+def _context_parallel(device):
+    from diffusers import ContextParallelConfig
+    for make, step, counted in CASES:
+        step = _on(device, {name: value for name, value in step.items() if "mask" not in name})
+        model = make()
+        compensation = random_compensation(model)
+        model.to(device, torch.float32 if device == "cpu" else torch.bfloat16)
+        sparsify(model, compensation)
+        expected = run(model, step)
+        model.enable_parallelism(config=ContextParallelConfig(ulysses_degree=PROCESSES))
+        with Counts() as counts:
+            error = relative_error(run(model, step), expected)
+        assert (counts.packs, counts.weights) == counted, (counts.packs, counts.weights)
+        assert error < (SMALL if device == "cpu" else NARROW), error
+
+
+def _tensor_parallel(device):
+    from diffusers import TensorParallelConfig
+    model = tiny_models.flux()
+    sparsify(model)
+    try:
+        model.enable_parallelism(config=TensorParallelConfig(tp_degree=PROCESSES))
+    except (NotImplementedError, ValueError) as error:
+        assert "quantiz" in str(error), error
+    else:
+        raise AssertionError("tensor parallelism was not refused")
+
+
+def _process(rank, check, backend, folder):
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    device = "cpu" if backend == "gloo" else f"cuda:{rank}"
+    if backend != "gloo":
+        torch.cuda.set_device(rank)
+    distributed.init_process_group(backend, f"file://{folder}/store", rank=rank,
+                                   world_size=PROCESSES)
+    # Without an accelerator diffusers divides by their number.
+    with mock.patch.object(torch.accelerator, "device_count",
+                           return_value=max(1, torch.accelerator.device_count())):
+        check(device)
+    distributed.destroy_process_group()
+
+
+class ParallelTest(unittest.TestCase):
+    def spawn(self, check, backend):
+        with tempfile.TemporaryDirectory() as folder:
+            multiprocessing.spawn(_process, (check, backend, pathlib.Path(folder)), PROCESSES)
+
+    @unittest.skipIf(torch.cuda.is_available(), "diffusers takes the GPU where there is one")
+    def test_context_parallel(self):
+        self.spawn(_context_parallel, "gloo")
+
+    @unittest.skipIf(torch.cuda.is_available(), "diffusers takes the GPU where there is one")
+    def test_tensor_parallel(self):
+        self.spawn(_tensor_parallel, "gloo")
+
+    @unittest.skipIf(torch.cuda.device_count() < PROCESSES, "requires two GPUs")
+    def test_context_parallel_on_gpus(self):
+        self.spawn(_context_parallel, "nccl")
+
+
+if __name__ == "__main__":
+    unittest.main()
