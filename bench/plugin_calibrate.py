@@ -3,7 +3,7 @@
 """Times rtlynx.calibrate on a FLUX.1 transformer with random weights, made on the device.
 
 Run it again with the same arguments to go on where a time limit stopped it: the seconds of all runs are
-in OUT.seconds.json, those of the pass that was cut off are not.
+in OUT.seconds.json, but for those behind the last drawing of one that was cut off.
 """
 
 import argparse
@@ -53,8 +53,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=pathlib.Path, default="calibrated.safetensors")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--samples", type=int, default=64, help="forwards in a pass")
-    parser.add_argument("--memory", default="64GiB", help="for the sums of a pass")
+    parser.add_argument("--samples", type=int, default=64, help="forwards of run")
+    parser.add_argument("--captured", type=int, default=256,
+                        help="forwards to take through the blocks at most; 0: run is repeated")
+    parser.add_argument("--memory", default="8GiB", help="for the sums of a pass")
+    parser.add_argument("--gpu-gib", type=float, help="fail where more of the GPU is needed")
     parser.add_argument("--method", default="low-rank")
     parser.add_argument("--transform", default="none")
     parser.add_argument("--rank", type=int, default=64)
@@ -66,6 +69,9 @@ def main():
 
     kept = options.out.with_name(options.out.name + ".seconds.json")
     earlier = json.loads(kept.read_text()) if kept.exists() else {"draw": [], "seconds": 0.0}
+    if options.gpu_gib:
+        whole = torch.cuda.get_device_properties(0).total_memory / 2**30
+        torch.cuda.set_per_process_memory_fraction(options.gpu_gib / whole)
     model = transformer(options)
     begin = time.monotonic()
     draws = list(earlier["draw"])
@@ -78,15 +84,18 @@ def main():
         kept.write_text(json.dumps(state()))
 
     rtlynx.calibrate(model, drawing(model, options, log), options.out, method=options.method,
-                     transform=options.transform, rank=options.rank, memory=options.memory)
+                     transform=options.transform, rank=options.rank, memory=options.memory,
+                     captured=options.captured)
     on_gpu = options.device != "cpu"
     print(json.dumps({
         "gpu": torch.cuda.get_device_name() if on_gpu else "none",
         "date": datetime.date.today().isoformat(), "torch": torch.__version__,
         "method": options.method, "transform": options.transform,
-        "samples": options.samples, "passes": len(draws), "memory": options.memory,
+        "samples": options.samples, "captured": options.captured, "draws": len(draws),
+        "memory": options.memory, "gpu_gib": options.gpu_gib,
         "draw_seconds": sum(draws), "seconds": state()["seconds"],
-        "peak_gib": torch.cuda.max_memory_allocated() / 2**30 if on_gpu else None}))
+        "peak_gib": torch.cuda.max_memory_allocated() / 2**30 if on_gpu else None,
+        "peak_reserved_gib": torch.cuda.max_memory_reserved() / 2**30 if on_gpu else None}))
     kept.unlink()
 
 
