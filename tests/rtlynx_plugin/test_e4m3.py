@@ -14,7 +14,7 @@ import rtlynx
 import tiny_models
 from reference import relative_error
 from rtlynx import _e4m3, _linear
-from test_keeps_working import add_lora
+from test_lora import add_lora
 from test_sparsify import random_compensation, run, sparsify
 from tiny_models import FAMILIES
 

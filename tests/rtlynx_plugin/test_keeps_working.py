@@ -2,8 +2,6 @@
 """What a user does with a pipeline, on sparsified models: with the packs and products counted."""
 
 import copy
-import pathlib
-import tempfile
 import unittest
 
 import torch
@@ -11,18 +9,11 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 import rtlynx
 import tiny_models
-from reference import Counts, reference_model, relative_error
-from test_sparsify import FLOAT32_ERROR, random_compensation, run, sparsify
+from reference import reference_model, relative_error
+from test_lora import add_lora
+from test_sparsify import (FLOAT32_ERROR, SHARED, counted, random_compensation, run,
+                           sparsify)
 from tiny_models import FAMILIES
-
-WEIGHTS = "pytorch_lora_weights.safetensors"
-SHARED = (7, 14)  # packs and weights of a double and a single block of FLUX, the paper's layers
-
-
-def counted(model, step):
-    with Counts() as counts:
-        result = run(model, step)
-    return result, (counts.packs, counts.weights)
 
 
 class CompileTest(unittest.TestCase):
@@ -178,112 +169,6 @@ class OffloadTest(unittest.TestCase):
         layer = self.model.transformer_blocks[0].attn.to_q
         self.assertEqual({layer.lynx_up.dtype, layer.lynx_down.dtype, layer.lynx_transform.dtype},
                          {torch.float32})
-
-
-def add_lora(model, name="first", seed=3, targets=("to_q", "to_k", "proj_mlp", "ff.net.0.proj")):
-    from peft import LoraConfig
-    model.add_adapter(LoraConfig(r=4, lora_alpha=4, target_modules=list(targets),
-                                 init_lora_weights=False), adapter_name=name)
-    generator = torch.Generator().manual_seed(seed)
-    for key, parameter in model.named_parameters():
-        if f".{name}." in key:
-            parameter.data = 0.2 * torch.randn(parameter.shape, generator=generator)
-            parameter.requires_grad_(False)
-
-
-class LoraTest(unittest.TestCase):
-    def setUp(self):
-        self.step = tiny_models.flux_arguments()
-
-    def model(self, block):
-        model = tiny_models.flux()
-        sparsify(model, random_compensation(model, block=block) if block is not None else None)
-        return model
-
-    def test_adds_to_the_sparse_layer_and_packs_stay_shared(self):
-        for block in (None, 0, 16):
-            with self.subTest(block=block):
-                model = self.model(block)
-                plain = run(model, self.step)
-                add_lora(model)
-                result, counts = counted(model, self.step)
-                self.assertEqual(counts, SHARED)
-                self.assertGreater(relative_error(result, plain), 1e-2)
-                model.disable_adapters()
-                self.assertTrue(torch.equal(run(model, self.step), plain))
-                model.unload_lora()
-                self.assertTrue(torch.equal(run(model, self.step), plain))
-
-    def test_what_a_fused_lora_adds(self):
-        # Through a sparse input, so not the same; far nearer than without it.
-        for block in (None, 16):
-            with self.subTest(block=block):
-                model = self.model(block)
-                plain = run(model, self.step)
-                add_lora(model)
-                beside = run(model, self.step)
-                model.fuse_lora()
-                fused = run(model, self.step)
-                effect = relative_error(plain, beside)
-                self.assertLess(relative_error(fused, beside), effect / 2)
-                model.unfuse_lora()
-                self.assertLess(relative_error(run(model, self.step), beside), 1e-5)
-
-    def test_fused_into_a_transformed_weight(self):
-        model = self.model(16)
-        add_lora(model)
-        layer = model.transformer_blocks[0].ff.net[0].proj
-        delta = layer.get_delta_weight("first")
-        a = layer.base_layer.lynx_transform.mT
-        product = layer.scaling["first"] * layer.lora_B["first"].weight @ layer.lora_A["first"].weight
-        back = delta @ torch.block_diag(*a).T  # (B A) A^-T A^T
-        self.assertLess(relative_error(back, product), 1e-5)
-
-    def test_loaded_before(self):
-        model = tiny_models.flux()
-        add_lora(model)
-        dense = run(model, self.step)
-        report = sparsify(model)
-        self.assertEqual(len(report.sparse_layers), 14)
-        self.assertLess(relative_error(run(model, self.step), dense), 0.3)
-        rtlynx.restore(model)
-        self.assertTrue(torch.equal(run(model, self.step), dense))
-
-    def test_loaded_before_a_transform(self):
-        model = tiny_models.flux()
-        compensation = random_compensation(model)
-        add_lora(model)
-        with self.assertRaisesRegex(rtlynx.Error, "LoRAs loaded after"):
-            sparsify(model, compensation)
-
-    def test_restoring_with_a_fused_lora(self):
-        model = self.model(16)
-        add_lora(model)
-        model.fuse_lora()
-        with self.assertRaisesRegex(rtlynx.Error, "unfuse_lora first"):
-            rtlynx.restore(model)
-
-    def test_several_adapters_files_and_hotswap(self):
-        model = self.model(16)
-        model.enable_lora_hotswap(target_rank=4)
-        add_lora(model, "first", seed=3)
-        first = run(model, self.step)
-        with tempfile.TemporaryDirectory() as folder:
-            model.save_lora_adapter(pathlib.Path(folder) / "first", adapter_name="first")
-            model.delete_adapters("first")
-            add_lora(model, "second", seed=4)
-            second = run(model, self.step)
-            model.load_lora_adapter(pathlib.Path(folder) / "first", adapter_name="second",
-                                    hotswap=True, prefix=None,
-                                    weight_name=WEIGHTS)
-            self.assertLess(relative_error(run(model, self.step), first), 1e-5)
-            model.load_lora_adapter(pathlib.Path(folder) / "first", adapter_name="third",
-                                    prefix=None, weight_name=WEIGHTS)
-        add_lora(model, "fourth", seed=4)
-        model.set_adapters("fourth")
-        self.assertLess(relative_error(run(model, self.step), second), 1e-5)
-        model.set_adapters(["third", "fourth"], [1.0, 0.5])
-        self.assertGreater(relative_error(run(model, self.step), second), 1e-3)
 
 
 class PipelineTest(unittest.TestCase):

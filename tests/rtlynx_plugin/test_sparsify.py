@@ -16,6 +16,7 @@ from tiny_models import FAMILIES, output_of
 
 # A rounding of float32 accumulated over the layers; a choice of other channels is 1e-2.
 FLOAT32_ERROR = 2e-5
+SHARED = (7, 14)  # packs and weights of a double and a single block of FLUX, the paper's layers
 
 
 def sparsify(model, *args, **options):
@@ -44,6 +45,12 @@ def random_compensation(model, recipe="paper", rank=16, block=16):
 @torch.no_grad()
 def run(model, arguments):
     return output_of(model(**arguments))
+
+
+def counted(model, step):
+    with Counts() as counts:
+        result = run(model, step)
+    return result, (counts.packs, counts.weights)
 
 
 class SparsifyTest(unittest.TestCase):
