@@ -58,8 +58,8 @@ def calibrate(model, run, out, method="low-rank", transform="none", rank=64, sam
         memory: for the sums of a pass, beside the model: bytes, or such as ``"8GiB"``. An input of K
             channels takes 16 K^2 bytes, 24 K^2 for ``"joint"``; one at least is summed. A block whose
             sums do not fit runs again.
-        captured: calls of the model to keep at most, at random among those of run; 0 for none. A call
-            takes what two lists of blocks return: 28 MB each for FLUX.1 at 1024 x 1024.
+        captured: calls of the model to keep at most, at random among those of run; 0 for none. One
+            takes what two blocks return: 61 MB with its arguments for FLUX.1 at 1024 x 1024.
         recipe, exclude: the layers, as for ``rtlynx.sparsify``.
 
     Returns:
