@@ -30,7 +30,7 @@ def _swiglu_forward(self, x):
 _FUSED = {}  # the class of a module -> its fused class
 
 
-def fused_class(cls, forward):
+def _fused_class(cls, forward):
     if cls not in _FUSED:
         _FUSED[cls] = type(f"Lynx{cls.__name__}", (cls,),
                            {"forward": forward, "__module__": __name__, "lynx_base": cls})
@@ -50,12 +50,12 @@ def fuse_activations(model):
             continue
         linear = module.proj if forward is _gelu_forward else getattr(module, "w2", None)
         if forward is not None and _reads_alone(linear):
-            module.__class__ = fused_class(cls, forward)
+            module.__class__ = _fused_class(cls, forward)
             count += 1
     return count
 
 
-def unfuse(model):
+def unfuse_activations(model):
     for module in model.modules():
         base = getattr(type(module), "lynx_base", None)
         if base is not None:

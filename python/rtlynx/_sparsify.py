@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from . import _compensation, _e4m3, _fused, _linear, _lora, _recipes, _rotation
+from . import _compensation, _e4m3, _fused, _linear, _lora, _recipes
 from ._error import Error
 from ._report import GroupReport, LayerReport, Report
 
@@ -72,7 +72,6 @@ def sparsify(model, compensation=None, recipe="auto", exclude=(), tokens=None, f
     for part in prepared:
         part.apply(keep_original)
     _fused.fuse_activations(model)
-    _rotation.fuse_rotations(model)
     model._rtlynx = _State(result)
     if "rtlynx._diffusers" in sys.modules:
         sys.modules["rtlynx._diffusers"].RTLynxQuantizer.attach(model)
@@ -103,7 +102,7 @@ def undo(model):
     fused = _lora.fused_layers(model)
     if any(linear.lynx_replaced and name in fused for name, linear in linears.items()):
         raise Error("restore", "a model without fused LoRAs; unfuse_lora first", f"{len(fused)}")
-    _fused.unfuse(model)
+    _fused.unfuse_activations(model)
     for linear in linears.values():
         if linear.lynx_original is not None:
             linear.weight.data = linear.lynx_original.to(linear.weight.device, linear.weight.dtype)

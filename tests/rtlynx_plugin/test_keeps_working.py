@@ -7,12 +7,10 @@ import unittest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 
-import rtlynx
 import tiny_models
-from reference import reference_model, relative_error
+from reference import relative_error
 from test_lora import add_lora
-from test_sparsify import (FLOAT32_ERROR, SHARED, counted, random_compensation, run,
-                           sparsify)
+from test_sparsify import SHARED, counted, random_compensation, run, sparsify
 from tiny_models import FAMILIES
 
 
@@ -79,25 +77,6 @@ class CompileTest(unittest.TestCase):
             self.assertEqual(counts[-1], counts[0])  # later shapes make none
             graphs.append(counts[-1])
         self.assertEqual(graphs[1], graphs[0])
-
-    def test_qwen_image_rotates_without_complex_numbers(self):
-        # Of which Inductor makes no code. Dense models in the same process keep theirs.
-        model, dense = tiny_models.qwen_image(), tiny_models.qwen_image()
-        step = tiny_models.qwen_image_arguments()
-        twin, unchanged = copy.deepcopy(model), run(dense, step)
-        sparsify(model)
-        expected = run(model, step)
-        eager = reference_model(twin, rtlynx.report(model).sparse_layers)
-        self.assertLess(relative_error(expected, run(eager, step)), FLOAT32_ERROR)
-        products = []
-        for compiled, value in ((model, expected), (dense, unchanged)):
-            torch._dynamo.reset()
-            counter = self.compile(compiled, step, value, fullgraph=True)
-            products.append("".join(graph.code for graph in counter.graphs).count("view_as_complex"))
-        self.assertEqual(products, [0, 2 * 4])
-        rtlynx.restore(model)
-        self.assertEqual([type(module) for module in model.modules()],
-                         [type(module) for module in twin.modules()])
 
     def test_inductor(self):
         model, step = tiny_models.qwen_image(blocks=1), tiny_models.qwen_image_arguments()
