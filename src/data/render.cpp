@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "data/leaves.h"
 #include "data/palette.h"
 #include "data/raster.h"
 #include "data/scene.h"
@@ -61,6 +62,7 @@ void render(const Scene& scene, int side, std::span<std::uint8_t> rgb) {
   if (rgb.size() != bytes)
     fail("render", "a buffer of " + std::to_string(bytes) + " bytes", std::to_string(rgb.size()));
   fill_background(scene, side, rgb);
+  if (scene.leaves) draw_leaves(*scene.leaves, side, rgb);
   std::vector<Coverage> coverage(static_cast<std::size_t>(side / 2 * (side / 2)));
   for (const Item& item : scene.items) draw(item, side, coverage, rgb);
 }

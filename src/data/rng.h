@@ -6,6 +6,14 @@
 
 namespace rtlynx {
 
+/// A well-mixed seed for item `index` of a run (the finaliser of splitmix64).
+constexpr std::uint64_t mixed_seed(std::uint64_t seed, std::uint64_t index) {
+  std::uint64_t z = seed * 0x9E3779B97F4A7C15ULL + index + 1;
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ULL;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBULL;
+  return z ^ (z >> 31);
+}
+
 /// Random numbers that are the same for a seed on every platform: the engine is fixed by the
 /// standard, and the distributions, which the standard leaves open, are these.
 class Rng {

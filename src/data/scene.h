@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -60,6 +61,7 @@ struct Scene {
   Background background = Background::black;
   std::uint8_t glow = 128;  // strength of the background's vertical gradient
   std::vector<Item> items;  // one to three, at distinct positions, in the order of the caption
+  std::optional<std::uint64_t> leaves;  // seed of the dead leaves over the background
 
   bool operator==(const Scene&) const = default;
 };

@@ -88,6 +88,19 @@ void check_index(const nlohmann::json& index, const std::string& where) {
        describe_other_pipeline(kind));
 }
 
+// What lies behind the items of the scenes that the model was trained on.
+constexpr const char* kSceneBackground = "scene_background";
+constexpr const char* kDeadLeaves = "dead leaves";
+
+bool has_leaves(const nlohmann::json& index, const std::string& where) {
+  if (!json_has(index, kSceneBackground)) return false;
+  const std::string background = json_string(index, kSceneBackground, where);
+  require(background == kDeadLeaves, where,
+          std::string(kSceneBackground) + " \"" + kDeadLeaves + "\" or none",
+          printable(background));
+  return true;
+}
+
 }  // namespace
 
 FluxInputs make_flux_inputs(const torch::Tensor& tokens, const torch::Tensor& sigma,
@@ -223,6 +236,7 @@ Pipeline load_pipeline(const std::filesystem::path& folder, const torch::TensorO
   pipeline.patch = json_int(index, "pixel_patch_size", where, {.min = 1, .max = 64});
   pipeline.trained_size =
       static_cast<int>(json_int(index, "image_size", where, {.min = 4, .max = kMaxSide}));
+  pipeline.leaves = has_leaves(index, where);
   const auto scheduler_path = folder / "scheduler" / "scheduler_config.json";
   pipeline.scheduler =
       scheduler_config_from_json(read_json_file(scheduler_path), scheduler_path.string());
@@ -255,7 +269,7 @@ FileSet stage_pipeline(const Pipeline& pipeline, const std::filesystem::path& fo
     check_index(read_json_file(names.index), "write " + names.index.string());
   }
   for (const auto& part : names.parts) std::filesystem::create_directories(part);
-  const nlohmann::ordered_json index = {
+  nlohmann::ordered_json index = {
       {"_class_name", kPipelineClass},
       {"_rtlynx_version", version()},
       {"image_size", pipeline.trained_size},
@@ -264,6 +278,7 @@ FileSet stage_pipeline(const Pipeline& pipeline, const std::filesystem::path& fo
       {"text_encoder", {"rtlynx", "TextEncoder"}},
       {"transformer", {"diffusers", "FluxTransformer2DModel"}},
   };
+  if (pipeline.leaves) index[kSceneBackground] = kDeadLeaves;
   FileSet files;
   const auto add_json = [&](const std::filesystem::path& path, const auto& json) {
     files.add(path, json.dump(2) + "\n");

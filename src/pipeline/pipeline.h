@@ -40,6 +40,7 @@ struct Pipeline {
   std::string name;        ///< the folder's name
   std::int64_t patch = 4;  ///< pixels along a token's side; tokens hold raw RGB
   int trained_size = 64;   ///< pixels; other sizes extrapolate
+  bool leaves = false;     ///< the scenes it was trained on have dead leaves behind the items
   SchedulerConfig scheduler;
   TextEncoder text_encoder{nullptr};
   FluxTransformer transformer{nullptr};

@@ -19,12 +19,13 @@ struct CaptionSuite {
   std::vector<std::string> captions;
 };
 
-/// The first `count` scenes of the held-out split under `seed`.
-CaptionSuite make_caption_suite(int count, std::uint64_t seed);
+/// The first `count` scenes of the held-out split under `seed`; `leaves` adds dead leaves behind
+/// the items.
+CaptionSuite make_caption_suite(int count, std::uint64_t seed, bool leaves = false);
 
 struct AccuracyRun {
   CaptionScore score;                ///< summed over the captions
-  std::vector<CaptionScore> scores;  ///< one per caption
+  std::vector<CaptionScore> scores;  ///< one per caption; none if leaves lie behind the items
   std::vector<Image> images;         ///< one per caption
 };
 

@@ -68,6 +68,7 @@ Json describe(const Pipeline& pipeline, const EvaluateOptions& options,
               {"device", pipeline.device_name()},
               {"dtype", pipeline.dtype_name()},
               {"frechet_features", kPictureFeatures}};
+  if (pipeline.leaves) run["scene_background"] = "dead leaves";
   if (lpips) run["lpips_network"] = lpips->network();
   if (options.noise_floor) run["noise_floor_batch"] = noise_floor_batch(pipeline, options.batch);
   return run;
@@ -130,7 +131,7 @@ class Evaluation {
         results_(options.results, settings,
                  options.restart ? KeptResults::Begin::anew : KeptResults::Begin::go_on),
         work_(work_folder(options.results), settings),
-        suite_(make_caption_suite(options.prompts, options.seed)),
+        suite_(make_caption_suite(options.prompts, options.seed, pipeline.leaves)),
         request_{.prompts = {}, .seeds = {}, .steps = options.steps, .guidance = options.guidance},
         inputs_{.run = options.calibration, .moments = {}} {
     inputs_.statistics = [this](const std::string& sums) { return work_.sums_file(sums); };

@@ -87,6 +87,7 @@ Json score_pictures(const AccuracyRun& run, const PictureReferences& references)
     require_finite(distance, "frechet_distance");
     scores["frechet_distance"] = distance;
   }
+  if (run.scores.empty()) return scores;
   std::vector<double> right;
   for (const CaptionScore& score : run.scores) right.push_back(score.shape_color_position.rate());
   add_mean(scores, "caption_accuracy", right);

@@ -7,25 +7,18 @@
 #include <algorithm>
 #include <utility>
 
-#include "data/caption.h"
+#include "data/rng.h"
+#include "data/scene.h"
+#include "data/training_scene.h"
 #include "pipeline/pixels.h"
 
 namespace rtlynx {
-namespace {
-
-// A well-mixed seed for item `index` of a run (the finaliser of splitmix64).
-std::uint64_t mixed_seed(std::uint64_t seed, std::uint64_t index) {
-  std::uint64_t z = seed * 0x9E3779B97F4A7C15ULL + index + 1;
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ULL;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EBULL;
-  return z ^ (z >> 31);
-}
-
-}  // namespace
 
 SceneBatch draw_scene_batch(const SceneBatchOptions& options, const Vocabulary& vocabulary,
                             std::int64_t step) {
   const std::int64_t batch = options.batch;
+  const TrainingScenes scenes{
+      .seed = options.seed, .caption_dropout = options.caption_dropout, .leaves = options.leaves};
   SceneBatch out{.bytes = torch::empty({batch, kSceneSide, kSceneSide, 3}, torch::kUInt8),
                  .ids = torch::zeros({batch, kMaxTokens}, torch::kInt64),
                  .noise = {},
@@ -36,11 +29,9 @@ SceneBatch draw_scene_batch(const SceneBatchOptions& options, const Vocabulary& 
 
   at::parallel_for(0, batch, /*grain_size=*/8, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
-      Rng rng(mixed_seed(options.seed, static_cast<std::uint64_t>(step * batch + i)));
-      const Scene scene = sample_scene(rng, Split::train);
-      render(scene, kSceneSide, {bytes + static_cast<std::size_t>(i) * kBytes, kBytes});
-      if (rng.chance(static_cast<float>(options.caption_dropout))) continue;
-      const auto words = vocabulary.encode(caption(scene, rng, CaptionDropout{}));
+      const std::vector<int> words =
+          draw_training_scene(scenes, static_cast<std::uint64_t>(step * batch + i), vocabulary,
+                              {bytes + static_cast<std::size_t>(i) * kBytes, kBytes});
       std::copy(words.begin(), words.end(), ids + i * kMaxTokens);
     }
   });

@@ -15,6 +15,7 @@ struct SceneBatchOptions {
   std::int64_t batch = 384;
   double caption_dropout = 0.1;  ///< share of scenes without caption
   double time_spread = 1.2;      ///< t = sigmoid(spread * N(0, 1))
+  bool leaves = false;           ///< dead leaves behind the items
 };
 
 /// Scenes of one step, on the CPU.

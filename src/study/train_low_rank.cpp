@@ -158,7 +158,10 @@ class BatchSource {
   BatchSource(const TrainLowRankOptions& options, Pipeline& pipeline)
       : pipeline_(pipeline),
         guidance_(options.run.guidance),
-        scenes_{.seed = options.seed, .batch = options.batch, .caption_dropout = kEmptyCaptions} {
+        scenes_{.seed = options.seed,
+                .batch = options.batch,
+                .caption_dropout = kEmptyCaptions,
+                .leaves = pipeline.leaves} {
     if (options.inputs == LowRankInputs::trajectories) {
       trajectories_.emplace(options.run, options.batch);
     }

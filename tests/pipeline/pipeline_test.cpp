@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "base/error.h"
+#include "io/json.h"
 #include "models/recipe.h"
 #include "pipeline/small_pipeline.h"
 #include "refusal.h"
@@ -213,6 +214,18 @@ TEST_F(PipelineFolder, ComesBackWithTheSamePictures) {
             second.generate(request({"a red circle"}, {5}))[0].rgb);
   EXPECT_EQ(second.scheduler.shift, 2.0);
   EXPECT_EQ(second.name, "again");
+}
+
+TEST_F(PipelineFolder, TellsWhatLiesBehindTheItems) {
+  EXPECT_FALSE(load_pipeline(folder_, torch::kFloat32).leaves);
+  Pipeline pipeline = small_pipeline();
+  pipeline.leaves = true;
+  save_pipeline(pipeline, folder_, /*max_shard_bytes=*/100'000);
+  EXPECT_TRUE(load_pipeline(folder_, torch::kFloat32).leaves);
+  nlohmann::json index = read_json_file(folder_ / "model_index.json");
+  index["scene_background"] = "fog";
+  std::ofstream(folder_ / "model_index.json") << index;
+  EXPECT_THAT(refusal(), testing::EndsWith("\"dead leaves\" or none, got fog"));
 }
 
 TEST_F(PipelineFolder, IsNotSavedOverAnotherForm) {

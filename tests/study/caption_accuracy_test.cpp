@@ -24,6 +24,13 @@ TEST(CaptionSuite, IsFixedAndHeldOut) {
   }
 }
 
+TEST(CaptionSuite, LeavesLieBehindTheSameItems) {
+  const CaptionSuite plain = make_caption_suite(5, 9), leaves = make_caption_suite(5, 9, true);
+  EXPECT_EQ(plain.captions, leaves.captions);
+  EXPECT_FALSE(plain.scenes[0].leaves);
+  EXPECT_NE(leaves.scenes[0].leaves, leaves.scenes[1].leaves);
+}
+
 // An untrained model's final projection is zero: it leaves the noise as it is.
 TEST(CaptionAccuracy, NoiseScoresNothing) {
   Pipeline pipeline = make_lynx_mini({.heads = 1, .double_blocks = 0, .single_blocks = 1}, 1);

@@ -63,6 +63,19 @@ TEST(Evaluate, ReportsEveryMethodBesideDense) {
   EXPECT_EQ(report["calibration"]["prompts"], 1);
 }
 
+// The checker would take a leaf for an item.
+TEST(Evaluate, DeadLeavesAreNotReadBack) {
+  Pipeline pipeline = test::small_pipeline();
+  const auto plain = evaluate_methods(pipeline, quick({"naive"})).value();
+  pipeline.leaves = true;
+  const auto leaves = evaluate_methods(pipeline, quick({"naive"})).value();
+  EXPECT_EQ(leaves["scene_background"], "dead leaves");
+  EXPECT_FALSE(leaves["methods"][1].contains("caption_accuracy"));
+  EXPECT_EQ(leaves["methods"][1]["psnr"], plain["methods"][1]["psnr"]);
+  // Held against other scenes.
+  EXPECT_NE(leaves["methods"][1]["frechet_distance"], plain["methods"][1]["frechet_distance"]);
+}
+
 TEST(Evaluate, SameOptionsSameReport) {
   Pipeline pipeline = test::small_pipeline();
   const auto first = evaluate_methods(pipeline, quick({"wanda"})).value();
