@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <filesystem>
 #include <functional>
 #include <iterator>
 #include <nlohmann/json.hpp>
@@ -64,17 +65,24 @@ GenerateRequest make_request(const GenerateOptions& options, const std::vector<P
 std::vector<PngText> texts_of(const GenerateOptions& options, const GenerateRequest& request,
                               const Pipeline& pipeline, const Treatment& treatment,
                               const PictureJob& job) {
-  return picture_texts({{"prompt", job.prompt},
-                        {"seed", job.seed},
-                        {"model", pipeline.name},
-                        {"mode", std::string(options.compare ? "dense and " : "") + treatment.name},
-                        {"steps", request.steps},
-                        {"guidance", request.guidance},
-                        {"width", request.width},
-                        {"height", request.height},
-                        {"batch", pipeline.pictures_at_once(mini_batch(options))},
-                        {"device", pipeline.device_name()},
-                        {"dtype", pipeline.dtype_name()}});
+  nlohmann::ordered_json facts = {
+      {"prompt", job.prompt},
+      {"seed", job.seed},
+      {"model", pipeline.name},
+      {"mode", std::string(options.compare ? "dense and " : "") + treatment.name},
+      {"steps", request.steps},
+      {"guidance", request.guidance},
+      {"width", request.width},
+      {"height", request.height},
+      {"batch", pipeline.pictures_at_once(mini_batch(options))},
+      {"device", pipeline.device_name()},
+      {"dtype", pipeline.dtype_name()}};
+  const auto add_file = [&facts](const char* key, const std::filesystem::path& file) {
+    if (!file.empty()) facts[key] = path_text(file.filename());
+  };
+  add_file("compensation", treatment.file);
+  add_file("beside", options.beside);
+  return picture_texts(facts);
 }
 
 // Said before anything is drawn: the PNG writer would refuse a larger picture afterwards.
@@ -96,32 +104,41 @@ struct Result {
   nlohmann::ordered_json entry;
 };
 
+nlohmann::ordered_json likeness(const Image& dense, const Image& sparse) {
+  const double decibels = psnr(dense, sparse);
+  // JSON has no infinity; identical pictures have no finite PSNR.
+  return {{"psnr",
+           std::isfinite(decibels) ? nlohmann::ordered_json(decibels) : nlohmann::ordered_json()},
+          {"ssim", ssim(dense, sparse)}};
+}
+
 Result finish(const PictureJob& job, const Image& sparse, const Image* dense, const Image* other,
               int scale) {
   Result result{
       .picture = enlarge(dense ? side_by_side(*dense, sparse, other) : sparse, scale),
       .entry = {{"path", path_text(job.path)}, {"prompt", job.prompt}, {"seed", job.seed}}};
-  if (dense) {
-    const double decibels = psnr(*dense, sparse);
-    // JSON has no infinity; identical pictures have no finite PSNR.
-    result.entry["psnr"] =
-        std::isfinite(decibels) ? nlohmann::ordered_json(decibels) : nlohmann::ordered_json();
-    result.entry["ssim"] = ssim(*dense, sparse);
-  }
+  if (dense) result.entry.update(likeness(*dense, sparse));
+  if (dense && other) result.entry["beside"] = likeness(*dense, *other);
   return result;
 }
 
-void print_line(const nlohmann::ordered_json& entry, const std::string& mode) {
+std::string likeness_text(const nlohmann::ordered_json& likeness) {
+  const auto& decibels = likeness["psnr"];
+  return fmt::format(
+      "PSNR {}, SSIM {:.3f}",
+      decibels.is_null() ? "infinite" : fmt::format("{:.1f} dB", decibels.get<double>()),
+      likeness["ssim"].get<double>());
+}
+
+void print_line(const nlohmann::ordered_json& entry, const std::string& mode,
+                const std::optional<Treatment>& beside) {
   std::string line = fmt::format("{}  seed {}  {}", entry["path"].get<std::string>(),
                                  entry["seed"].get<std::uint64_t>(),
                                  in_quotes(entry["prompt"].get<std::string>()));
   if (entry.contains("ssim")) {
-    const auto& decibels = entry["psnr"];
-    line += fmt::format(
-        "  {} against dense: PSNR {}, SSIM {:.3f}", mode,
-        decibels.is_null() ? "infinite" : fmt::format("{:.1f} dB", decibels.get<double>()),
-        entry["ssim"].get<double>());
+    line += fmt::format("  {} against dense: {}", mode, likeness_text(entry));
   }
+  if (beside) line += fmt::format("; {}: {}", beside->name, likeness_text(entry["beside"]));
   terminal::print("{}\n", line);
 }
 
@@ -144,8 +161,8 @@ double draw(Pipeline& pipeline, const GenerateRequest& request, int batch,
 
 void say_duration_of(Pipeline& pipeline, const GenerateRequest& request,
                      const GenerateOptions& options) {
-  const auto steps =
-      static_cast<double>(request.prompts.size()) * request.steps * (options.compare ? 2 : 1);
+  const int ways = 1 + (options.compare ? 1 : 0) + (options.beside.empty() ? 0 : 1);
+  const auto steps = static_cast<double>(request.prompts.size()) * request.steps * ways;
   constexpr double kWorthMeasuring = 100;
   if (steps < kWorthMeasuring) return;
   say_duration("generate",
@@ -176,11 +193,11 @@ void draw_mini(const GenerateOptions& options, const std::vector<Prompt>& prompt
       std::move(images.begin(), images.end(), std::back_inserter(kept));
     };
   };
-  nlohmann::ordered_json report = {{"model", pipeline.name},
-                                   {"mode", treatment.name},
-                                   {"steps", request.steps},
-                                   {"guidance", request.guidance},
-                                   {"images", nlohmann::ordered_json::array()}};
+  nlohmann::ordered_json report = {{"model", pipeline.name}, {"mode", treatment.name}};
+  if (!treatment.file.empty()) report["compensation"] = path_text(treatment.file);
+  if (beside) report["beside"] = beside->name;
+  report.update({{"steps", request.steps}, {"guidance", request.guidance}});
+  report["images"] = nlohmann::ordered_json::array();
   if (options.compare) {
     report["seconds_per_step_dense"] =
         draw(pipeline, request, mini_batch(options), of_mode(LinearMode::dense), keep_in(dense));
@@ -195,7 +212,7 @@ void draw_mini(const GenerateOptions& options, const std::vector<Prompt>& prompt
           Result result = finish(job, images[i], options.compare ? &dense[first + i] : nullptr,
                                  beside ? &other[first + i] : nullptr, scale);
           write_png(job.path, result.picture, texts_of(options, request, pipeline, treatment, job));
-          if (!options.json) print_line(result.entry, treatment.name);
+          if (!options.json) print_line(result.entry, treatment.name, beside);
           report["images"].push_back(std::move(result.entry));
         }
       });

@@ -136,6 +136,7 @@ class Drawing {
 
   Report head() const {
     Report report = {{"model", name_}, {"mode", run_.mode}};
+    if (!run_.compensation.empty()) report["compensation"] = path_text(run_.compensation);
     report.update(settings_report(common()));
     // Of one size only: each picture says its own as well.
     const auto is_other = [&](const PicturePart& part) {
@@ -310,6 +311,9 @@ class Drawing {
     Report facts = {{"prompt", job.prompt}, {"seed", job.seed}, {"model", name_}};
     if (settings.guided()) facts["negative"] = *settings.negative;
     facts["mode"] = (run_.compare ? "dense and " : "") + run_.mode;
+    if (!run_.compensation.empty()) {
+      facts["compensation"] = path_text(run_.compensation.filename());
+    }
     facts.update(settings_report(settings));
     facts.update({{"batch", run_.request.batch}, {"device", device_}, {"dtype", dtype_}});
     if (layers_.wanted > 0) facts["sparse_layers"] = layers_.sparse;

@@ -26,8 +26,9 @@ struct PictureJob {
 /// What is drawn with a model in a folder of diffusers, and how it is written.
 struct PictureRun {
   std::vector<PictureJob> jobs;
-  PictureRequest request;  ///< without prompts and seeds, which are the jobs'
-  std::string mode;        ///< as reports name it
+  PictureRequest request;              ///< without prompts and seeds, which are the jobs'
+  std::string mode;                    ///< as reports name it
+  std::filesystem::path compensation;  ///< the file that set_layers applies, or none
   std::vector<LoraFile> loras;
   LayerSetter set_layers;
   std::string image;                       ///< the file of request.image

@@ -109,6 +109,7 @@ void generate_with_model(const GenerateOptions& options, const std::filesystem::
                              .image = {},
                              .strength = options.strength.value_or(0.6)},
                  .mode = std::move(treatment.name),
+                 .compensation = treatment.file,
                  .loras = {},
                  .set_layers = std::move(treatment.set_layers),
                  .image = options.image,

@@ -86,7 +86,8 @@ void add_layers(CLI::App& command, GenerateOptions& options) {
           ->check(CLI::IsMember({"dense", "naive", "norm"}));
   command
       .add_option("--compensation", options.compensation,
-                  "A file that rtlynx calibrate made for this model: its layers, and what they do")
+                  "A file that rtlynx calibrate made for this model: its layers, and what they do; "
+                  "none leaves the model's own out")
       ->excludes(mode);
   command
       .add_option(
@@ -145,6 +146,7 @@ void add_generate_options(CLI::App& command, GenerateOptions& options) {
 }
 
 std::string compensation_of(const GenerateOptions& options) {
+  if (options.compensation == "none") return {};
   if (!options.compensation.empty() || options.mode) return options.compensation;
   const std::filesystem::path own = options.model.model_folder() / "compensation.safetensors";
   return std::filesystem::exists(own) ? own.string() : std::string();
@@ -155,8 +157,10 @@ Treatment choose_treatment(const GenerateOptions& options) {
   if (!file.empty()) {
     Treatment treatment = of_file(file, options.compare);
     if (options.compensation.empty()) {
-      terminal::say(fmt::format("generate: sparse by the model's own {}: {}; --mode is for others",
-                                path_text(file), treatment.name));
+      terminal::say(
+          fmt::format("generate: sparse by the model's own {}: {}; --compensation none leaves it "
+                      "out",
+                      path_text(file), treatment.name));
     }
     return treatment;
   }

@@ -48,7 +48,8 @@ struct GenerateOptions {
 
 void add_generate_options(CLI::App& command, GenerateOptions& options);
 
-/// The file that is named, or the one that the model brings along where no mode is named.
+/// The file that is named, or the one that the model brings along where neither a mode nor "none"
+/// is.
 std::string compensation_of(const GenerateOptions& options);
 
 /// What these options ask for.

@@ -99,6 +99,7 @@ SparseLayers leave_out(ModelCompensation& compensation, const std::vector<LayerG
 Treatment of_mode(LinearMode mode) {
   return {
       .name = std::string(to_string(mode)),
+      .file = {},
       .set_layers = [mode](torch::nn::Module& transformer, const std::vector<LayerGroup>& groups,
                            const SparseChoice& choice, const LowRankUpdates& updates) {
         SparseLayers layers;
@@ -117,6 +118,7 @@ Treatment of_file(const std::string& file, bool with_dense) {
   const std::string name = fmt::format("{} (transform {}, rank {})", compensation.method,
                                        compensation.transform, compensation.rank);
   return {.name = name,
+          .file = file,
           .set_layers = [compensation, file, with_dense](
                             torch::nn::Module& transformer, const std::vector<LayerGroup>& groups,
                             const SparseChoice& choice, const LowRankUpdates& updates) {

@@ -22,6 +22,7 @@ using LayerSetter = std::function<SparseLayers(
 /// What is drawn beside dense: a mode of the recipe's layers, or a compensation file.
 struct Treatment {
   std::string name;
+  std::string file;  ///< of the compensation; empty for a mode
   LayerSetter set_layers;
 };
 

@@ -129,9 +129,13 @@ class ZImageTest(CompensatedTest):
         self.calibrate(self.model / "compensation.safetensors")
         result = self.draw("own.png")
         self.assertIn("sparse by the model's own", result.stderr)
-        self.assertEqual(made_by(self.folder / "own.png")["mode"], "joint (transform none, rank 16)")
+        made = made_by(self.folder / "own.png")
+        self.assertEqual((made["mode"], made["compensation"]),
+                         ("joint (transform none, rank 16)", "compensation.safetensors"))
         self.draw("norm.png", "--mode", "norm")
         self.assertEqual(made_by(self.folder / "norm.png")["mode"], "norm")
+        self.draw("none.png", "--compensation", "none")
+        self.assertEqual(image_data(self.folder / "none.png"), image_data(self.folder / "norm.png"))
         self.assertNotEqual(image_data(self.folder / "own.png"),
                             image_data(self.folder / "norm.png"))
 

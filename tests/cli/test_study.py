@@ -162,7 +162,11 @@ class CalibrateTest(CliTest):
                     self.folder / "a.png"]
         drawn = run(*generate, "--compare", "--beside", plain, "--scale", 1)
         self.assertEqual(drawn.returncode, 0, drawn.stderr)
-        self.assertEqual(json.loads(drawn.stdout)["mode"], "low-rank (transform block 64, rank 16)")
+        report = json.loads(drawn.stdout)
+        self.assertEqual(report["mode"], "low-rank (transform block 64, rank 16)")
+        self.assertEqual(report["compensation"], str(model / "compensation.safetensors"))
+        self.assertEqual(report["beside"], "low-rank (transform none, rank 16)")
+        self.assertLessEqual(report["images"][0]["beside"]["ssim"], 1)
         self.assertIn("the model's own", drawn.stderr)
         self.assertIn("compensation.safetensors", drawn.stderr)
         self.assertEqual(png_size(self.folder / "a.png"), (4 * 64 + 3 * 2, 64))
