@@ -40,11 +40,12 @@ build: configure
 demo: configure
 	@cmake --build --preset $(PRESET) --target rtlynx
 	@mkdir -p out
-	$(RTLYNX) generate --compare -o out/demo.png \
+	$(RTLYNX) generate --compare --beside models/lynx-mini/paper.safetensors -o out/demo.png \
 	  -p "a large striped red circle top left, two small blue rings bottom right on navy" \
 	  -p "the word lynx in yellow top right, a large green triangle bottom left on black" \
 	  -p "a large checkered purple square bottom left, three small orange crosses top right on gray"
-	@echo "Each picture: dense, 2:4 sparse, four times their difference."
+	@echo "Each picture: dense; 2:4 sparse as rtlynx does it; as the paper does it; and four times"
+	@echo "the difference of the first two."
 
 test: build
 	@ctest --preset $(PRESET)
