@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Trains a wider lynx-mini on scenes with dead leaves: docs/quality.md's wide model.
+"""Trains a wider lynx-mini on scenes with dead leaves.
 
     tools/train_wide.py --scenes build/cuda/bin/draw_scenes --minutes 6 -o wide
 

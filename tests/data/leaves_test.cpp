@@ -23,7 +23,7 @@ Scene with_leaves(Scene scene, std::uint64_t seed) {
   return scene;
 }
 
-// A change of this value changes the data set that docs/quality.md's wide model was trained on.
+// A change of this value changes the data set that tools/train_wide.py trains on.
 TEST(Leaves, PixelsAreTheSameOnEveryPlatform) {
   Rng rng(1);
   std::uint64_t hash = 0xcbf29ce484222325u;
