@@ -2,13 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trains a wider lynx-mini on scenes with dead leaves.
 
-    tools/train_wide.py --scenes build/cuda/bin/draw_scenes --minutes 6 -o wide
+    tools/train_wide.py --scenes build/cuda/bin/draw_scenes --minutes 12 -o wide
 
 The model is diffusers' FluxTransformer2DModel in lynx-mini's form, but wider; text, patches and loss are
 lynx-mini's (src/study/train.cpp). Every scene is drawn once, by `draw_scenes` in --drawers processes, while
 the device trains. The folder is one that the commands of rtlynx read; training.json in it says what was
-done. The course of the learning rate is fitted to the time left once the blocks are compiled, within
---min-steps and --max-steps.
+done. The course of the learning rate is fitted to the time left once the blocks are compiled and the time
+of a step is known; where less than --min-steps fit, the run ends there instead of going on to no end.
 """
 
 import argparse
@@ -51,6 +51,7 @@ class Scenes:
         self.batch = options.batch
         self.device = options.device
         self.ready = queue.Queue(maxsize=8)
+        self.waited = 0.0  # seconds that the trainer had no batch
         self.drawers = [
             subprocess.Popen([options.scenes, "--leaves", f"--seed={options.seed}", f"--batch={self.batch}",
                               f"--batches={batches}", f"--first={i}", f"--stride={options.drawers}"],
@@ -70,7 +71,9 @@ class Scenes:
                             data[pictures:].view(self.batch, TEXT_TOKENS)))
 
     def next(self):
+        began = time.time()
         drawn = self.ready.get()
+        self.waited += time.time() - began
         if drawn is None:
             raise SystemExit("train_wide: draw_scenes ended early")
         return [part.to(self.device, non_blocking=True) for part in drawn]
@@ -84,8 +87,8 @@ def parse():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--scenes", required=True, help="the program draw_scenes")
     parser.add_argument("-o", "--output", type=pathlib.Path, required=True)
-    parser.add_argument("--minutes", type=float, default=6, help="for all, the start included")
-    parser.add_argument("--min-steps", type=int, default=3500, help="even if they take longer")
+    parser.add_argument("--minutes", type=float, default=12, help="for all, the start included")
+    parser.add_argument("--min-steps", type=int, default=3500, help="refused if they take longer")
     parser.add_argument("--max-steps", type=int, default=20000)
     parser.add_argument("--heads", type=int, default=16, help="of 64 channels")
     parser.add_argument("--double-blocks", type=int, default=2)
@@ -161,7 +164,10 @@ class Schedule:
             now = self.now()
             each = (now - self.measured_from) / (MEASURED[1] - MEASURED[0])
             fitting = step + int((self.end - now) / each)
-            self.steps = max(self.options.min_steps, min(fitting, self.options.max_steps))
+            if fitting < self.options.min_steps:
+                raise SystemExit(f"train_wide: required {self.options.min_steps} steps within --minutes, "
+                                 f"got time for {fitting} of {each:.4f} s")
+            self.steps = min(fitting, self.options.max_steps)
             print(f"{each:.4f} s a step, {self.steps} steps", flush=True)
 
     def now(self):
@@ -198,12 +204,13 @@ def train(options, model, text):
                 loss_sum.zero_()
                 if not math.isfinite(losses[-1]["loss"]):
                     raise SystemExit(f"train_wide: the loss is not finite at step {step}")
-                print(f"{step} {losses[-1]['loss']:.4f}", flush=True)
+                print(f"step {step}: loss {losses[-1]['loss']:.4f}, {scenes.waited:.1f} s without scenes",
+                      flush=True)
             schedule.after(step)
     finally:
         scenes.close()
     torch._foreach_copy_(weights, averages)
-    return step, losses
+    return step, losses, scenes.waited
 
 
 def save(options, model, text, report):
@@ -234,13 +241,14 @@ def main():
     text.to(options.device)
     if not options.no_compile:
         model.compile_repeated_blocks(fullgraph=True)
-    steps, losses = train(options, model, text)
+    steps, losses, waited = train(options, model, text)
     report = {
         "parameters": sum(p.numel() for p in [*model.parameters(), *text.parameters()]),
         "channels": 64 * options.heads, "double_blocks": options.double_blocks,
         "single_blocks": options.single_blocks, "seed": options.seed, "steps": steps, "batch": options.batch,
         "learning_rate": options.learning_rate, "warm_up": options.warm_up, "average": 0.999,
-        "seconds": round(time.time() - began, 1), "torch": torch.__version__,
+        "seconds": round(time.time() - began, 1), "seconds_without_scenes": round(waited, 1),
+        "torch": torch.__version__,
         "device": torch.cuda.get_device_name() if options.device == "cuda" else "cpu", "losses": losses}
     save(options, model, text, report)
 
