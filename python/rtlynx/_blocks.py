@@ -25,6 +25,8 @@ class Captured:
         self.model = model
         # In the order in which they run; a block reads what the one before returned, and the call.
         self.blocks = [(name, block) for name in lists for block in getattr(model, name)]
+        if any(block._compiled_call_impl is not None for _, block in self.blocks):
+            raise Error("calibrate", "captured=0 for a model that is compiled", "compiled blocks")
         self.calls = []  # arguments and keyword arguments of each
         self.returned = {name: [] for name in lists}  # of each call, by the last block that ran
         self.seen = 0
@@ -51,14 +53,15 @@ class Captured:
     @torch.no_grad()
     def run(self, index, keep):
         """Calls the block of this index for every call; ``keep``: what it returns is for the next."""
-        name, block = self.blocks[index]
+        name, _ = self.blocks[index]
         for call in range(len(self.calls)):
             args, kwargs = _to_device(self.calls[call])
             with self._up_to(index, call) as result, contextlib.suppress(_Done):
                 self.model(*args, **kwargs)
             if not result:
-                raise Error("calibrate", f"a call that runs every block of {name}",
-                            f"one that left out {type(block).__name__} {index}")
+                place = index - [other for other, _ in self.blocks].index(name)
+                raise Error("calibrate", "calls that run every block; captured=0 repeats run instead",
+                            f"one that left out {name}.{place}")
             if keep:
                 self.returned[name][call] = _to_host(result[0], self.returned[name][call])
 

@@ -25,7 +25,7 @@ class _Pass:
     is_transform: bool
     sums: tuple  # names
     norm: bool
-    block: int | None = None  # whose groups they are, of all blocks; None: of any
+    block: int | None = None  # of the groups, counted through all lists; None: run is repeated
 
     def bytes(self):
         return sum(_sum_bytes(group, self.sums) for group in self.groups)
@@ -59,7 +59,9 @@ def calibrate(model, run, out, method="low-rank", transform="none", rank=64, sam
             channels takes 16 K^2 bytes, 24 K^2 for ``"joint"``; one at least is summed. A block whose
             sums do not fit runs again.
         captured: calls of the model to keep at most, at random among those of run; 0 for none. One
-            takes what two blocks return: 61 MB with its arguments for FLUX.1 at 1024 x 1024.
+            takes what the last block of each list returns, in page-locked memory: 61 MB for FLUX.1 at
+            1024 x 1024, about 80 by torch's powers of two. The blocks run outside run: contexts
+            such as autocast do not reach them; use 0 there, and for a model that is compiled.
         recipe, exclude: the layers, as for ``rtlynx.sparsify``.
 
     Returns:
@@ -109,16 +111,20 @@ def calibrate(model, run, out, method="low-rank", transform="none", rank=64, sam
 def _take_blocks(calls, run, passes, left, clock, take):
     begin = time.monotonic()
     calls.capture(run)
-    share = len(calls.calls) / calls.seen * len(left) / len(calls.blocks)
+    last = passes[left[-1]].block
+    solved_before = last + 1 - len({passes[index].block for index in left})  # they run once more
+    share = len(calls.calls) / calls.seen * (len(left) + solved_before) / len(calls.blocks)
     _say(f"{len(calls.calls)} of {calls.seen} calls captured; the blocks run for about "
          f"{(time.monotonic() - begin) * share / 60:.1f} min, beside what solving takes")
     clock.start()
-    for block in range(passes[left[-1]].block + 1):
+    for block in range(last + 1):
         of_block = [index for index in left if passes[index].block == block]
         for index in of_block:
-            take(index, lambda: calls.run(block, keep=index == of_block[-1]))
+            take(index, lambda: calls.run(block, keep=block < last and index == of_block[-1]))
         if not of_block:
             calls.run(block, keep=True)
+            if not clock.done:
+                clock.start()
 
 
 def _run_pass(part, run, samples, method, rank, transform, transforms):
@@ -239,19 +245,26 @@ class _Kept:
 
     def __init__(self, out, settings):
         self.folder, self.settings = out.with_name(out.name + ".passes"), settings
-        text, path = json.dumps(settings), self.folder / "settings.json"
-        if not path.exists():
-            self.folder.mkdir(exist_ok=True)
-            path.with_suffix(".part").write_text(text)
-            os.replace(path.with_suffix(".part"), path)
-        elif path.read_text() != text:
+        path = self._settings_path()
+        if path.exists() and path.read_text() != json.dumps(settings):
             old = json.loads(path.read_text())
             other = next(key for key in settings if old.get(key) != settings[key])
             raise Error("calibrate", f"the {other} of the calibration begun in {self.folder}, or that "
                                      "folder removed", f"another {other}")
 
+    def _settings_path(self):
+        return self.folder / "settings.json"
+
     def _path(self, index):
         return self.folder / f"{index:05}.safetensors"
+
+    def _begin(self):
+        path = self._settings_path()
+        if path.exists():
+            return
+        self.folder.mkdir(exist_ok=True)
+        path.with_suffix(".part").write_text(json.dumps(self.settings))
+        os.replace(path.with_suffix(".part"), path)
 
     def has(self, index):
         return self._path(index).exists()
@@ -261,6 +274,7 @@ class _Kept:
 
     def put(self, index, tensors):
         from safetensors.torch import save_file
+        self._begin()
         save_file(tensors, self._path(index).with_suffix(".part"))
         os.replace(self._path(index).with_suffix(".part"), self._path(index))
 

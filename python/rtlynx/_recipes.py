@@ -88,16 +88,20 @@ def linears_of(model):
             if isinstance(module, nn.Linear)}
 
 
+def _known(model):
+    """Name, rules and tokens of the model's family; of one that is not known (None, (), None)."""
+    return next((_FAMILIES[cls.__name__] for cls in type(model).__mro__
+                 if cls.__name__ in _FAMILIES), (None, (), None))
+
+
 def family_of(model):
     """The name of a family that is known, or None."""
-    return next((_FAMILIES[cls.__name__][0] for cls in type(model).__mro__
-                 if cls.__name__ in _FAMILIES), None)
+    return _known(model)[0]
 
 
 def block_lists(model):
     """The lists of blocks in the order in which they run; none of a family that is not known."""
-    rules = next((_FAMILIES[cls.__name__][1] for cls in type(model).__mro__
-                  if cls.__name__ in _FAMILIES), ())
+    _, rules, _ = _known(model)
     return [name for name in dict.fromkeys(rule.blocks for rule in rules)
             if len(getattr(model, name, ()))]
 
@@ -105,11 +109,10 @@ def block_lists(model):
 def groups_of(model):
     """The groups of the blocks, and the tokens that their streams have by default."""
     linears = linears_of(model)
-    for cls in type(model).__mro__:
-        if cls.__name__ in _FAMILIES:
-            _, rules, tokens = _FAMILIES[cls.__name__]
-            return _by_rules(model, rules, linears), tokens
-    return _generic(model, linears), _DEFAULT_TOKENS
+    family, rules, tokens = _known(model)
+    if family is None:
+        return _generic(model, linears), _DEFAULT_TOKENS
+    return _by_rules(model, rules, linears), tokens
 
 
 def _by_rules(model, rules, linears):

@@ -80,8 +80,80 @@ class CalibrateTest(unittest.TestCase):
                     by_block = self.calibrate(model, lambda: (runs.append(1), draw()), **options)
                     self.assertEqual(runs, [1])
                     self.assert_same(by_block, whole)
-                    self.assertFalse([module for module in model.modules()
-                                      if "forward" in vars(module)])
+                    self.assert_untouched(model)
+
+    def assert_untouched(self, model):
+        self.assertFalse([module for module in model.modules() if "forward" in vars(module)])
+        self.assertFalse(model._forward_pre_hooks)
+
+    def test_block_by_block_takes_calls_of_several_lengths(self):
+        model = tiny_models.flux()
+
+        def draw():
+            with torch.inference_mode():
+                for index, step in enumerate(self.steps(tiny_models.flux_arguments, 4, seed=1)):
+                    if index % 2:
+                        for name in ("encoder_hidden_states", "txt_ids"):
+                            text = step[name]
+                            step[name] = text[..., :-3, :].contiguous()
+                    model(**step)
+
+        self.assert_same(self.calibrate(model, draw, method="joint"),
+                         self.calibrate(model, draw, method="joint", captured=0))
+
+    def test_leaves_the_model_as_it_was_when_a_run_or_a_block_fails(self):
+        model = tiny_models.flux(blocks=2)
+        own = model.transformer_blocks[0].forward  # as accelerate's hooks leave it
+        model.transformer_blocks[0].forward = own
+        draw = self.drawing(model, tiny_models.flux_arguments, count=2)
+
+        def interrupted():
+            draw()
+            raise KeyboardInterrupt
+
+        with self.assertRaises(KeyboardInterrupt):
+            self.calibrate(model, interrupted)
+        self.assertFalse(model._forward_pre_hooks)
+        calls = []
+
+        def fails(*_):
+            calls.append(1)
+            if len(calls) == 2 + 1:  # two while run draws
+                raise ZeroDivisionError
+
+        hook = model.transformer_blocks[1].attn.register_forward_hook(fails)
+        with self.assertRaises(ZeroDivisionError):
+            self.calibrate(model, draw)
+        hook.remove()
+        self.assertIs(model.transformer_blocks[0].__dict__["forward"], own)
+        del model.transformer_blocks[0].forward
+        self.assert_untouched(model)
+
+    def test_refuses_a_compiled_model_before_it_runs(self):
+        model = tiny_models.flux()
+        model.compile_repeated_blocks(backend="eager")
+        with self.assertRaisesRegex(rtlynx.Error, "captured=0 for a model that is compiled"):
+            self.calibrate(model, lambda: self.fail("run was called"))
+        self.assertFalse(list(self.out.parent.glob("*.passes")))
+
+    def test_refuses_calls_that_leave_out_a_block(self):
+        model = tiny_models.flux(blocks=2, singles=2)
+        draw = self.drawing(model, tiny_models.flux_arguments, count=2)
+        full = model.single_transformer_blocks
+        first = torch.nn.ModuleList([full[0]])
+
+        class Half(type(model)):
+            def forward(self, *args, **kwargs):
+                self.single_transformer_blocks = first
+                try:
+                    return super().forward(*args, **kwargs)
+                finally:
+                    self.single_transformer_blocks = full
+
+        model.__class__ = Half
+        with self.assertRaisesRegex(rtlynx.Error, "captured=0 repeats run instead, got one that left "
+                                                  r"out single_transformer_blocks\.1"):
+            self.calibrate(model, draw)
 
     def assert_same(self, first, second):
         self.assertEqual(first.layers.keys(), second.layers.keys())
@@ -214,10 +286,8 @@ class CalibrateTest(unittest.TestCase):
                 self.calibrate(model, draw, **options)
         with self.assertRaisesRegex(rtlynx.Error, "a run that calls the model"):
             self.calibrate(model, lambda: None)
-        self.out.with_name(self.out.name + ".passes").rename(self.out.with_name("first"))
         with self.assertRaisesRegex(rtlynx.Error, "at least 8 tokens"):
             self.calibrate(model, lambda: None, captured=0)
-        self.out.with_name(self.out.name + ".passes").rename(self.out.with_name("old"))
         with torch.no_grad():
             model.transformer_blocks[0].norm1.linear.bias.fill_(float("nan"))
         with self.assertRaisesRegex(rtlynx.Error, r"finite inputs of transformer_blocks\.0"):
