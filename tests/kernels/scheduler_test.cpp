@@ -17,16 +17,16 @@ namespace {
 using ::testing::ElementsAre;
 
 TEST(Scheduler, PositionsVisitEveryTileOnce) {
-  for (int token_tiles = 1; token_tiles <= 9; ++token_tiles) {
-    for (int output_tiles = 1; output_tiles <= 5; ++output_tiles) {
+  for (int sparse_tiles = 1; sparse_tiles <= 9; ++sparse_tiles) {
+    for (int dense_tiles = 1; dense_tiles <= 5; ++dense_tiles) {
       for (int group = 1; group <= 10; ++group) {
-        const TileGrid grid{token_tiles, output_tiles, group};
+        const TileGrid grid{sparse_tiles, dense_tiles, group};
         std::set<std::pair<int, int>> seen;
         for (int tile = 0; tile < grid.tiles(); ++tile) {
           const TilePosition at = position(grid, tile);
-          EXPECT_TRUE(at.token_tile >= 0 && at.token_tile < token_tiles);
-          EXPECT_TRUE(at.output_tile >= 0 && at.output_tile < output_tiles);
-          seen.insert({at.token_tile, at.output_tile});
+          EXPECT_TRUE(at.sparse_tile >= 0 && at.sparse_tile < sparse_tiles);
+          EXPECT_TRUE(at.dense_tile >= 0 && at.dense_tile < dense_tiles);
+          seen.insert({at.sparse_tile, at.dense_tile});
         }
         EXPECT_EQ(seen.size(), static_cast<std::size_t>(grid.tiles()));
       }

@@ -44,6 +44,25 @@ __device__ __forceinline__ void stmatrix_x4(std::uint32_t address, const std::ui
                : "memory");
 }
 
+/// The same of the transposed matrices: row l % 8 of matrix l / 8 gets what the lanes hold of its
+/// column.
+__device__ __forceinline__ void stmatrix_x4_transposed(std::uint32_t address,
+                                                       const std::uint32_t (&r)[4]) {
+  asm volatile(
+      "stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address),
+      "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3])
+      : "memory");
+}
+
+/// What stmatrix_x4_transposed() stored there.
+__device__ __forceinline__ void ldmatrix_x4_transposed(std::uint32_t address,
+                                                       std::uint32_t (&r)[4]) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(address)
+               : "memory");
+}
+
 __device__ __forceinline__ float2 load_shared_pair(std::uint32_t address) {
   float2 pair;
   asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];"

@@ -7,15 +7,17 @@
 #include "kernels/device/element.cuh"
 #include "kernels/device/math.cuh"
 #include "rtlynx/gpu/product24.h"
+#include "rtlynx/weight24.h"
 
-/// Y = residual + gate * act(s * acc + bias), element by element in fp32: what every GEMM kernel
-/// does to its accumulators before the one rounding.
+/// Y = residual + gate * act(s * acc + bias), of a sparse weight with its scale in s, element by
+/// element in fp32: what every GEMM kernel does to its accumulators before the one rounding.
 namespace rtlynx {
 
 struct EpilogueParams {
-  const float* scale;  // [M]
-  const void* bias;    // [N]; null: zeros
-  bool bias_is_f32;    // else of the element type
+  const float* scale;         // [M]; of a sparse weight null: ones
+  const float* output_scale;  // [N]: a sparse weight's alone; null: ones
+  const void* bias;           // [N]; null: zeros
+  bool bias_is_f32;           // else of the element type
   Activation activation;
   const void* gate;           // [ceil(M / image_tokens), N]; null: ones
   std::int64_t gate_stride;   // elements between rows
@@ -27,9 +29,12 @@ struct EpilogueParams {
   float* largest;  // [M]; null: not wanted
 };
 
-inline EpilogueParams epilogue_params(const gpu::PackedInput& packed, const Product24& product) {
-  const std::int64_t tokens = packed.tokens, image = product.image_tokens;
-  return {.scale = packed.scale,
+/// What both kinds of product have. Product: Product24 or WeightProduct24.
+template <typename Product>
+EpilogueParams epilogue_params(const Product& product, const float* scale, std::int64_t outputs) {
+  const std::int64_t tokens = product.y.rows, image = product.image_tokens;
+  return {.scale = scale,
+          .output_scale = nullptr,
           .bias = product.bias,
           .bias_is_f32 = product.bias_dtype == DType::f32,
           .activation = product.activation,
@@ -39,8 +44,20 @@ inline EpilogueParams epilogue_params(const gpu::PackedInput& packed, const Prod
           .residual = product.residual.rows > 0 ? product.residual.data : nullptr,
           .residual_stride = product.residual.row_stride,
           .tokens = static_cast<int>(tokens),
-          .outputs = static_cast<int>(product.weight.rows),
-          .largest = product.largest};
+          .outputs = static_cast<int>(outputs),
+          .largest = nullptr};
+}
+
+inline EpilogueParams epilogue_params(const gpu::PackedInput& packed, const Product24& product) {
+  EpilogueParams params = epilogue_params(product, packed.scale, product.weight.rows);
+  params.largest = product.largest;
+  return params;
+}
+
+inline EpilogueParams epilogue_params(const DenseInput24& input, const WeightProduct24& product) {
+  EpilogueParams params = epilogue_params(product, input.scale, product.values.rows);
+  params.output_scale = product.scale;
+  return params;
 }
 
 /// What the elements of one row share, so that it is looked up once.

@@ -6,29 +6,30 @@
 /// Which CTA of a persistent grid computes which part of which output tile, and in what order.
 namespace rtlynx::gpu {
 
-/// The tiles of Y; `group` >= 1 token tiles walk along the outputs together.
+/// The tiles of a product: rows of the sparse operand x rows of the dense one. `group` >= 1 sparse
+/// tiles walk along the dense ones together.
 struct TileGrid {
-  int token_tiles = 0;
-  int output_tiles = 0;
+  int sparse_tiles = 0;
+  int dense_tiles = 0;
   int group = 1;
 
-  RTLYNX_HOST_DEVICE constexpr int tiles() const { return token_tiles * output_tiles; }
+  RTLYNX_HOST_DEVICE constexpr int tiles() const { return sparse_tiles * dense_tiles; }
 };
 
 struct TilePosition {
-  int token_tile;
-  int output_tile;
+  int sparse_tile;
+  int dense_tile;
   friend constexpr bool operator==(const TilePosition&, const TilePosition&) = default;
 };
 
-/// Where tile 0 .. tiles() - 1 lies: all token tiles of a group at one column of outputs before the
-/// next column, so that tiles in flight together share W in L2. The last group may be smaller.
+/// Where tile 0 .. tiles() - 1 lies: all sparse tiles of a group at one dense tile before the next,
+/// so that tiles in flight together share the dense operand in L2. The last group may be smaller.
 RTLYNX_HOST_DEVICE constexpr TilePosition position(const TileGrid& grid, int tile) {
-  const int whole_group = grid.group * grid.output_tiles;
+  const int whole_group = grid.group * grid.dense_tiles;
   const int group = tile / whole_group;
   const int inside = tile - group * whole_group;
   const int first = group * grid.group;
-  const int left = grid.token_tiles - first;
+  const int left = grid.sparse_tiles - first;
   const int height = left < grid.group ? left : grid.group;
   const int column = inside / height;
   return {first + inside - column * height, column};

@@ -6,6 +6,7 @@
 #include <charconv>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "base/error.h"
 #include "kernels/gemm/time_model.h"
@@ -62,6 +63,11 @@ Gemm24Choice faster(const TimedConfig& sparse, double dense_us, const char* verb
           std::string("dense: ") + verb + " " + times[1] + ", " + name + " " + times[0] + source};
 }
 
+Gemm24Config exchanged(Gemm24Config config) {
+  std::swap(config.tile_tokens, config.tile_outputs);
+  return config;
+}
+
 bool is_device(const Measurements& measured, const DeviceTraits& device) {
   return measured.compute_capability == device.compute_capability &&
          measured.multiprocessors == device.multiprocessors;
@@ -96,6 +102,8 @@ bool is_sm90_config(const Gemm24Config& config) {
          config.tile_outputs == kSm90TileOutputs && (config.cluster == 1 || config.cluster == 2) &&
          config.group_tiles >= 1;
 }
+
+bool is_sm90_weight_config(const Gemm24Config& config) { return is_sm90_config(exchanged(config)); }
 
 int stream_k_slices(const Gemm24Shape& shape, int ctas) {
   const double ragged = std::fmod(sm90_tiles(shape), ctas);
@@ -155,6 +163,12 @@ Gemm24Config fastest_sparse(const Gemm24Shape& shape, const DeviceTraits& device
   const MeasuredShape* known = find_measured(shape, kH200);
   if (is_device(kH200, device) && known != nullptr) return known->config;
   return TimeModel(shape, device.multiprocessors, kH200).fastest_sparse().config;
+}
+
+Gemm24Config fastest_weight24(const Gemm24Shape& shape, const DeviceTraits& device) {
+  Gemm24Shape turned = shape;
+  std::swap(turned.tokens, turned.outputs);
+  return exchanged(TimeModel(turned, device.multiprocessors, kH200).fastest_sparse().config);
 }
 
 Gemm24Choice select_gemm24(const Gemm24Shape& shape, const DeviceTraits& device) {

@@ -23,6 +23,9 @@ std::string format_microseconds(double microseconds);
 /// Whether the sm90 path was built for this tile, cluster and group.
 bool is_sm90_config(const Gemm24Config& config);
 
+/// The same for sparse weights, whose tiles have the sides exchanged.
+bool is_sm90_weight_config(const Gemm24Config& config);
+
 /// Into how many slices stream-K cuts each tile of the last wave of `ctas` tiles (scheduler.h); 1:
 /// it cuts nothing, and is the same as without.
 int stream_k_slices(const Gemm24Shape& shape, int ctas);

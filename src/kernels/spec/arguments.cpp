@@ -76,6 +76,33 @@ void check_transform(std::string_view op, const Pack24& input) {
   }
 }
 
+/// What both kinds of product have. Product: Product24 or WeightProduct24.
+template <typename Product>
+void check_low_and_epilogue(std::string_view op, const PackedShape& input, const Product& product,
+                            std::int64_t outputs) {
+  const std::int64_t rank = product.up.columns, low_columns = input.low.columns;
+  if (rank != 0) {
+    check_matrix(op, "up", product.up, outputs, rank, input.dtype);
+    check_matrix(op, "low", input.low, input.tokens, low_columns, input.dtype);
+    if (product.low_column < 0 || product.low_column > low_columns - rank) {
+      fail(op, "columns of low inside its " + std::to_string(low_columns),
+           std::to_string(rank) + " from column " + std::to_string(product.low_column));
+    }
+  }
+  if (product.bias != nullptr && product.bias_dtype != DType::f32 &&
+      product.bias_dtype != input.dtype) {
+    fail(op, std::string("a bias of f32 or ") + name_of(input.dtype), name_of(product.bias_dtype));
+  }
+  if (product.activation > Activation::gelu) {
+    fail(op, "a known activation", std::to_string(static_cast<int>(product.activation)));
+  }
+  check_image_tokens(op, product.image_tokens);
+  check_per_image(op, "gate", product.gate, input.tokens, product.image_tokens, outputs,
+                  input.dtype);
+  check_if_there(op, "residual", product.residual, input.tokens, outputs, input.dtype);
+  check_matrix(op, "Y", product.y, input.tokens, outputs, input.dtype);
+}
+
 }  // namespace
 
 void check_positive(std::string_view op, std::string_view name, float value) {
@@ -99,29 +126,16 @@ void check_pack24(std::string_view op, const Pack24& input) {
 }
 
 void check_product24(std::string_view op, const PackedShape& packed, const Product24& product) {
-  const std::int64_t outputs = product.weight.rows, low_columns = packed.low.columns;
-  check_matrix(op, "weight", product.weight, outputs, packed.channels, packed.value_dtype);
-  const std::int64_t rank = product.up.columns;
-  if (rank != 0) {
-    check_matrix(op, "up", product.up, outputs, rank, packed.dtype);
-    check_matrix(op, "low", packed.low, packed.tokens, low_columns, packed.dtype);
-    if (product.low_column < 0 || product.low_column > low_columns - rank) {
-      fail(op, "columns of low inside its " + std::to_string(low_columns),
-           std::to_string(rank) + " from column " + std::to_string(product.low_column));
-    }
-  }
-  if (product.bias != nullptr && product.bias_dtype != DType::f32 &&
-      product.bias_dtype != packed.dtype) {
-    fail(op, std::string("a bias of f32 or ") + name_of(packed.dtype), name_of(product.bias_dtype));
-  }
-  if (product.activation > Activation::gelu) {
-    fail(op, "a known activation", std::to_string(static_cast<int>(product.activation)));
-  }
-  check_image_tokens(op, product.image_tokens);
-  check_per_image(op, "gate", product.gate, packed.tokens, product.image_tokens, outputs,
-                  packed.dtype);
-  check_if_there(op, "residual", product.residual, packed.tokens, outputs, packed.dtype);
-  check_matrix(op, "Y", product.y, packed.tokens, outputs, packed.dtype);
+  check_matrix(op, "weight", product.weight, product.weight.rows, packed.channels,
+               packed.value_dtype);
+  check_low_and_epilogue(op, packed, product, product.weight.rows);
+}
+
+void check_weight_product24(std::string_view op, const PackedShape& input,
+                            const WeightProduct24& product) {
+  const std::int64_t outputs = product.values.rows;
+  check_matrix(op, "values", product.values, outputs, input.channels / 2, input.value_dtype);
+  check_low_and_epilogue(op, input, product, outputs);
 }
 
 void check_moments(std::string_view op, const Moments& problem) {

@@ -7,6 +7,7 @@
 #include "rtlynx/pack24.h"
 #include "rtlynx/product24.h"
 #include "rtlynx/rows.h"
+#include "rtlynx/weight24.h"
 
 /// What the descriptions in include/rtlynx have to satisfy wherever they run. Each function throws
 /// Error naming `op`, what was required and what arrived.
@@ -26,7 +27,7 @@ void check_pack24(std::string_view op, const Pack24& input);
 /// Finite and above 0.
 void check_positive(std::string_view op, std::string_view name, float value);
 
-/// What the products of a packed input have to fit.
+/// What the products of an input have to fit.
 struct PackedShape {
   std::int64_t tokens = 0;
   std::int64_t channels = 0;
@@ -35,6 +36,8 @@ struct PackedShape {
   DType value_dtype = DType::f32;  // the same, or e4m3
 };
 void check_product24(std::string_view op, const PackedShape& packed, const Product24& product);
+void check_weight_product24(std::string_view op, const PackedShape& input,
+                            const WeightProduct24& product);
 
 void check_moments(std::string_view op, const Moments& problem);
 void check_residual_norm(std::string_view op, const ResidualNorm& problem);

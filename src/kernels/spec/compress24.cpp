@@ -11,21 +11,6 @@
 namespace rtlynx {
 namespace {
 
-constexpr int kWordChannels = 16;  // one metadata word
-
-// x [K] -> values [K/2], metadata [K/16]
-template <typename T>
-void pack_token(const T* x, std::int64_t channels, T* values, std::uint16_t* metadata) {
-  std::fill_n(metadata, channels / kWordChannels, std::uint16_t{0});
-  for (std::int64_t group = 0; group < channels / kGroup; ++group) {
-    const T* const source = x + group * kGroup;
-    const Pair24 pair = select24(source);
-    values[2 * group] = source[pair.first];
-    values[2 * group + 1] = source[pair.second];
-    metadata[group / 4] |= static_cast<std::uint16_t>(to_nibble(pair) << (4 * (group % 4)));
-  }
-}
-
 [[noreturn]] void fail_nibble(std::string_view op, unsigned nibble, std::int64_t row,
                               std::int64_t group) {
   constexpr char kDigits[] = "0123456789ABCDEF";
@@ -60,7 +45,7 @@ void compress24(ConstMatrixView x, Compressed24 out) {
     using T = decltype(element);
     for (std::int64_t m = 0; m < x.rows; ++m) {
       const T* const token = row_of<T>(x, m);
-      pack_token(token, x.columns, row_of<T>(out.values, m), out.metadata + m * words);
+      compress_row(token, x.columns, row_of<T>(out.values, m), out.metadata + m * words);
       if (out.scale != nullptr) out.scale[m] = token_scale(token, x.columns);
     }
   });

@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "base/half.h"
-#include "kernels/spec/activation.h"
 #include "kernels/spec/arguments.h"
+#include "kernels/spec/epilogue.h"
 #include "kernels/spec/matrix.h"
 #include "kernels/spec/select24.h"
 
@@ -46,24 +46,6 @@ float sum_of(const Kept& kept, ConstMatrixView low, const Product24& product, st
         to_float(row_of<T>(low, m)[product.low_column + r]) * to_float(row_of<T>(product.up, n)[r]);
   }
   return sum;
-}
-
-template <typename T>
-float bias_of(const Product24& product, std::int64_t n) {
-  if (product.bias == nullptr) return 0.0f;
-  return product.bias_dtype == DType::f32 ? static_cast<const float*>(product.bias)[n]
-                                          : to_float(static_cast<const T*>(product.bias)[n]);
-}
-
-template <typename T>
-T finish(const Product24& product, std::int64_t m, std::int64_t n, float scale, float sum) {
-  float value = std::fma(scale, sum, bias_of<T>(product, n));
-  if (product.activation == Activation::gelu) value = gelu_tanh(value);
-  if (product.gate.rows > 0) {
-    value *= to_float(row_of<T>(product.gate, image_of(m, product.image_tokens))[n]);
-  }
-  if (product.residual.rows > 0) value += to_float(row_of<T>(product.residual, m)[n]);
-  return from_float<T>(value);
 }
 
 void raise(float& largest, float magnitude) {

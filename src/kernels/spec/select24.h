@@ -9,7 +9,8 @@
 
 namespace rtlynx {
 
-inline constexpr int kGroup = 4;  // channels of which 2 stay
+inline constexpr int kGroup = 4;          // channels of which 2 stay
+inline constexpr int kWordChannels = 16;  // of one metadata word
 
 /// The magnitude as an integer that orders as the magnitudes do, all NaN alike and on top.
 constexpr std::uint32_t magnitude_key(float value) {
@@ -21,6 +22,7 @@ constexpr std::uint32_t magnitude_key(Half value) {
 constexpr std::uint32_t magnitude_key(BFloat16 value) {
   return std::min<std::uint32_t>(value.bits & 0x7fffu, 0x7f81u);
 }
+constexpr std::uint32_t magnitude_key(E4m3 value) { return value.bits & 0x7fu; }
 
 /// Which two of a group stay: first < second.
 struct Pair24 {
@@ -54,6 +56,19 @@ constexpr Pair24 from_nibble(unsigned nibble) {
 /// Nibble `group` of a token's row-major metadata.
 constexpr unsigned nibble_at(const std::uint16_t* metadata, std::int64_t group) {
   return metadata[group / 4] >> (4 * (group % 4)) & 0xfu;
+}
+
+// x [K] -> values [K/2], metadata [K/16]
+template <typename T>
+void compress_row(const T* x, std::int64_t channels, T* values, std::uint16_t* metadata) {
+  std::fill_n(metadata, channels / kWordChannels, std::uint16_t{0});
+  for (std::int64_t group = 0; group < channels / kGroup; ++group) {
+    const T* const source = x + group * kGroup;
+    const Pair24 pair = select24(source);
+    values[2 * group] = source[pair.first];
+    values[2 * group + 1] = source[pair.second];
+    metadata[group / 4] |= static_cast<std::uint16_t>(to_nibble(pair) << (4 * (group % 4)));
+  }
 }
 
 }  // namespace rtlynx

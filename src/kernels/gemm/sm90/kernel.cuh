@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/gemm/sm90/store.cuh"
+#include "kernels/gemm/sm90/store_transposed.cuh"
 
 namespace rtlynx::sm90 {
 
@@ -20,18 +21,19 @@ __device__ void start_barriers(std::uint32_t base) {
 
 template <typename T>
 __device__ void consume(const Params& params, std::uint32_t base, int warpgroup) {
-  device::wait_for_previous_grid();  // scale is written by it
+  device::wait_for_previous_grid();  // scale is written by it, or what gate and residual are
   Consumer<T> consumer(params, base, warpgroup);
-  Store<T> store(base, warpgroup);
+  std::conditional_t<T::kSparseRows == SparseRows::tokens, Store<T>, TransposedStore<T>> store(
+      base, warpgroup);
   auto state = params.scheduler.start(blockIdx.x);
   for (auto work = params.scheduler.next(state); work.steps > 0;
        work = params.scheduler.next(state)) {
     const Tile tile = locate<T>(params, work.tile);
-    const int block = tile.token_block + warpgroup;
-    const bool has_tokens = block < params.token_blocks;
+    const int block = tile.sparse_block + warpgroup;
+    const bool has_rows = block < tile.of->sparse_blocks;
     Accumulators<T> acc;
-    if (has_tokens) {
-      if (work.owner) store.prepare(block * T::kBlockTokens, tile);
+    if (has_rows) {
+      if (work.owner) store.prepare(block * T::kBlockRows, tile);
       consumer.multiply(work, acc);
       if (work.owner && !work.whole) add_partials<T>(params, work.tile, warpgroup, acc);
     } else {
@@ -39,12 +41,12 @@ __device__ void consume(const Params& params, std::uint32_t base, int warpgroup)
     }
     // Both warpgroups have read the last stage.
     if (work.owner) device::named_barrier_sync(kTileBarrier, 128 * T::kWarpgroups);
-    if (has_tokens && work.owner) {
-      store.write(block * T::kBlockTokens, tile, consumer.last_stage(), acc);
+    if (has_rows && work.owner) {
+      store.write(block * T::kBlockRows, tile, consumer.last_stage(), acc);
       consumer.lend_last();
     } else {
       consumer.release_last();
-      if (has_tokens) write_partial<T>(params, warpgroup, acc);
+      if (has_rows) write_partial<T>(params, warpgroup, acc);
     }
   }
   store.finish();

@@ -19,29 +19,31 @@ class Producer {
   __device__ Producer(const Params& params, std::uint32_t base) : params_(params), ring_{base} {}
 
   /// Loads the steps of `work`. The first call lets weights come while the grid that writes the
-  /// tokens still runs.
+  /// input still runs.
   __device__ void load(const gpu::Work& work) {
     const Tile tile = locate<T>(params_, work.tile);
-    const int blocks = min(T::kBlocks, params_.token_blocks - tile.token_block);
+    const int blocks = min(T::kBlocks, tile.of->sparse_blocks - tile.sparse_block);
     const int early = first_ ? load_weights_early(work, tile, blocks) : 0;
 #pragma unroll 1
     for (int i = 0; i < work.steps; ++i) {
       const int step = work.first_step + i;
       if (i < early) {
-        load_tokens(tile, blocks, step);
+        load_input(tile, blocks, step);
       } else {
         device::mbarrier_wait(ring_.empty_of(ring_.slot), ring_.phase ^ 1);
         expect(ring_, blocks, step);
-        // Tokens first: measured faster.
-        load_tokens(tile, blocks, step);
-        load_weights(ring_, tile, step);
+        // The sparse operand first: measured faster.
+        load_sparse(ring_, tile, blocks, step);
+        load_dense(ring_, tile, step);
       }
       ring_.advance();
     }
   }
 
  private:
-  /// Fills the ring with weights, then waits for the tokens to be written. Returns how many steps.
+  static constexpr bool kSparseTokens = T::kSparseRows == SparseRows::tokens;
+
+  /// Fills the ring with weights, then waits for the input to be written. Returns how many steps.
   __device__ int load_weights_early(const gpu::Work& work, const Tile& tile, int blocks) {
     first_ = false;
     const int early = min(T::kStages, work.steps);
@@ -49,7 +51,7 @@ class Producer {
 #pragma unroll 1
     for (int i = 0; i < early; ++i) {
       expect(ahead, blocks, work.first_step + i);
-      load_weights(ahead, tile, work.first_step + i);
+      load_weight(ahead, tile, blocks, work.first_step + i);
       ahead.advance();
     }
     device::wait_for_previous_grid();
@@ -59,31 +61,51 @@ class Producer {
   __device__ bool is_low(int step) const { return step >= params_.k_steps; }
 
   __device__ void expect(const Ring<T>& ring, int blocks, int step) const {
-    const int token_bytes = is_low(step) ? kPackedTileValueBytes : T::kPackedBytes;
+    const int block_bytes = is_low(step) ? kPackedTileValueBytes : T::kPackedBytes;
     const int row_bytes = is_low(step) ? 64 : T::kStepRowBytes;
-    device::mbarrier_arrive_expect(ring.full(), blocks * token_bytes + T::kTileOutputs * row_bytes);
+    device::mbarrier_arrive_expect(ring.full(), blocks * block_bytes + T::kTileDense * row_bytes);
   }
 
-  __device__ void load_weights(const Ring<T>& ring, const Tile& tile, int step) const {
+  __device__ void load_weight(const Ring<T>& ring, const Tile& tile, int blocks, int step) const {
+    if constexpr (kSparseTokens) {
+      load_dense(ring, tile, step);
+    } else {
+      load_sparse(ring, tile, blocks, step);
+    }
+  }
+  __device__ void load_input(const Tile& tile, int blocks, int step) const {
+    if constexpr (kSparseTokens) {
+      load_sparse(ring_, tile, blocks, step);
+    } else {
+      load_dense(ring_, tile, step);
+    }
+  }
+
+  __device__ int low_step(int step) const { return (step - params_.k_steps) * T::kLowStepRank; }
+
+  __device__ void load_dense(const Ring<T>& ring, const Tile& tile, int step) const {
+    const Output& of = *tile.of;
     const bool low = is_low(step);
-    const int column = low ? (step - params_.k_steps) * T::kLowStepRank : step * T::kStepChannels;
-    device::tensor_load(ring.weights(), low ? &tile.of->up : &tile.of->weight, column, tile.output,
+    const int first_low = kSparseTokens ? 0 : of.low_column;
+    const int column = low ? first_low + low_step(step) : step * T::kStepChannels;
+    device::tensor_load(ring.dense(), low ? &of.dense_low : &of.dense, column, tile.dense_row,
                         ring.full());
   }
 
-  __device__ void load_tokens(const Tile& tile, int blocks, int step) const {
+  __device__ void load_sparse(const Ring<T>& ring, const Tile& tile, int blocks, int step) const {
+    const Output& of = *tile.of;
     if (!is_low(step)) {
       const std::int64_t packed =
-          static_cast<std::int64_t>(step) * params_.token_blocks + tile.token_block;
-      device::bulk_load(ring_.tokens(0), params_.operand + packed * T::kPackedBytes,
-                        blocks * T::kPackedBytes, ring_.full());
+          static_cast<std::int64_t>(step) * of.sparse_blocks + tile.sparse_block;
+      device::bulk_load(ring.sparse(0), of.sparse + packed * T::kPackedBytes,
+                        blocks * T::kPackedBytes, ring.full());
       return;
     }
-    const int column = tile.of->low_column + (step - params_.k_steps) * T::kLowStepRank;
+    const int column = (kSparseTokens ? of.low_column : 0) + low_step(step);
 #pragma unroll 1
     for (int block = 0; block < blocks; ++block) {
-      device::tensor_load(ring_.tokens(block), &params_.low, column,
-                          (tile.token_block + block) * T::kBlockTokens, ring_.full());
+      device::tensor_load(ring.sparse(block), &of.sparse_low, column,
+                          (tile.sparse_block + block) * T::kBlockRows, ring.full());
     }
   }
 
@@ -123,7 +145,7 @@ class Consumer {
     take_back();
   }
 
-  /// A warpgroup beyond the last token still frees its stages, all but the last. The one that its
+  /// A warpgroup beyond the last row still frees its stages, all but the last. The one that its
   /// previous tile lent comes first: with more steps than stages the producer waits for it.
   __device__ void skip(const gpu::Work& work) {
     take_back();
@@ -146,9 +168,9 @@ class Consumer {
  private:
   __device__ __forceinline__ void multiply_sparse(Accumulators<T>& acc, int accumulate) {
     device::mbarrier_wait(ring_.full(), ring_.phase);
-    // The word of this lane: [4 slices of 16 tokens][32 lanes]. One serves both halves of 16-bit
+    // The word of this lane: [4 slices of 16 rows][32 lanes]. One serves both halves of 16-bit
     // elements, each half of e4m3 has its own.
-    const std::uint32_t own = tokens() + kPackedTileValueBytes + threadIdx.x % 128 * 4;
+    const std::uint32_t own = sparse() + kPackedTileValueBytes + threadIdx.x % 128 * 4;
     const std::uint32_t metadata = device::load_shared(own);
     std::uint32_t second = metadata;
     if constexpr (T::kWidth == OperandWidth::k8) {
@@ -163,8 +185,8 @@ class Consumer {
   template <int kHalf>  // the first or the second half of the step's channels
   __device__ __forceinline__ void multiply_half(Accumulators<T>& acc, std::uint32_t metadata,
                                                 int accumulate) {
-    const auto a = device::matrix_descriptor<device::Swizzle::b64>(tokens() + 32 * kHalf);
-    const auto b = device::matrix_descriptor<device::Swizzle::b128>(ring_.weights() + 64 * kHalf);
+    const auto a = device::matrix_descriptor<device::Swizzle::b64>(sparse() + 32 * kHalf);
+    const auto b = device::matrix_descriptor<device::Swizzle::b128>(ring_.dense() + 64 * kHalf);
     constexpr int kSelector = T::kWidth == OperandWidth::k8 ? 0 : kHalf;
     T::Mma::template sparse<kSelector>(acc, a, b, metadata, accumulate);
   }
@@ -176,14 +198,16 @@ class Consumer {
     // Beyond the rank `up` reads as zeros, but `low` as another weight's columns, which may not be
     // finite: there this weight's are taken twice.
     const int left = params_.rank - (step - params_.k_steps) * T::kLowStepRank;
-    multiply_rank16(left > T::kLowStepRank / 2 ? 1 : 0, 1, acc, 1);
+    const int low_half = left > T::kLowStepRank / 2 ? 1 : 0;
+    constexpr bool kSparseTokens = T::kSparseRows == SparseRows::tokens;
+    multiply_rank16(kSparseTokens ? low_half : 1, kSparseTokens ? 1 : low_half, acc, 1);
     device::wgmma_commit();
   }
 
-  __device__ __forceinline__ void multiply_rank16(int low_half, int up_half, Accumulators<T>& acc,
-                                                  int accumulate) {
-    const auto a = device::matrix_descriptor<device::Swizzle::b64>(tokens() + 32 * low_half);
-    const auto b = device::matrix_descriptor<device::Swizzle::b64>(ring_.weights() + 32 * up_half);
+  __device__ __forceinline__ void multiply_rank16(int sparse_half, int dense_half,
+                                                  Accumulators<T>& acc, int accumulate) {
+    const auto a = device::matrix_descriptor<device::Swizzle::b64>(sparse() + 32 * sparse_half);
+    const auto b = device::matrix_descriptor<device::Swizzle::b64>(ring_.dense() + 32 * dense_half);
     T::LowMma::dense(acc, a, b, accumulate);
   }
 
@@ -212,7 +236,7 @@ class Consumer {
     if (threadIdx.x % 32 == 0) device::mbarrier_arrive(ring_.empty_of(slot));
   }
 
-  __device__ std::uint32_t tokens() const { return ring_.tokens(warpgroup_); }
+  __device__ std::uint32_t sparse() const { return ring_.sparse(warpgroup_); }
 
   const Params& params_;
   Ring<T> ring_;

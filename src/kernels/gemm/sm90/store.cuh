@@ -65,9 +65,9 @@ __device__ void add_partials(const Params& params, int tile, int warpgroup, Accu
   }
 }
 
-/// Writes Y by TMA from shared memory: each warp its own 16 tokens, 64 outputs at a time. Buffers
-/// in the stage that the tile used last let nearly all of it go without waiting for TMA, which is
-/// busy with the next tile's stages.
+/// Writes Y of sparse tokens by TMA from shared memory: each warp its own 16, 64 outputs at a time.
+/// Buffers in the stage that the tile used last let nearly all of it go without waiting for TMA,
+/// which is busy with the next tile's stages.
 template <typename T>
 class Store {
  public:
@@ -77,7 +77,7 @@ class Store {
   /// the first of this warpgroup.
   __device__ __forceinline__ void prepare(int token, const Tile& tile) {
     const EpilogueParams& e = tile.of->epilogue;
-    const int column = tile.output + threadIdx.x % 128 * 2;
+    const int column = tile.dense_row + threadIdx.x % 128 * 2;
     if (column < e.outputs) bias_pair_ = epilogue_bias<Element>(e, column);
     const int upper = first_token(token) + threadIdx.x % 32 / 4;
     scale_[0] = scale_of(e, upper);
@@ -87,7 +87,7 @@ class Store {
   /// `token`, `tile`: as prepared. `lent`: the stage that both warpgroups have done with.
   __device__ __forceinline__ void write(int token, const Tile& tile, std::uint32_t lent,
                                         const Accumulators<T>& acc) const {
-    static_assert(T::kTileOutputs == 2 * 128);  // a pair for each thread
+    static_assert(T::kTileDense == 2 * 128);  // a pair for each thread
     device::store_shared(bias_in(lent) + threadIdx.x % 128 * 8, bias_pair_);
     device::named_barrier_sync(warpgroup_barrier(warpgroup_), 128);
     const EpilogueParams& e = tile.of->epilogue;
@@ -117,7 +117,7 @@ class Store {
 
   static __device__ int first_token(int token) { return token + threadIdx.x % 128 / 32 * 16; }
   __device__ std::uint32_t bias_in(std::uint32_t lent) const {
-    return lent + T::kBiasInStage + warpgroup_ * T::kBiasBytes;
+    return lent + T::kVectorInStage + warpgroup_ * T::kVectorBytes;
   }
 
   static __device__ float scale_of(const EpilogueParams& e, int token) {
@@ -134,13 +134,13 @@ class Store {
   __device__ __forceinline__ void write_rows(int first, const Tile& tile, std::uint32_t lent,
                                              const Accumulators<T>& acc) const {
     const EpilogueParams& e = tile.of->epilogue;
-    const int output = tile.output, lane = threadIdx.x % 32;
+    const int output = tile.dense_row, lane = threadIdx.x % 32;
     const std::uint32_t bias = bias_in(lent);
     const EpilogueRow<Element> upper = row_of<kKind>(e, first + lane / 4, scale_[0]);
     const EpilogueRow<Element> lower = row_of<kKind>(e, first + lane / 4 + 8, scale_[1]);
     std::uint32_t largest[2] = {};  // pairs of magnitudes of the upper and of the lower token
 #pragma unroll
-    for (int chunk = 0; chunk < T::kTileOutputs / T::kStoreOutputs; ++chunk) {
+    for (int chunk = 0; chunk < T::kTileDense / T::kStoreOutputs; ++chunk) {
       const int column = output + chunk * T::kStoreOutputs;
       if (column >= e.outputs) break;
       const std::uint32_t buffer = buffer_of(chunk, lent);
