@@ -41,7 +41,9 @@ Contenders::Contenders(const Shape& shape, const Options& options, const Librari
   if (packs_linear()) problem.reserve_workspace(linear.config, device);
   if (libraries.cublaslt != nullptr) {
     search_dense(*libraries.cublaslt,
-                 options.wants("linear") || options.wants("fused") || options.wants("e4m3"), timer);
+                 options.wants("linear") || options.wants("fused") || options.wants("e4m3") ||
+                     options.wants("weight"),
+                 timer);
   }
   if (libraries.cusparselt != nullptr && (options.wants("gemm") || options.wants("pack"))) {
     try {
@@ -50,7 +52,10 @@ Contenders::Contenders(const Shape& shape, const Options& options, const Librari
       sparse_missing = error.what();
     }
   }
-  if (options.wants("e4m3")) prepare_e4m3(libraries.cublaslt.get(), device, timer);
+  if (options.wants("e4m3") || options.wants("weight")) {
+    prepare_e4m3(libraries.cublaslt.get(), device, timer);
+  }
+  if (options.wants("weight")) prepare_weights(libraries.cublaslt.get(), device, timer);
 }
 
 void Contenders::prepare_e4m3(const CublasLt* library, const gpu::DeviceTraits& device,
@@ -71,6 +76,19 @@ void Contenders::prepare_e4m3(const CublasLt* library, const gpu::DeviceTraits& 
   } catch (const Error& error) {
     e4m3_dense_missing = error.what();
   }
+}
+
+void Contenders::prepare_weights(const CublasLt* library, const gpu::DeviceTraits& device,
+                                 Timer& timer) {
+  if (e4m3 == nullptr) {  // where e4m3 runs, sparse weights run
+    weight_missing = e4m3_missing;
+    return;
+  }
+  weight = std::make_unique<WeightProblem>(problem, problem.dtype(), device, timer.stream());
+  e4m3_weight = std::make_unique<WeightProblem>(problem, DType::e4m3, device, timer.stream());
+  if (library == nullptr) return;
+  weight->search_down(*library, timer);
+  e4m3_weight->search_down(*library, timer);
 }
 
 void Contenders::search_dense(const CublasLt& library, bool with_bias, Timer& timer) {

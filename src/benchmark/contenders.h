@@ -10,6 +10,7 @@
 #include "benchmark/options.h"
 #include "benchmark/problem.h"
 #include "benchmark/timing.h"
+#include "benchmark/weight_problem.h"
 
 namespace rtlynx::benchmark {
 
@@ -41,9 +42,12 @@ struct Contenders {
   std::string sparse_missing;
   std::unique_ptr<E4m3Problem> e4m3;  // where its section is wanted
   std::string e4m3_missing, e4m3_dense_missing;
+  std::unique_ptr<WeightProblem> weight, e4m3_weight;  // the same
+  std::string weight_missing;
 
  private:
   void prepare_e4m3(const CublasLt* library, const gpu::DeviceTraits& device, Timer& timer);
+  void prepare_weights(const CublasLt* library, const gpu::DeviceTraits& device, Timer& timer);
   void search_dense(const CublasLt& library, bool with_bias, Timer& timer);
 };
 

@@ -8,9 +8,9 @@
 
 #include "base/half.h"
 #include "benchmark/checks.h"
+#include "benchmark/expand.h"
 #include "benchmark/sampler.h"
 #include "kernels/gemm/select.h"
-#include "rtlynx/compress24.h"
 #include "rtlynx/operand24.h"
 
 namespace rtlynx::benchmark {
@@ -28,26 +28,6 @@ gpu::Gemm24Shape shape_of(const Problem& problem, int rank) {
   gpu::Gemm24Shape shape = problem.gemm_shape(rank);
   shape.width = OperandWidth::k8;
   return shape;
-}
-
-/// X~ of packed codes as elements of 16 bits, which hold codes exactly.
-DeviceBuffer expanded(const void* operand, std::int64_t tokens, std::int64_t channels) {
-  std::vector<std::byte> packed(size_for(operand24_bytes(tokens, channels, OperandWidth::k8)));
-  check_cuda(cudaMemcpy(packed.data(), operand, packed.size(), cudaMemcpyDeviceToHost), "operand");
-  std::vector<E4m3> codes(size_for(tokens * channels / 2));
-  std::vector<std::uint16_t> metadata(size_for(tokens * channels / 16));
-  from_operand24(packed.data(),
-                 contiguous(static_cast<void*>(codes.data()), DType::e4m3, tokens, channels / 2),
-                 metadata.data());
-  std::vector<BFloat16> values(codes.size()), dense(size_for(tokens * channels));
-  std::transform(codes.begin(), codes.end(), values.begin(),
-                 [](E4m3 code) { return to_bfloat16(to_float(code)); });
-  expand24(contiguous(static_cast<const void*>(values.data()), DType::bf16, tokens, channels / 2),
-           metadata.data(),
-           contiguous(static_cast<void*>(dense.data()), DType::bf16, tokens, channels));
-  DeviceBuffer buffer(dense.size() * sizeof(BFloat16));
-  check_cuda(cudaMemcpy(buffer.data(), dense.data(), buffer.bytes(), cudaMemcpyHostToDevice), "X~");
-  return buffer;
 }
 
 }  // namespace
@@ -189,7 +169,7 @@ std::vector<Check> E4m3Problem::check(std::uint64_t seed, cudaStream_t stream) c
   pack(0, /*low_rank=*/true, stream);
   product(0, /*low_rank=*/false, stream);
   check_cuda(cudaStreamSynchronize(stream), "product24 of e4m3");
-  const DeviceBuffer kept = expanded(set.operand.data(), tokens, channels);
+  const DeviceBuffer kept = expand_operand(set.operand.data(), DType::e4m3, tokens, channels);
   checks.push_back(compare("e4m3", {.a = kept.data(),
                                     .weight = weight.data(),
                                     .channels = channels,

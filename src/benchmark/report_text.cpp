@@ -112,6 +112,20 @@ Table e4m3_table() {
            ratio_column("/dense bf16", "fp8_linear_over_dense_bf16_burst")}};
 }
 
+Table weight_table() {
+  return {"Weights as the sparse operand, rank 0; linear with the low rank's product before (us)",
+          "weight",
+          {time_column("burst", "weight", "rtlynx", Mode::burst),
+           ratio_column("/cuBLASLt", "weight_gemm_over_cublaslt_burst"),
+           ratio_column("sustained", "weight_gemm_over_cublaslt_sustained"),
+           time_column("linear", "weight", "linear", Mode::burst),
+           ratio_column("/dense", "weight_linear_over_dense_burst"),
+           time_column("e4m3", "weight", "e4m3", Mode::burst),
+           ratio_column("/cuBLASLt", "fp8_weight_gemm_over_cublaslt_burst"),
+           ratio_column("sustained", "fp8_weight_gemm_over_cublaslt_sustained"),
+           ratio_column("linear", "fp8_weight_linear_over_dense_fp8_burst")}};
+}
+
 bool has_section(const ShapeResult& result, const std::string& name) {
   return std::any_of(result.sections.begin(), result.sections.end(),
                      [&](const Section& section) { return section.name == name; });
@@ -213,7 +227,7 @@ std::string to_text(const RunResult& run) {
       "W weights on one input run as one product; a row of one weight is that weight alone.\n\n",
       run.gpu, run.dtype, run.date, render_libraries(run));
   for (const Table& table : {gemm_table(), pack_table(run.copy_bytes_per_second), linear_table(),
-                             fused_table(), e4m3_table()}) {
+                             fused_table(), e4m3_table(), weight_table()}) {
     text += render(table, run);
   }
   return text + render_sweep(run) + render_missing(run) + render_summary(run);

@@ -105,11 +105,15 @@ class Benchmark {
     ShapeResult result{.shape = shape, .gemm = contenders.gemm, .linear = contenders.linear};
     ShapeChecks checks(contenders, options_.seed, timer_.stream());
     result.checks = checks.check_all(wants("fused", shape));
-    if (contenders.e4m3 != nullptr) {
-      const std::vector<Check> e4m3 = contenders.e4m3->check(options_.seed, timer_.stream());
-      result.checks.insert(result.checks.end(), e4m3.begin(), e4m3.end());
-    }
-    for (const char* section : {"gemm", "pack", "linear", "fused", "e4m3"}) {
+    const auto add_checks = [&](const auto& problem) {
+      if (problem == nullptr) return;
+      const std::vector<Check> own = problem->check(options_.seed, timer_.stream());
+      result.checks.insert(result.checks.end(), own.begin(), own.end());
+    };
+    add_checks(contenders.e4m3);
+    add_checks(contenders.weight);
+    add_checks(contenders.e4m3_weight);
+    for (const char* section : {"gemm", "pack", "linear", "fused", "e4m3", "weight"}) {
       if (wants(section, shape)) {
         result.sections.push_back(time_section(section, contenders, timer_));
       }

@@ -113,6 +113,32 @@ class Entrants {
             {"cublaslt bf16 linear", dense_bias_call(), all_.dense_missing}};
   }
 
+  std::vector<Entrant> weight() const {
+    const bool present = all_.weight != nullptr, has_dense = present && all_.e4m3->has_dense();
+    const auto call = [this](const std::unique_ptr<WeightProblem>& of) {
+      return Call([&of, this](int set) { of->product(set, /*low_rank=*/false, stream_); });
+    };
+    const auto linear = [this](const std::unique_ptr<WeightProblem>& of) {
+      return Call([&of, this](int set) { of->linear(set, stream_); });
+    };
+    const std::string& missing = all_.weight_missing;
+    const std::string& dense_missing = present ? all_.e4m3_dense_missing : missing;
+    return {entrant_if(present, "rtlynx", call(all_.weight), missing),
+            {"cublaslt", dense_call(), all_.dense_missing},
+            entrant_if(present && all_.weight->has_down(), "linear", linear(all_.weight),
+                       present ? all_.dense_missing : missing),
+            {"cublaslt linear", dense_bias_call(), all_.dense_missing},
+            entrant_if(present, "e4m3", call(all_.e4m3_weight), missing),
+            entrant_if(
+                has_dense, "cublaslt e4m3", [this](int set) { all_.e4m3->dense(set, stream_); },
+                dense_missing),
+            entrant_if(has_dense && all_.e4m3_weight->has_down(), "e4m3 linear",
+                       linear(all_.e4m3_weight), dense_missing),
+            entrant_if(
+                has_dense, "cublaslt e4m3 linear",
+                [this](int set) { all_.e4m3->dense_linear(set, stream_); }, dense_missing)};
+  }
+
  private:
   Call pack_call(const PackOptions& options) const {
     return [this, options](int set) { problem_.pack(set, options, stream_); };
@@ -179,7 +205,8 @@ Section time_section(const std::string& name, const Contenders& contenders, Time
   if (name == "linear") return timed(entrants.linear());
   if (name == "fused") return timed(entrants.fused());
   if (name == "e4m3") return timed(entrants.e4m3());
-  throw UsageError("what: required gemm, pack, linear, fused or e4m3, got " + name);
+  if (name == "weight") return timed(entrants.weight());
+  throw UsageError("what: required gemm, pack, linear, fused, e4m3 or weight, got " + name);
 }
 
 std::vector<SweepEntry> sweep(Contenders& contenders, const gpu::DeviceTraits& device,

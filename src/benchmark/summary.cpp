@@ -29,6 +29,13 @@ constexpr Ratio kRatios[] = {
     {"fp8_gemm_over_bf16_burst", "e4m3", "rtlynx", "bf16", Mode::burst},
     {"fp8_linear_over_dense_fp8_burst", "e4m3", "linear", "cublaslt linear", Mode::burst},
     {"fp8_linear_over_dense_bf16_burst", "e4m3", "linear", "cublaslt bf16 linear", Mode::burst},
+    {"weight_gemm_over_cublaslt_burst", "weight", "rtlynx", "cublaslt", Mode::burst},
+    {"weight_gemm_over_cublaslt_sustained", "weight", "rtlynx", "cublaslt", Mode::sustained},
+    {"weight_linear_over_dense_burst", "weight", "linear", "cublaslt linear", Mode::burst},
+    {"fp8_weight_gemm_over_cublaslt_burst", "weight", "e4m3", "cublaslt e4m3", Mode::burst},
+    {"fp8_weight_gemm_over_cublaslt_sustained", "weight", "e4m3", "cublaslt e4m3", Mode::sustained},
+    {"fp8_weight_linear_over_dense_fp8_burst", "weight", "e4m3 linear", "cublaslt e4m3 linear",
+     Mode::burst},
 };
 
 using Value = std::function<std::optional<double>(const ShapeResult&)>;
@@ -95,14 +102,15 @@ ordered_json total(const std::vector<const ShapeResult*>& shapes, const Ratio& r
   return {{"ratio", rival / ours}, {"rtlynx_ms", ours}, {"rival_ms", rival}};
 }
 
-/// Section e4m3 is there for who asks: without it, its ratios are not missing.
+/// Sections e4m3 and weight are there for who asks: without them, their ratios are not missing.
 bool concerns(const RunResult& run, const Ratio& ratio) {
-  constexpr std::string_view kOnRequest = "e4m3";
+  constexpr std::string_view kOnRequest[] = {"e4m3", "weight"};
   const auto has_section = [&](const ShapeResult& result) {
     return std::any_of(result.sections.begin(), result.sections.end(),
                        [&](const Section& section) { return section.name == ratio.section; });
   };
-  return ratio.section != kOnRequest ||
+  return std::find(std::begin(kOnRequest), std::end(kOnRequest), ratio.section) ==
+             std::end(kOnRequest) ||
          std::any_of(run.shapes.begin(), run.shapes.end(), has_section);
 }
 
