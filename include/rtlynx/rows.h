@@ -91,10 +91,24 @@ struct Swiglu {
   MatrixView y = {};          // out: [M, N]
 };
 
+/// Rows to e4m3, each in a unit of its own: for dense products of codes and for those of
+/// rtlynx/weight24.h.
+///
+///   unit = max|x| / 448 (1 for zeros, at least 2^-126);  codes = e4m3(x * (1 / unit))
+///
+/// in fp32, bit for bit on every device. A NaN becomes a NaN and counts for nothing in the largest;
+/// of a row with an infinity the unit is infinite and the codes are zero or NaN.
+struct Quantize {
+  ConstMatrixView x = {};  // [M, K]
+  MatrixView codes = {};   // out: [M, K] e4m3
+  float* unit = nullptr;   // out: [M]
+};
+
 /// The specifications, on host memory. Throw Error for shapes and types that disagree.
 void moments(const Moments& problem);
 void residual_norm(const ResidualNorm& problem);
 void head_norm(const HeadNorm& problem);
 void swiglu(const Swiglu& problem);
+void quantize(const Quantize& problem);
 
 }  // namespace rtlynx

@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cuda_fp8.h>
 
-#include <algorithm>
-#include <string>
-
 #include "benchmark/codes.h"
 #include "benchmark/device.h"
 #include "benchmark/element.cuh"
@@ -12,9 +9,6 @@ namespace rtlynx::benchmark {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kMostVectors = 8;  // that a thread holds of a row
-constexpr std::int64_t kMostColumns = std::int64_t{kThreads} * kMostVectors * kVectorElements;
-constexpr float kLargestCode = 448.0f;
 
 __device__ std::uint8_t code_of(float value) {
   return static_cast<std::uint8_t>(__nv_cvt_float_to_fp8(value, __NV_SATFINITE, __NV_E4M3));
@@ -29,36 +23,6 @@ __device__ uint2 codes_of(const Vector8<T>& vector, float factor) {
                     << (i % 4 * 8);
   }
   return {words[0], words[1]};
-}
-
-/// A CTA for a row, which stays in its registers.
-template <typename T>
-__global__ void __launch_bounds__(kThreads)
-    quantize_kernel(const Vector8<T>* matrix, int vectors, uint2* codes, float* scale) {
-  __shared__ unsigned of_warp[kThreads / 32];
-  const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * vectors;
-  Vector8<T> own[kMostVectors];
-  float largest = 0.0f;
-#pragma unroll
-  for (int j = 0; j < kMostVectors; ++j) {
-    const int i = j * kThreads + static_cast<int>(threadIdx.x);
-    if (i >= vectors) break;
-    own[j] = matrix[first + i];
-#pragma unroll
-    for (const T& value : own[j].values) largest = fmaxf(largest, fabsf(widen(value)));
-  }
-  unsigned bits = __reduce_max_sync(0xffffffffu, __float_as_uint(largest));
-  if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = bits;
-  __syncthreads();
-  for (const unsigned other : of_warp) bits = max(bits, other);
-  const float unit = bits == 0 ? 1.0f : __uint_as_float(bits) / kLargestCode;
-  if (threadIdx.x == 0) scale[blockIdx.x] = unit;
-#pragma unroll
-  for (int j = 0; j < kMostVectors; ++j) {
-    const int i = j * kThreads + static_cast<int>(threadIdx.x);
-    if (i >= vectors) break;
-    codes[first + i] = codes_of(own[j], 1.0f / unit);
-  }
 }
 
 template <typename T>
@@ -79,18 +43,6 @@ __global__ void values_kernel(const std::uint8_t* codes, std::int64_t count, T* 
 unsigned blocks_for(std::int64_t count) { return static_cast<unsigned>(ceil_div(count, kThreads)); }
 
 }  // namespace
-
-void quantize_rows(const Rows& matrix, std::uint8_t* codes, float* scale, cudaStream_t stream) {
-  require(matrix.columns <= kMostColumns, "quantize_rows",
-          "at most " + std::to_string(kMostColumns) + " columns", std::to_string(matrix.columns));
-  with_device_type(matrix.dtype, [&](auto element) {
-    using T = decltype(element);
-    quantize_kernel<T><<<static_cast<unsigned>(matrix.rows), kThreads, 0, stream>>>(
-        static_cast<const Vector8<T>*>(matrix.data),
-        static_cast<int>(matrix.columns / kVectorElements), reinterpret_cast<uint2*>(codes), scale);
-  });
-  check_cuda(cudaGetLastError(), "quantize_rows");
-}
 
 void to_codes(const Rows& matrix, float factor, std::uint8_t* codes, cudaStream_t stream) {
   const std::int64_t vectors = matrix.rows * matrix.columns / kVectorElements;

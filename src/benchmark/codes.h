@@ -18,10 +18,6 @@ struct Rows {
   std::int64_t columns = 0;
 };
 
-/// Each row to e4m3, its largest magnitude to 448, in one pass over the matrix: codes
-/// [rows, columns] and scale [rows] fp32, what a 1 of the row's codes stands for.
-void quantize_rows(const Rows& matrix, std::uint8_t* codes, float* scale, cudaStream_t stream);
-
 /// matrix * factor, rounded to e4m3.
 void to_codes(const Rows& matrix, float factor, std::uint8_t* codes, cudaStream_t stream);
 

@@ -75,7 +75,7 @@ void E4m3Problem::search_dense(const CublasLt& library, Timer& timer) {
   bias_ = DeviceBuffer(ones.size() * sizeof(BFloat16));
   check_cuda(cudaMemset(bias_.data(), 0, bias_.bytes()), "bias");
   const Set& set = sets_.front();
-  quantize_rows(x_of(0), set.x.as<std::uint8_t>(), set.x_scale.as<float>(), timer.stream());
+  problem_.quantize(0, set.x.data(), set.x_scale.as<float>(), timer.stream());
   const auto searched = [&](bool with_scales, const void* bias, double& time) {
     DenseProblem dense{.tokens = problem_.shape().tokens,
                        .outputs = outputs,
@@ -144,7 +144,7 @@ void E4m3Problem::dense(int index, cudaStream_t stream) const {
 void E4m3Problem::dense_linear(int index, cudaStream_t stream) const {
   const Set& set = sets_[static_cast<std::size_t>(index)];
   // The product was made with the scales of the first set, which all calls write.
-  quantize_rows(x_of(index), set.x.as<std::uint8_t>(), sets_.front().x_scale.as<float>(), stream);
+  problem_.quantize(index, set.x.data(), sets_.front().x_scale.as<float>(), stream);
   dense_bias_->run(set.x.data(), set.weight.data(), problem_.set(index).y.data(), stream);
 }
 

@@ -200,6 +200,13 @@ void Problem::product(int index, const gpu::Gemm24Config& config, bool low_rank,
   gpu::product24(packed(index, low_rank), products(index, low_rank), config, workspace(), stream);
 }
 
+void Problem::quantize(int index, void* codes, float* units, cudaStream_t stream) const {
+  gpu::quantize({.x = view(set(index).x, shape_.tokens, shape_.channels),
+                 .codes = contiguous(codes, DType::e4m3, shape_.tokens, shape_.channels),
+                 .unit = units},
+                stream);
+}
+
 void Problem::produce_dense(int index, cudaStream_t stream) const {
   const OperandSet& operands = set(index);
   const Pack24 source = input(index, {.produced = true});

@@ -67,6 +67,8 @@ class Problem {
   /// All weights on the packed input, each with its own low rank and bias, or without both.
   void product(int index, const gpu::Gemm24Config& config, bool low_rank,
                cudaStream_t stream) const;
+  /// X to codes [M, K] of e4m3, and the rows' units [M].
+  void quantize(int index, void* codes, float* units, cudaStream_t stream) const;
   void produce_dense(int index, cudaStream_t stream) const;  // into `dense`
 
  private:

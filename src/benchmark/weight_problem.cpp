@@ -51,8 +51,7 @@ void WeightProblem::draw(Set& set, int index, cudaStream_t stream) const {
   if (!codes()) return;
   set.x = DeviceBuffer(size_for(tokens * channels));
   set.x_scale = DeviceBuffer(size_for(tokens * 4));
-  quantize_rows({problem_.set(index).x.data(), problem_.dtype(), tokens, channels},
-                set.x.as<std::uint8_t>(), set.x_scale.as<float>(), stream);
+  problem_.quantize(index, set.x.data(), set.x_scale.as<float>(), stream);
 }
 
 /// Online packing of W keeps the two largest of four as pruning by magnitude does.
@@ -150,9 +149,7 @@ void WeightProblem::product(int index, bool low_rank, cudaStream_t stream) const
 void WeightProblem::linear(int index, cudaStream_t stream) const {
   const Set& set = sets_[static_cast<std::size_t>(index)];
   if (codes()) {
-    quantize_rows({problem_.set(index).x.data(), problem_.dtype(), problem_.shape().tokens,
-                   problem_.shape().channels},
-                  set.x.as<std::uint8_t>(), set.x_scale.as<float>(), stream);
+    problem_.quantize(index, set.x.data(), set.x_scale.as<float>(), stream);
   }
   down_->run(x(index), down(), set.low.data(), stream);
   product(index, /*low_rank=*/true, stream);

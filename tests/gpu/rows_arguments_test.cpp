@@ -183,6 +183,34 @@ const std::vector<Rule<SwigluCall>> kSwigluRules = {
     {"y null", [](SwigluCall& c) { c.problem.y.data = nullptr; }, "data for y"},
 };
 
+struct QuantizeCall {
+  Quantize problem{.x = somewhere(10, 64),
+                   .codes = contiguous(address(), DType::e4m3, 10, 64),
+                   .unit = floats(address())};
+  void operator()() const { gpu::quantize(problem, nullptr); }
+};
+
+const std::vector<Rule<QuantizeCall>> kQuantizeRules = {
+    {"fp32", [](QuantizeCall& c) { c.problem.x.dtype = DType::f32; }, "bf16 or f16, got f32"},
+    {"columns not a multiple of 16",
+     [](QuantizeCall& c) { c.problem.x.columns = c.problem.codes.columns = 56; },
+     "columns divisible by 16, got 56"},
+    {"too many tokens", [](QuantizeCall& c) { c.problem.x.rows = c.problem.codes.rows = kTooMany; },
+     "2^30 tokens"},
+    {"x unaligned", [](QuantizeCall& c) { c.problem.x.data = unaligned(); }, "x in device memory"},
+    {"codes of other columns", [](QuantizeCall& c) { c.problem.codes.columns = 48; },
+     "codes [10, 64] e4m3"},
+    {"codes of another type", [](QuantizeCall& c) { c.problem.codes.dtype = DType::bf16; },
+     "codes [10, 64] e4m3"},
+    {"codes with a row stride", [](QuantizeCall& c) { c.problem.codes.row_stride = 68; },
+     "stride of codes"},
+    {"unit null", [](QuantizeCall& c) { c.problem.unit = nullptr; }, "unit"},
+};
+
+TEST(GpuArguments, QuantizeRefusesEveryBrokenRule) {
+  expect_all_refused(kQuantizeRules, "gpu::quantize");
+}
+
 TEST(GpuArguments, MomentsRefuseEveryBrokenRule) {
   expect_all_refused(kMomentsRules, "gpu::moments");
 }
@@ -215,6 +243,7 @@ TEST_F(RowsArgumentsGpuTest, NothingWasLaunchedByBrokenRules) {
   expect_all_refused(kResidualRules, "gpu::residual_norm");
   expect_all_refused(kHeadRules, "gpu::head_norm");
   expect_all_refused(kSwigluRules, "gpu::swiglu");
+  expect_all_refused(kQuantizeRules, "gpu::quantize");
   EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
 }
 

@@ -17,5 +17,6 @@ void moments(const Moments& problem, cudaStream_t stream);
 void residual_norm(const ResidualNorm& problem, cudaStream_t stream);
 void head_norm(const HeadNorm& problem, cudaStream_t stream);
 void swiglu(const Swiglu& problem, cudaStream_t stream);
+void quantize(const Quantize& problem, cudaStream_t stream);  // K divisible by 16
 
 }  // namespace rtlynx::gpu

@@ -79,6 +79,19 @@ struct SwigluParams {
   int columns;
 };
 
+/// Quantize as it is. Strides in elements.
+struct QuantizeParams {
+  const void* x;
+  std::int64_t x_stride;
+  void* codes;
+  std::int64_t codes_stride;
+  float* unit;
+  int tokens;
+  int columns;
+};
+
+cudaError_t launch_quantize(DType dtype, const QuantizeParams& params, const Launch& launch);
+
 cudaError_t launch_swiglu(DType dtype, const SwigluParams& params, const Launch& launch);
 
 cudaError_t launch_head_norm(DType dtype, const HeadNormParams& params, const Launch& launch);

@@ -175,4 +175,28 @@ void swiglu(const Swiglu& problem, cudaStream_t stream) {
   check(rows::launch_swiglu(gate.dtype, params, launch), kOp);
 }
 
+void quantize(const Quantize& problem, cudaStream_t stream) {
+  constexpr std::string_view kOp = "gpu::quantize";
+  check_quantize(kOp, problem);
+  const ConstMatrixView& x = problem.x;
+  check_narrow(kOp, x.dtype);
+  check_columns(kOp, x.columns);
+  require(x.columns % kChannelMultiple == 0, kOp, "columns divisible by 16",
+          std::to_string(x.columns));
+  if (x.rows == 0) return;
+  if (x.rows > kMaxSize) fail(kOp, "at most 2^30 tokens", std::to_string(x.rows));
+  check_rows(kOp, "x", x);
+  check_rows(kOp, "codes", problem.codes);
+  check_pointer(kOp, "unit", problem.unit);
+  const rows::QuantizeParams params{.x = x.data,
+                                    .x_stride = x.row_stride,
+                                    .codes = problem.codes.data,
+                                    .codes_stride = problem.codes.row_stride,
+                                    .unit = problem.unit,
+                                    .tokens = static_cast<int>(x.rows),
+                                    .columns = static_cast<int>(x.columns)};
+  const rows::Launch launch{current_device().compute_capability, stream};
+  check(rows::launch_quantize(x.dtype, params, launch), kOp);
+}
+
 }  // namespace rtlynx::gpu

@@ -194,4 +194,10 @@ void check_swiglu(std::string_view op, const Swiglu& problem) {
   check_matrix(op, "y", problem.y, gate.rows, gate.columns, gate.dtype);
 }
 
+void check_quantize(std::string_view op, const Quantize& problem) {
+  check_matrix(op, "x", problem.x);
+  check_matrix(op, "codes", problem.codes, problem.x.rows, problem.x.columns, DType::e4m3);
+  check_data(op, "unit", problem.unit, problem.x.rows);
+}
+
 }  // namespace rtlynx

@@ -43,5 +43,6 @@ void check_moments(std::string_view op, const Moments& problem);
 void check_residual_norm(std::string_view op, const ResidualNorm& problem);
 void check_head_norm(std::string_view op, const HeadNorm& problem);
 void check_swiglu(std::string_view op, const Swiglu& problem);
+void check_quantize(std::string_view op, const Quantize& problem);
 
 }  // namespace rtlynx

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <type_traits>
 #include <vector>
 
@@ -10,6 +11,7 @@
 #include "kernels/spec/activation.h"
 #include "kernels/spec/arguments.h"
 #include "kernels/spec/matrix.h"
+#include "kernels/spec/quantize.h"
 
 namespace rtlynx {
 namespace {
@@ -191,6 +193,24 @@ void swiglu(const Swiglu& problem) {
       const T* const up = row_of<T>(problem.up, m);
       std::transform(gate, gate + problem.gate.columns, up, row_of<T>(problem.y, m),
                      [](T g, T u) { return from_float<T>(silu(to_float(g)) * to_float(u)); });
+    }
+  });
+}
+
+void quantize(const Quantize& problem) {
+  check_quantize("quantize", problem);
+  with_element_type(problem.x.dtype, [&](auto element) {
+    using T = decltype(element);
+    for (std::int64_t m = 0; m < problem.x.rows; ++m) {
+      const T* const x = row_of<T>(problem.x, m);
+      const T* const end = x + problem.x.columns;
+      const float largest = std::accumulate(x, end, 0.0f, [](float so_far, T value) {
+        return std::fmax(so_far, std::fabs(to_float(value)));
+      });
+      problem.unit[m] = code_unit(largest);
+      const float factor = 1.0f / problem.unit[m];
+      std::transform(x, end, row_of<E4m3>(problem.codes, m),
+                     [&](T value) { return to_e4m3(to_float(value) * factor); });
     }
   });
 }
