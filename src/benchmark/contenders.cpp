@@ -42,7 +42,7 @@ Contenders::Contenders(const Shape& shape, const Options& options, const Librari
   if (libraries.cublaslt != nullptr) {
     search_dense(*libraries.cublaslt,
                  options.wants("linear") || options.wants("fused") || options.wants("e4m3") ||
-                     options.wants("weight"),
+                     options.wants_weights(),
                  timer);
   }
   if (libraries.cusparselt != nullptr && (options.wants("gemm") || options.wants("pack"))) {
@@ -52,10 +52,10 @@ Contenders::Contenders(const Shape& shape, const Options& options, const Librari
       sparse_missing = error.what();
     }
   }
-  if (options.wants("e4m3") || options.wants("weight")) {
+  if (options.wants("e4m3") || options.wants_weights()) {
     prepare_e4m3(libraries.cublaslt.get(), device, timer);
   }
-  if (options.wants("weight")) prepare_weights(libraries.cublaslt.get(), device, timer);
+  if (options.wants_weights()) prepare_weights(libraries.cublaslt.get(), device, timer);
 }
 
 void Contenders::prepare_e4m3(const CublasLt* library, const gpu::DeviceTraits& device,

@@ -71,10 +71,11 @@ void add_options(CLI::App& command, Options& options) {
       ->check(accepted_by(parse_config, "TILE"));
   command.add_flag("--sweep", options.sweep, "Time every GEMM configuration of sm_90a as well");
   command
-      .add_option("--what", options.what,
-                  "Sections, separated by commas; e4m3 and weight are for asking")
+      .add_option(
+          "--what", options.what,
+          "Sections, separated by commas; those of e4m3 and of sparse weights are for asking")
       ->delimiter(',')
-      ->check(CLI::IsMember({"gemm", "pack", "linear", "fused", "e4m3", "weight"}))
+      ->check(CLI::IsMember({"gemm", "pack", "linear", "fused", "e4m3", "weight", "e4m3-weight"}))
       ->capture_default_str();
   command.add_option("--json", options.json, "Write the figures to this file");
   command.add_option("--plot", options.plot, "Draw the speed-ups into this SVG file");

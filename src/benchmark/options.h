@@ -28,6 +28,7 @@ struct Options {
   std::uint64_t seed = 0;
 
   bool wants(const std::string& section) const;
+  bool wants_weights() const { return wants("weight") || wants("e4m3-weight"); }
   DType element() const { return dtype == "f16" ? DType::f16 : DType::bf16; }
   int burst_repeats() const { return repeats.value_or(21); }
 

@@ -112,18 +112,16 @@ Table e4m3_table() {
            ratio_column("/dense bf16", "fp8_linear_over_dense_bf16_burst")}};
 }
 
-Table weight_table() {
-  return {"Weights as the sparse operand, rank 0; linear with the low rank's product before (us)",
-          "weight",
-          {time_column("burst", "weight", "rtlynx", Mode::burst),
-           ratio_column("/cuBLASLt", "weight_gemm_over_cublaslt_burst"),
-           ratio_column("sustained", "weight_gemm_over_cublaslt_sustained"),
-           time_column("linear", "weight", "linear", Mode::burst),
-           ratio_column("/dense", "weight_linear_over_dense_burst"),
-           time_column("e4m3", "weight", "e4m3", Mode::burst),
-           ratio_column("/cuBLASLt", "fp8_weight_gemm_over_cublaslt_burst"),
-           ratio_column("sustained", "fp8_weight_gemm_over_cublaslt_sustained"),
-           ratio_column("linear", "fp8_weight_linear_over_dense_fp8_burst")}};
+/// `prefix`: of the summary's names; `linear`: that of its linears.
+Table weight_table(const std::string& section, const std::string& prefix,
+                   const std::string& linear) {
+  return {section + ": sparse weights, rank 0; linear with the product of its low rank (us)",
+          section,
+          {time_column("burst", section, "rtlynx", Mode::burst),
+           ratio_column("/cuBLASLt", prefix + "_over_cublaslt_burst"),
+           time_column("sustained", section, "rtlynx", Mode::sustained),
+           ratio_column("/cuBLASLt", prefix + "_over_cublaslt_sustained"),
+           time_column("linear", section, "linear", Mode::burst), ratio_column("/dense", linear)}};
 }
 
 bool has_section(const ShapeResult& result, const std::string& name) {
@@ -226,8 +224,10 @@ std::string to_text(const RunResult& run) {
       "{}, {}, {}; medians, ratios are rival time / rtlynx time\n{}"
       "W weights on one input run as one product; a row of one weight is that weight alone.\n\n",
       run.gpu, run.dtype, run.date, render_libraries(run));
-  for (const Table& table : {gemm_table(), pack_table(run.copy_bytes_per_second), linear_table(),
-                             fused_table(), e4m3_table(), weight_table()}) {
+  for (const Table& table :
+       {gemm_table(), pack_table(run.copy_bytes_per_second), linear_table(), fused_table(),
+        e4m3_table(), weight_table("weight", "weight_gemm", "weight_linear_over_dense_burst"),
+        weight_table("e4m3-weight", "fp8_weight_gemm", "fp8_weight_linear_over_dense_fp8_burst")}) {
     text += render(table, run);
   }
   return text + render_sweep(run) + render_missing(run) + render_summary(run);

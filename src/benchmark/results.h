@@ -61,7 +61,7 @@ struct ShapeResult {
   gpu::Gemm24Choice gemm;    // rank 0
   gpu::Gemm24Choice linear;  // with low rank
   std::vector<Check> checks;
-  std::vector<Section> sections;  // gemm, pack, linear, fused, e4m3, weight: those asked for
+  std::vector<Section> sections;  // those asked for, in the order of --what's help
   std::vector<SweepEntry> sweep;
 
   const Timing* find(const std::string& section, const std::string& figure) const;

@@ -113,7 +113,8 @@ class Benchmark {
     add_checks(contenders.e4m3);
     add_checks(contenders.weight);
     add_checks(contenders.e4m3_weight);
-    for (const char* section : {"gemm", "pack", "linear", "fused", "e4m3", "weight"}) {
+    for (const char* section :
+         {"gemm", "pack", "linear", "fused", "e4m3", "weight", "e4m3-weight"}) {
       if (wants(section, shape)) {
         result.sections.push_back(time_section(section, contenders, timer_));
       }

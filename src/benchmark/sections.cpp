@@ -114,32 +114,39 @@ class Entrants {
   }
 
   std::vector<Entrant> weight() const {
-    const bool present = all_.weight != nullptr, has_dense = present && all_.e4m3->has_dense();
-    const auto call = [this](const std::unique_ptr<WeightProblem>& of) {
-      return Call([&of, this](int set) { of->product(set, /*low_rank=*/false, stream_); });
-    };
-    const auto linear = [this](const std::unique_ptr<WeightProblem>& of) {
-      return Call([&of, this](int set) { of->linear(set, stream_); });
-    };
-    const std::string& missing = all_.weight_missing;
-    const std::string& dense_missing = present ? all_.e4m3_dense_missing : missing;
-    return {entrant_if(present, "rtlynx", call(all_.weight), missing),
-            {"cublaslt", dense_call(), all_.dense_missing},
-            entrant_if(present && all_.weight->has_down(), "linear", linear(all_.weight),
-                       present ? all_.dense_missing : missing),
-            {"cublaslt linear", dense_bias_call(), all_.dense_missing},
-            entrant_if(present, "e4m3", call(all_.e4m3_weight), missing),
-            entrant_if(
-                has_dense, "cublaslt e4m3", [this](int set) { all_.e4m3->dense(set, stream_); },
-                dense_missing),
-            entrant_if(has_dense && all_.e4m3_weight->has_down(), "e4m3 linear",
-                       linear(all_.e4m3_weight), dense_missing),
-            entrant_if(
-                has_dense, "cublaslt e4m3 linear",
-                [this](int set) { all_.e4m3->dense_linear(set, stream_); }, dense_missing)};
+    return {
+        entrant_if(all_.weight != nullptr, "rtlynx", weight_call(all_.weight), all_.weight_missing),
+        {"cublaslt", dense_call(), all_.dense_missing},
+        weight_linear(all_.weight),
+        {"cublaslt linear", dense_bias_call(), all_.dense_missing}};
+  }
+
+  std::vector<Entrant> e4m3_weight() const {
+    const bool present = all_.e4m3_weight != nullptr;
+    const bool has_dense = present && all_.e4m3->has_dense();
+    const std::string& missing = present ? all_.e4m3_dense_missing : all_.weight_missing;
+    return {
+        entrant_if(present, "rtlynx", weight_call(all_.e4m3_weight), all_.weight_missing),
+        entrant_if(
+            has_dense, "cublaslt", [this](int set) { all_.e4m3->dense(set, stream_); }, missing),
+        weight_linear(all_.e4m3_weight),
+        entrant_if(
+            has_dense, "cublaslt linear",
+            [this](int set) { all_.e4m3->dense_linear(set, stream_); }, missing)};
   }
 
  private:
+  Call weight_call(const std::unique_ptr<WeightProblem>& weight) const {
+    return [&weight, this](int set) { weight->product(set, /*low_rank=*/false, stream_); };
+  }
+
+  Entrant weight_linear(const std::unique_ptr<WeightProblem>& weight) const {
+    const std::string& missing = weight == nullptr ? all_.weight_missing : all_.dense_missing;
+    return entrant_if(
+        weight != nullptr && weight->has_down(), "linear",
+        [&weight, this](int set) { weight->linear(set, stream_); }, missing);
+  }
+
   Call pack_call(const PackOptions& options) const {
     return [this, options](int set) { problem_.pack(set, options, stream_); };
   }
@@ -206,7 +213,9 @@ Section time_section(const std::string& name, const Contenders& contenders, Time
   if (name == "fused") return timed(entrants.fused());
   if (name == "e4m3") return timed(entrants.e4m3());
   if (name == "weight") return timed(entrants.weight());
-  throw UsageError("what: required gemm, pack, linear, fused, e4m3 or weight, got " + name);
+  if (name == "e4m3-weight") return timed(entrants.e4m3_weight());
+  throw UsageError("what: required gemm, pack, linear, fused, e4m3, weight or e4m3-weight, got " +
+                   name);
 }
 
 std::vector<SweepEntry> sweep(Contenders& contenders, const gpu::DeviceTraits& device,

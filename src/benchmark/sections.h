@@ -11,7 +11,7 @@
 
 namespace rtlynx::benchmark {
 
-/// Times the contenders of section gemm, pack, linear, fused, e4m3 or weight.
+/// Times the contenders of section gemm, pack, linear, fused, e4m3, weight or e4m3-weight.
 Section time_section(const std::string& name, const Contenders& contenders, Timer& timer);
 
 /// Verifies and times the sweep_configs() of the shape on packed input, rank 0. What a wrong one

@@ -32,9 +32,10 @@ constexpr Ratio kRatios[] = {
     {"weight_gemm_over_cublaslt_burst", "weight", "rtlynx", "cublaslt", Mode::burst},
     {"weight_gemm_over_cublaslt_sustained", "weight", "rtlynx", "cublaslt", Mode::sustained},
     {"weight_linear_over_dense_burst", "weight", "linear", "cublaslt linear", Mode::burst},
-    {"fp8_weight_gemm_over_cublaslt_burst", "weight", "e4m3", "cublaslt e4m3", Mode::burst},
-    {"fp8_weight_gemm_over_cublaslt_sustained", "weight", "e4m3", "cublaslt e4m3", Mode::sustained},
-    {"fp8_weight_linear_over_dense_fp8_burst", "weight", "e4m3 linear", "cublaslt e4m3 linear",
+    {"fp8_weight_gemm_over_cublaslt_burst", "e4m3-weight", "rtlynx", "cublaslt", Mode::burst},
+    {"fp8_weight_gemm_over_cublaslt_sustained", "e4m3-weight", "rtlynx", "cublaslt",
+     Mode::sustained},
+    {"fp8_weight_linear_over_dense_fp8_burst", "e4m3-weight", "linear", "cublaslt linear",
      Mode::burst},
 };
 
@@ -102,9 +103,10 @@ ordered_json total(const std::vector<const ShapeResult*>& shapes, const Ratio& r
   return {{"ratio", rival / ours}, {"rtlynx_ms", ours}, {"rival_ms", rival}};
 }
 
-/// Sections e4m3 and weight are there for who asks: without them, their ratios are not missing.
+/// Sections e4m3, weight and e4m3-weight are there for who asks: without them, their ratios are not
+/// missing.
 bool concerns(const RunResult& run, const Ratio& ratio) {
-  constexpr std::string_view kOnRequest[] = {"e4m3", "weight"};
+  constexpr std::string_view kOnRequest[] = {"e4m3", "weight", "e4m3-weight"};
   const auto has_section = [&](const ShapeResult& result) {
     return std::any_of(result.sections.begin(), result.sections.end(),
                        [&](const Section& section) { return section.name == ratio.section; });

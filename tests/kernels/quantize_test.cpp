@@ -58,6 +58,7 @@ TYPED_TEST(QuantizeTest, RowsOfZerosTinyAndNotFiniteNumbers) {
   x.at(1, 3) = from_bits<TypeParam>(1);  // the smallest
   x.at(2, 5) = from_float<TypeParam>(kNan);
   x.at(2, 6) = from_float<TypeParam>(2.0f);
+  x.at(2, 7) = from_bits<TypeParam>(kInfinityBits<TypeParam> + 1);  // a signalling NaN
   x.at(3, 0) = from_float<TypeParam>(kInfinity);
   x.at(3, 1) = from_float<TypeParam>(1.0f);
   const Quantized<TypeParam> quantized(x);

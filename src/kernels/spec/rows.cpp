@@ -205,7 +205,7 @@ void quantize(const Quantize& problem) {
       const T* const x = row_of<T>(problem.x, m);
       const T* const end = x + problem.x.columns;
       const float largest = std::accumulate(x, end, 0.0f, [](float so_far, T value) {
-        return std::fmax(so_far, std::fabs(to_float(value)));
+        return std::max(so_far, std::fabs(to_float(value)));  // so_far beside a NaN
       });
       problem.unit[m] = code_unit(largest);
       const float factor = 1.0f / problem.unit[m];
