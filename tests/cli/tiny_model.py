@@ -5,11 +5,14 @@ import json
 import pathlib
 import shutil
 import struct
+import tempfile
 
-from cli_case import TINY_TRAINING, run
+from cli_case import TINY_TRAINING, CliTest, run
 
 PROMPT = ["-p", "a large red circle top left"]
 QUICK = ["--steps", "2", "--device", "cpu"]
+CALIBRATE = ["--prompts", 1, "--batch", 1, "--steps", 1, "--rows", 32, "--device", "cpu"]
+EVALUATE = ["--prompts", 2, "--velocity-prompts", 1, "--calibration-prompts", 1, *QUICK]
 WEIGHTS = pathlib.Path("transformer") / "diffusion_pytorch_model.safetensors"
 
 
@@ -59,3 +62,21 @@ def edit_json(file, **values):
     content = json.loads(file.read_text())
     content.update(values)
     file.write_text(json.dumps(content))
+
+
+class ModelTest(CliTest):
+    """A healthy model, and copies of it to be made wrong."""
+
+    @classmethod
+    def setUpClass(cls):
+        holder = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(holder.cleanup)
+        cls.healthy = pathlib.Path(holder.name) / "mini"
+        train(cls.healthy)
+
+    def model(self):
+        return copy_of(self.healthy, self.folder / "model")
+
+    def generate(self, model, *arguments, output="a.png", **options):
+        return run("generate", *PROMPT, *QUICK, "--model", model, *arguments, "-o",
+                   self.folder / output, **options)
