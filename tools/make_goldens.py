@@ -12,6 +12,7 @@ On another machine or torch the last bits may move, so --check compares within a
 import argparse
 import json
 import pathlib
+import re
 import shutil
 import sys
 import tempfile
@@ -124,6 +125,31 @@ def run_recording(model, inputs):
     return output, record
 
 
+# What the paper sparsifies of FLUX.1 (arXiv 2605.26632). Written out here: the C++ model's own list
+# is held to it.
+PAPER_LAYERS = re.compile(
+    r"transformer_blocks\.\d+\.(attn\.(to_[qkv]|add_[qkv]_proj)|ff(_context)?\.net\.(0\.proj|2))"
+    r"|single_transformer_blocks\.\d+\.(attn\.to_[qkv]|proj_mlp)")
+
+
+def keep_two_of_four(x):
+    """Of every four channels the two largest, the token's norm restored."""
+    groups = x.unflatten(-1, (-1, 4))
+    kept = groups.abs().topk(2, dim=-1).indices
+    kept = torch.zeros_like(groups).scatter(-1, kept, groups.gather(-1, kept)).flatten(-2)
+    return kept * (x.norm(dim=-1, keepdim=True) / kept.norm(dim=-1, keepdim=True))
+
+
+def run_sparse(model, inputs):
+    """The output with the paper's layers on 2:4 inputs."""
+    handles = [module.register_forward_pre_hook(lambda _module, args: (keep_two_of_four(args[0]),))
+               for name, module in model.named_modules() if PAPER_LAYERS.fullmatch(name)]
+    output = model(**inputs, return_dict=False)[0]
+    for handle in handles:
+        handle.remove()
+    return output
+
+
 def make_flux(case, folder):
     generator = torch.Generator().manual_seed(case["seed"])
     model = FluxTransformer2DModel(**case["config"]).eval()
@@ -134,6 +160,7 @@ def make_flux(case, folder):
     tensors = {f"in.{name}": value for name, value in inputs.items()}
     tensors["out"], record = run_recording(model, inputs)
     tensors.update(record)
+    tensors["out.norm"] = run_sparse(model, inputs)
     # As in the pipeline, everything but the position ids is cast to the model's type.
     cast = {name: value if name.endswith("_ids") else value.to(torch.bfloat16)
             for name, value in inputs.items()}

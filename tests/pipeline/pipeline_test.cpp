@@ -134,19 +134,6 @@ TEST(Generate, GuidanceOfOneIsThePromptAlone) {
       pipeline.generate_pixels(unguided).allclose(pipeline.generate_pixels(nearly), 1e-4, 1e-4));
 }
 
-TEST(Generate, SparseModesDrawSomethingElse) {
-  Pipeline pipeline = small_pipeline();
-  const auto dense = pipeline.generate_pixels(request({"a red circle"}, {5}));
-  apply_recipe(*pipeline.transformer, paper_layers(pipeline.transformer->groups()),
-               LinearMode::naive);
-  const auto naive = pipeline.generate_pixels(request({"a red circle"}, {5}));
-  apply_recipe(*pipeline.transformer, paper_layers(pipeline.transformer->groups()),
-               LinearMode::norm);
-  const auto norm = pipeline.generate_pixels(request({"a red circle"}, {5}));
-  EXPECT_FALSE(dense.equal(naive));
-  EXPECT_FALSE(naive.equal(norm));
-}
-
 TEST(Generate, ReportsEveryStep) {
   Pipeline pipeline = small_pipeline();
   std::vector<int> finished;
