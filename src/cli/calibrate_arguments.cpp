@@ -4,6 +4,7 @@
 #include <map>
 
 #include "compensate/rivals.h"
+#include "compensate/solve.h"
 #include "options/number.h"
 
 namespace rtlynx::cli {
@@ -12,13 +13,19 @@ namespace {
 const std::map<std::string, LowRankInputs> kTrainingInputs = {
     {"scenes", LowRankInputs::scenes}, {"trajectories", LowRankInputs::trajectories}};
 
+std::vector<std::string> names_of_methods() {
+  std::vector<std::string> names = compensation_method_names();
+  names.insert(names.end(), {"sgd", "distill"});
+  return names;
+}
+
 void add_method_options(CLI::App& command, CalibrateArguments& arguments) {
   command
       .add_option("--method", arguments.method,
                   "naive: nothing; norm: the token's norm; low-rank: the paper's LoRA in closed "
                   "form; refit: new weights; joint: refit and low rank at once; sgd: the paper's "
                   "LoRA, trained layer by layer; distill: trained on the model's velocity")
-      ->check(CLI::IsMember({"naive", "norm", "low-rank", "refit", "joint", "sgd", "distill"}))
+      ->check(CLI::IsMember(names_of_methods()))
       ->capture_default_str();
   command.add_flag("--norm,!--no-norm", arguments.norm,
                    "Multiply by the token's norm ratio as well [default: with low-rank only]");

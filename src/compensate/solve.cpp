@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <array>
-#include <utility>
 
 #include "base/error.h"
 #include "compensate/block_transform.h"
@@ -11,28 +10,42 @@
 namespace rtlynx {
 namespace {
 
-constexpr std::array<std::pair<CompensationMethod, std::string_view>, 5> kMethodNames = {{
-    {CompensationMethod::naive, "naive"},
-    {CompensationMethod::norm, "norm"},
-    {CompensationMethod::low_rank, "low-rank"},
-    {CompensationMethod::refit, "refit"},
-    {CompensationMethod::joint, "joint"},
+/// What a method gives a layer, and how.
+struct MethodEntry {
+  CompensationMethod method;
+  std::string_view name;
+  bool has_weight;  // W' is another than the layer's own
+  bool has_low_rank;
+  LayerFit (*fit)(const InputMoments& moments, const torch::Tensor& weight,
+                  const SolveOptions& options);
+};
+
+LayerFit keep_weight(const InputMoments&, const torch::Tensor& weight, const SolveOptions&) {
+  return {.weight = weight, .low_rank = {}};
+}
+
+constexpr std::array<MethodEntry, 5> kMethods = {{
+    {CompensationMethod::naive, "naive", false, false, keep_weight},
+    {CompensationMethod::norm, "norm", false, false, keep_weight},
+    {CompensationMethod::low_rank, "low-rank", false, true,
+     [](auto& moments, auto& weight, auto& options) {
+       return low_rank_on_input(moments, weight, options.rank, options.damping);
+     }},
+    {CompensationMethod::refit, "refit", true, false,
+     [](auto& moments, auto& weight, auto& options) {
+       return refit(moments, weight, options.damping);
+     }},
+    {CompensationMethod::joint, "joint", true, true,
+     [](auto& moments, auto& weight, auto& options) {
+       return refit_with_low_rank(moments, weight, options.rank, options.damping);
+     }},
 }};
 
-LayerFit fit_layer(const InputMoments& moments, const torch::Tensor& weight,
-                   const SolveOptions& options) {
-  switch (options.method) {
-    case CompensationMethod::low_rank:
-      return low_rank_on_input(moments, weight, options.rank, options.damping);
-    case CompensationMethod::refit:
-      return refit(moments, weight, options.damping);
-    case CompensationMethod::joint:
-      return refit_with_low_rank(moments, weight, options.rank, options.damping);
-    case CompensationMethod::naive:
-    case CompensationMethod::norm:
-      break;
+const MethodEntry& entry_of(CompensationMethod method) {
+  for (const MethodEntry& entry : kMethods) {
+    if (entry.method == method) return entry;
   }
-  return {.weight = weight, .low_rank = {}};
+  fail("CompensationMethod", "one of the enumerators", std::to_string(static_cast<int>(method)));
 }
 
 torch::Tensor stored(const torch::Tensor& values) {
@@ -50,19 +63,21 @@ LayerFit as_stored(const Compensation24& values, const torch::Tensor& own) {
 
 }  // namespace
 
-std::string_view to_string(CompensationMethod method) {
-  for (const auto& [known, name] : kMethodNames) {
-    if (known == method) return name;
-  }
-  fail("CompensationMethod", "one of the enumerators", std::to_string(static_cast<int>(method)));
+std::string_view to_string(CompensationMethod method) { return entry_of(method).name; }
+
+std::vector<std::string> compensation_method_names() {
+  std::vector<std::string> names;
+  for (const MethodEntry& entry : kMethods) names.emplace_back(entry.name);
+  return names;
 }
 
 CompensationMethod compensation_method_from_string(std::string_view text) {
-  for (const auto& [method, name] : kMethodNames) {
-    if (name == text) return method;
+  std::string names;
+  for (const MethodEntry& entry : kMethods) {
+    if (entry.name == text) return entry.method;
+    names += (names.empty() ? "" : ", ") + std::string(entry.name);
   }
-  throw UsageError("method: required naive, norm, low-rank, refit or joint, got " +
-                   std::string(text));
+  throw UsageError("method: required one of " + names + ", got " + std::string(text));
 }
 
 std::string to_string(const TransformChoice& choice) {
@@ -116,9 +131,7 @@ bool uses_norm(const SolveOptions& options) {
 }
 
 std::int64_t rank_of(const SolveOptions& options) {
-  const bool low_rank =
-      options.method == CompensationMethod::low_rank || options.method == CompensationMethod::joint;
-  return low_rank ? options.rank : 0;
+  return entry_of(options.method).has_low_rank ? options.rank : 0;
 }
 
 std::int64_t default_rank(std::int64_t hidden_dim) {
@@ -129,14 +142,13 @@ std::int64_t default_rank(std::int64_t hidden_dim) {
 LayerSolution solve_layer(const InputMoments& moments, const InputTransform& transform,
                           const torch::Tensor& weight, const SolveOptions& options) {
   const torch::Tensor own = transform.weight_for_z(weight);
-  const LayerFit fit = fit_layer(moments, own, options);
+  const MethodEntry& method = entry_of(options.method);
+  const LayerFit fit = method.fit(moments, own, options);
   LayerSolution solution;
   solution.values.norm = uses_norm(options);
   solution.values.e4m3 = options.e4m3;
   solution.values.transform = transform;
-  const bool refitted =
-      options.method == CompensationMethod::refit || options.method == CompensationMethod::joint;
-  if (refitted) solution.values.weight = stored(fit.weight);
+  if (method.has_weight) solution.values.weight = stored(fit.weight);
   if (fit.low_rank.defined()) {
     solution.values.down = stored(fit.low_rank.down);
     solution.values.up = stored(fit.low_rank.up);

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "compensate/closed_form.h"
 #include "layers/compensation24.h"
@@ -22,6 +23,7 @@ enum class CompensationMethod {
 
 /// The names for the command line and for files: "naive", "norm", "low-rank", "refit", "joint".
 std::string_view to_string(CompensationMethod method);
+std::vector<std::string> compensation_method_names();
 
 /// The inverse of to_string. Throws UsageError for any other text.
 CompensationMethod compensation_method_from_string(std::string_view text);
