@@ -15,15 +15,15 @@ runs small shapes on the CPU, to try the script.
 import argparse
 import importlib
 import json
-import os
 import statistics
 import sys
-import time
 from dataclasses import dataclass
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
+
+from result_file import write_result
 
 CALLS = 10  # of a round
 
@@ -174,13 +174,8 @@ def main():
     complaint = "\n".join(wrong(rows)) or None
     if options.tiny:
         sys.exit(complaint)
-    result = {"gpu": torch.cuda.get_device_name(), "date": time.strftime("%Y-%m-%d", time.gmtime()),
-              "torch": torch.__version__, "cudnn": torch.backends.cudnn.version(), "dtype": "bf16",
-              "calls": CALLS, "shapes": rows}
-    temporary = options.json + ".part"
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(result, file, indent=1)
-    os.replace(temporary, options.json)
+    write_result(options.json, {"cudnn": torch.backends.cudnn.version(), "dtype": "bf16",
+                                "calls": CALLS, "shapes": rows})
     sys.exit(complaint)
 
 

@@ -25,6 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from safetensors.torch import load_file, save_file
 
+from result_file import write_result
 from step_models import FAMILIES, Setting
 
 LARGEST = 2  # times diffusers' own error
@@ -153,13 +154,8 @@ def main():
             torch.cuda.empty_cache()
     if not options.tiny:
         import diffusers
-        result = {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__,
-                  "date": time.strftime("%Y-%m-%d", time.gmtime()),
-                  "diffusers": diffusers.__version__, "dtype": "bf16", "families": rows}
-        temporary = options.json + ".part"
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump(result, file, indent=1)
-        os.replace(temporary, options.json)
+        write_result(options.json, {"diffusers": diffusers.__version__, "dtype": "bf16",
+                                    "families": rows})
     sys.exit("\n".join(complaints) or None)
 
 

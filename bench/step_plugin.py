@@ -13,17 +13,16 @@ and about twice the memory of the weights. `--tiny` runs small models on the CPU
 import argparse
 import copy
 import json
-import os
 import statistics
 import sys
 import time
 
 import torch
 import torch._dynamo.pgo
-from torch import nn
 from torch._dynamo.utils import counters
 
 import rtlynx
+from result_file import write_json
 from step_models import FAMILIES, Setting
 from step_rivals import Fp8Linear, class_of
 
@@ -150,13 +149,6 @@ def variants_of(family, wanted, setting, text):
     return made
 
 
-def write(path, result):
-    temporary = path + ".part"
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(result, file, indent=1, allow_nan=False)
-    os.replace(temporary, path)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--family", choices=sorted(FAMILIES), default="flux")
@@ -191,7 +183,7 @@ def main():
         "variants": rows,
         "summary": {f"plugin_{family.key}_{row['name']}_over_compile": dense / row["ms"]
                     for row in rows[1:]}}
-    write(options.json, result)
+    write_json(options.json, result)
     print(json.dumps(result["summary"], indent=1))
 
 

@@ -25,6 +25,7 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
+from result_file import write_json
 from step_models import FAMILIES, Setting
 
 STEPS = 10  # of a round
@@ -221,10 +222,7 @@ def main():
     result = {**ours, "rivals": theirs, "torch": torch.__version__,
               "diffusers": diffusers.__version__,
               "summary": summarize(family, side, options.batch, ours, theirs)}
-    temporary = options.json + ".part"
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(result, file, indent=1)
-    os.replace(temporary, options.json)
+    write_json(options.json, result)
     print(json.dumps(result["summary"], indent=1))
     sys.exit(status)
 

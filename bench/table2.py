@@ -21,13 +21,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 
 import torch
 from torch.nn.functional import linear
 from torch.sparse import SparseSemiStructuredTensorCUSPARSELT, SparseSemiStructuredTensorCUTLASS
 
 import rtlynx
+from result_file import write_result
 
 SHAPES = [(4096, 4096, 3072), (4096, 4096, 12288), (8192, 8192, 12288)]  # M, N, K
 RANK = 64
@@ -219,15 +219,11 @@ def main():
     complaint = "\n".join(wrong(rows)) or None
     if options.tiny:
         sys.exit(complaint)
-    result = {"gpu": torch.cuda.get_device_name(), "date": time.strftime("%Y-%m-%d", time.gmtime()),
-              "torch": torch.__version__, "dtype": "bf16", "shapes": rows,
-              "cusparselt_of_torch": torch.backends.cusparselt.version()}
+    measured = {"dtype": "bf16", "shapes": rows,
+                "cusparselt_of_torch": torch.backends.cusparselt.version()}
     if options.bench:
-        result["rtlynx_bench"] = of_rtlynx_bench(options.bench)
-    temporary = options.json + ".part"
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(result, file, indent=1)
-    os.replace(temporary, options.json)
+        measured["rtlynx_bench"] = of_rtlynx_bench(options.bench)
+    write_result(options.json, measured)
     sys.exit(complaint)
 
 

@@ -25,6 +25,7 @@ import time
 
 import torch
 
+from result_file import write_result
 from step_models import Setting
 
 PROMPT = "a red fox in the snow"
@@ -145,17 +146,12 @@ def measure(options):
             print(name, {key: round(value, 2) for key, value in row.items()}, flush=True)
     import diffusers
     import transformers
-    result = {"gpu": torch.cuda.get_device_name(), "date": time.strftime("%Y-%m-%d", time.gmtime()),
-              "torch": torch.__version__, "diffusers": diffusers.__version__,
-              "transformers": transformers.__version__, "side": SIDE, "steps": STEPS,
-              "images": options.images, "contenders": [
-                  {"name": name, **{key: statistics.median(row[key] for row in rows)
-                                    for key in rows[0]}, "rounds": rows}
-                  for name, rows in rounds.items()]}
-    temporary = options.json + ".part"
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(result, file, indent=1)
-    os.replace(temporary, options.json)
+    write_result(options.json, {
+        "diffusers": diffusers.__version__, "transformers": transformers.__version__,
+        "side": SIDE, "steps": STEPS, "images": options.images, "contenders": [
+            {"name": name, **{key: statistics.median(row[key] for row in rows)
+                              for key in rows[0]}, "rounds": rows}
+            for name, rows in rounds.items()]})
 
 
 def main():
