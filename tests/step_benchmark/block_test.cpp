@@ -92,7 +92,6 @@ class SparseBlock : public testing::Test {
     }
   }
 };
-using Families = testing::Types<FluxFamily, QwenImageFamily, ZImageFamily>;
 TYPED_TEST_SUITE(SparseBlock, Families);
 
 TYPED_TEST(SparseBlock, OfASmallModelIsAsSpecified) {

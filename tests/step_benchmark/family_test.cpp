@@ -47,7 +47,6 @@ TEST(FamilyStep, TokensGroupsAndBlocksAreTheModels) {
 
 template <typename Family>
 class EveryFamilyStep : public testing::Test {};
-using Families = testing::Types<FluxFamily, QwenImageFamily, ZImageFamily>;
 TYPED_TEST_SUITE(EveryFamilyStep, Families);
 
 TYPED_TEST(EveryFamilyStep, BothPathsLieCloseToFp32InBf16) {

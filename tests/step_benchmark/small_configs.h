@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include "step_benchmark/flux_step.h"
 #include "step_benchmark/qwen_image_step.h"
 #include "step_benchmark/z_image_step.h"
 
 namespace rtlynx::step_benchmark {
+
+/// For the tests that every family has to pass.
+using Families = testing::Types<FluxFamily, QwenImageFamily, ZImageFamily>;
 
 /// Two or three blocks of each kind, two or three heads of 64.
 inline FluxConfig small(const FluxFamily&) {
