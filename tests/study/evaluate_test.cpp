@@ -124,7 +124,9 @@ TEST(Evaluate, MeasuresHowFarAMethodIsFromItself) {
     const double equal = method["noise_floor_equal"];
     EXPECT_EQ(method["noise_floor"].is_null(), equal == 1) << method["name"];
     // Rounding alone changes a picture less than leaving out half of the channels does.
-    if (method["name"] == "norm" && equal < 1) EXPECT_GT(method["noise_floor"], method["psnr"]);
+    if (method["name"] == "norm" && equal < 1) {
+      EXPECT_GT(method["noise_floor"], method["psnr"]);
+    }
   }
 }
 

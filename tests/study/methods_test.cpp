@@ -85,6 +85,7 @@ TEST_F(Methods, EachChangesTheModelAndIsUndone) {
 // What a compensated method leaves in every layer of the recipe.
 struct Form {
   bool norm = false, weight = false, low_rank = false, blocks = false, scale = false;
+  bool e4m3 = false;
   friend bool operator==(const Form&, const Form&) = default;
 };
 
@@ -93,25 +94,31 @@ Form form_of(const Compensation24& values) {
           .weight = values.weight.defined(),
           .low_rank = values.down.defined(),
           .blocks = values.transform.blocks.defined(),
-          .scale = values.transform.scale.defined()};
+          .scale = values.transform.scale.defined(),
+          .e4m3 = values.e4m3};
 }
 
 TEST_F(Methods, CompensateAsTheirNamesSay) {
   const std::map<std::string, Form> expected = {
       {"norm+lora", {.norm = true, .low_rank = true}},
+      {"norm+lora+e4m3", {.norm = true, .low_rank = true, .e4m3 = true}},
       {"refit", {.weight = true}},
       {"joint", {.weight = true, .low_rank = true}},
       {"columns+joint", {.weight = true, .low_rank = true, .scale = true}},
       {"block64", {.blocks = true}},
-      {"block64+joint", {.weight = true, .low_rank = true, .blocks = true}}};
-  for (const auto& [name, form] : expected) {
-    find_method(name).prepare(pipeline_, inputs_);
+      {"block64+joint", {.weight = true, .low_rank = true, .blocks = true}},
+      {"block64+joint+e4m3", {.weight = true, .low_rank = true, .blocks = true, .e4m3 = true}}};
+  for (const Method& method : all_methods()) {
+    if (method.kind != Method::Kind::activation24 || !method.reads_moments) continue;
+    const std::string& name = method.name;
+    ASSERT_TRUE(expected.contains(name)) << "a row for " << name;
+    method.prepare(pipeline_, inputs_);
     for (const NamedLinear& layer : paper_linears()) {
       ASSERT_EQ(layer.linear->mode(), LinearMode::compensated) << name << " " << layer.name;
       Form found = form_of(*layer.linear->compensation());
       // A transform's weight is computed where the file has none.
       if (name == "block64") found.weight = false;
-      EXPECT_EQ(found, form) << name << " " << layer.name;
+      EXPECT_EQ(found, expected.at(name)) << name << " " << layer.name;
     }
     restore_dense(pipeline_);
   }
@@ -149,10 +156,15 @@ TEST_F(Methods, ReplaceWeightsAsTheirNamesSay) {
   const auto input_of = input_names(pipeline_.transformer->groups());
   const NamedLinear layer = paper_linears().front();
   const torch::Tensor moment = inputs_.moments.at(input_of.at(layer.name)).second_moment();
-  for (const auto& [name, make] : expected) {
-    find_method(name).prepare(pipeline_, inputs_);
+  for (const Method& method : all_methods()) {
+    if (method.kind != Method::Kind::weight24 && method.kind != Method::Kind::fixed_choice)
+      continue;
+    const std::string& name = method.name;
+    ASSERT_TRUE(expected.contains(name)) << "a row for " << name;
+    method.prepare(pipeline_, inputs_);
     ASSERT_EQ(layer.linear->mode(), LinearMode::replaced) << name;
-    const torch::Tensor wanted = make(layer.linear->weight, moment).to(layer.linear->weight);
+    const torch::Tensor& weight = layer.linear->weight;
+    const torch::Tensor wanted = expected.at(name)(weight, moment).to(weight);
     EXPECT_TRUE(layer.linear->replacement()->weight.equal(wanted)) << name;
     restore_dense(pipeline_);
   }
