@@ -5,9 +5,9 @@
 #   tools/quality_wide.sh RTLYNX OUT [option ...]
 #
 # RTLYNX is the binary, with draw_scenes beside it, OUT a folder, the options evaluate's in place of
-# --device cuda --prompts 32 --batch 32 --calibration-prompts 16. A model that is already in OUT is not
-# trained again, and finished methods stay. PYTHON (python3) has torch and diffusers;
-# RTLYNX_WIDE_TRAINING holds options of tools/train_wide.py.
+# --device cuda --prompts 32 --batch 32 --calibration-prompts 16. After a Ctrl-C the same command goes on:
+# training from its checkpoint, evaluation behind the finished methods. PYTHON (python3) has torch and
+# diffusers; RTLYNX_WIDE_TRAINING holds options of tools/train_wide.py.
 set -euo pipefail
 
 if [[ $# -lt 2 ]]; then
@@ -35,7 +35,11 @@ evaluate() {
     > "$out/evaluate-${methods%%,*}.log" 2>&1
 }
 
-evaluate refit # what all share: statistics, the dense trajectory and pictures
+# What all share stays while somebody uses its folder: statistics, the dense trajectory and pictures.
+mkdir -p "$out/quality.kept.json.work"
+exec {shared}< "$out/quality.kept.json.work"
+flock -s "$shared"
+evaluate refit
 shares=(
   sparsegpt,sparsegpt+lora
   block64+joint,block64,block64+joint+e4m3
@@ -53,6 +57,7 @@ for methods in "${shares[@]}"; do
   waiting+=($!)
 done
 for process in "${waiting[@]}"; do wait "$process"; done
+exec {shared}<&-
 
 evaluate all -o "$out/quality.json"
 "$python" - "$model/training.json" "$out/quality.json" << 'END'
