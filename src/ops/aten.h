@@ -65,20 +65,39 @@ inline Tensor to_float(const Tensor& tensor) {
   return torch::stable::to(tensor, ScalarType::Float);
 }
 
-/// Uninitialised and contiguous: without the dispatcher, which takes longer than the allocation.
+/// The tensor itself if it is contiguous: torch's own function goes through the dispatcher first.
+inline Tensor as_contiguous(const Tensor& tensor) {
+  return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
+}
+
+/// What two tensors of a call have to share, in the stable ABI's own numbers, which cost nothing to
+/// compare.
+struct TypeAndPlace {
+  std::int32_t type = 0, device_type = 0, device_index = 0;
+
+  explicit TypeAndPlace(const Tensor& tensor) {
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(tensor.get(), &type));
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(tensor.get(), &device_type));
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(tensor.get(), &device_index));
+  }
+  bool same_place(const TypeAndPlace& other) const {
+    return device_type == other.device_type && device_index == other.device_index;
+  }
+  bool operator==(const TypeAndPlace&) const = default;
+};
+
+/// Uninitialised and contiguous: without a boxed call, which takes longer than the allocation.
 inline Tensor empty_like_device(const Tensor& like, const std::vector<std::int64_t>& sizes,
                                 ScalarType type) {
   std::vector<std::int64_t> strides(sizes.size(), 1);
   for (std::size_t i = sizes.size(); i-- > 1;) strides[i - 1] = strides[i] * sizes[i];
   const auto stable_type =
       torch::stable::detail::to<std::int32_t>(torch::stable::detail::from(type));
-  const torch::stable::Device device = like.device();
-  const auto stable_device =
-      torch::stable::detail::to<std::int32_t>(torch::stable::detail::from(device.type()));
+  const TypeAndPlace place(like);
   AtenTensorHandle handle = nullptr;
   TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<std::int64_t>(sizes.size()),
                                                   sizes.data(), strides.data(), stable_type,
-                                                  stable_device, device.index(), &handle));
+                                                  place.device_type, place.device_index, &handle));
   return Tensor(handle);
 }
 

@@ -21,10 +21,10 @@
 
 namespace rtlynx::ops {
 
-/// linear24 as the arguments of pack and of product.
+/// linear24 as the arguments of pack and of product, which lie where those of the call do.
 inline PackTensors pack_tensors(const Tensor& x, const std::optional<Tensor>& lora_down,
                                 bool norm) {
-  return {.x = x, .down = lora_down, .norm = norm, .op = "linear24"};
+  return {.x = x, .down = pointer_to(lora_down), .norm = norm, .op = "linear24"};
 }
 
 inline ProductTensors product_tensors(const Packed& packed, const Tensor& weight,
@@ -33,10 +33,10 @@ inline ProductTensors product_tensors(const Packed& packed, const Tensor& weight
   ProductTensors tensors{.operand = std::get<0>(packed),
                          .scale = std::get<1>(packed),
                          .low = std::get<2>(packed),
-                         .weights = {weight},
+                         .weights = {&weight, 1},
                          .op = "linear24"};
-  if (lora_up) tensors.ups = {*lora_up};
-  if (bias) tensors.biases = {*bias};
+  if (lora_up) tensors.ups = {&*lora_up, 1};
+  if (bias) tensors.biases = {&*bias, 1};
   return tensors;
 }
 

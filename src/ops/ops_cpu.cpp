@@ -29,8 +29,7 @@ struct Result {
   MatrixView view;
 };
 
-Result new_rows(const Tensor& like, const std::vector<std::int64_t>& leading,
-                std::int64_t columns) {
+Result new_rows(const Tensor& like, const Integers& leading, std::int64_t columns) {
   Result result{.tensor = empty_like_device(like, with_last(leading, columns), like.scalar_type()),
                 .view = {}};
   result.view = matrix_of("new_rows", result.tensor).view;
@@ -40,8 +39,9 @@ Result new_rows(const Tensor& like, const std::vector<std::int64_t>& leading,
 Sparsified sparsify24(const Tensor& x, bool norm) {
   const NoGrad no_grad;
   const Matrix source = matrix_of("sparsify24", x);
-  const Result kept = new_rows(x, source.leading, source.view.columns);
-  const Tensor scale = empty_like_device(x, source.leading, ScalarType::Float);
+  const std::vector<std::int64_t> leading = leading_of(x);
+  const Result kept = new_rows(x, leading, source.view.columns);
+  const Tensor scale = empty_like_device(x, leading, ScalarType::Float);
   float* const s = scale.mutable_data_ptr<float>();
   const ConstMatrixView from = source.view;
   rtlynx::sparsify24(slice_rows(from, 0, 0), slice_rows(kept.view, 0, 0), nullptr);  // checks
@@ -53,55 +53,52 @@ Sparsified sparsify24(const Tensor& x, bool norm) {
   return {kept.tensor, scale};
 }
 
-Packed pack(const Tensor& x, std::optional<Tensor> tail, std::string producer,
-            std::optional<Tensor> up, std::optional<Tensor> moments, std::optional<Tensor> weight,
-            std::optional<Tensor> scale, std::optional<Tensor> shift, double eps,
-            std::optional<Tensor> transform, std::optional<Tensor> down, bool norm,
-            std::optional<double> e4m3_unit, double transform_gain, std::optional<Tensor> limit,
-            std::optional<Tensor> tail_limit) {
+Packed pack(const Tensor& x, const OptionalTensor& tail, const std::string& producer,
+            const OptionalTensor& up, const OptionalTensor& moments, const OptionalTensor& weight,
+            const OptionalTensor& scale, const OptionalTensor& shift, double eps,
+            const OptionalTensor& transform, const OptionalTensor& down, bool norm,
+            std::optional<double> e4m3_unit, double transform_gain, const OptionalTensor& limit,
+            const OptionalTensor& tail_limit) {
   const NoGrad no_grad;
   return plain::pack({.x = x,
-                      .tail = tail,
+                      .tail = pointer_to(tail),
                       .producer = producer,
-                      .up = up,
-                      .moments = moments,
-                      .weight = weight,
-                      .scale = scale,
-                      .shift = shift,
+                      .up = pointer_to(up),
+                      .moments = pointer_to(moments),
+                      .weight = pointer_to(weight),
+                      .scale = pointer_to(scale),
+                      .shift = pointer_to(shift),
                       .eps = eps,
-                      .transform = transform,
-                      .down = down,
+                      .transform = pointer_to(transform),
+                      .down = pointer_to(down),
                       .norm = norm,
                       .e4m3_unit = e4m3_unit,
                       .transform_gain = transform_gain,
-                      .limit = limit,
-                      .tail_limit = tail_limit});
+                      .limit = pointer_to(limit),
+                      .tail_limit = pointer_to(tail_limit)});
 }
 
-std::vector<Tensor> product(const Tensor& operand, const Tensor& row_scale, const Tensor& low,
-                            std::vector<Tensor> weights, std::vector<Tensor> ups,
-                            std::vector<std::int64_t> low_starts, std::vector<Tensor> biases,
-                            std::vector<std::int64_t> activations, std::vector<Tensor> gates,
-                            std::vector<Tensor> residuals) {
+Tensors product(const Tensor& operand, const Tensor& row_scale, const Tensor& low,
+                const Tensors& weights, const Tensors& ups, const Integers& low_starts,
+                const Tensors& biases, const Integers& activations, const Tensors& gates,
+                const Tensors& residuals) {
   const NoGrad no_grad;
   return plain::product(
       {operand, row_scale, low, weights, ups, low_starts, biases, activations, gates, residuals});
 }
 
 void product_out(const Tensor& operand, const Tensor& row_scale, const Tensor& low,
-                 std::vector<Tensor> weights, std::vector<Tensor> ups,
-                 std::vector<std::int64_t> low_starts, std::vector<Tensor> biases,
-                 std::vector<std::int64_t> activations, std::vector<Tensor> gates,
-                 std::vector<Tensor> residuals, std::vector<Tensor> out,
-                 std::vector<Tensor> largest) {
+                 const Tensors& weights, const Tensors& ups, const Integers& low_starts,
+                 const Tensors& biases, const Integers& activations, const Tensors& gates,
+                 const Tensors& residuals, const Tensors& out, const Tensors& largest) {
   const NoGrad no_grad;
   plain::product({operand, row_scale, low, weights, ups, low_starts, biases, activations, gates,
                   residuals, "product_out", largest},
                  &out);
 }
 
-Tensor linear24(const Tensor& x, const Tensor& weight, std::optional<Tensor> bias,
-                std::optional<Tensor> lora_down, std::optional<Tensor> lora_up, bool norm) {
+Tensor linear24(const Tensor& x, const Tensor& weight, const OptionalTensor& bias,
+                const OptionalTensor& lora_down, const OptionalTensor& lora_up, bool norm) {
   const NoGrad no_grad;
   check_low_rank(lora_down, lora_up);
   const Packed packed = plain::pack(pack_tensors(x, lora_down, norm));
@@ -130,14 +127,15 @@ ResidualNorm slice(const ResidualNorm& problem, std::int64_t first, std::int64_t
   return part;
 }
 
-NormedRows residual_norm(const Tensor& x, std::optional<Tensor> y, std::optional<Tensor> gate,
-                         bool tanh_gate, std::optional<Tensor> post_weight, double post_eps,
-                         std::string norm, double eps, std::optional<Tensor> weight,
-                         std::optional<Tensor> scale, std::optional<Tensor> shift,
+NormedRows residual_norm(const Tensor& x, const OptionalTensor& y, const OptionalTensor& gate,
+                         bool tanh_gate, const OptionalTensor& post_weight, double post_eps,
+                         const std::string& norm, double eps, const OptionalTensor& weight,
+                         const OptionalTensor& scale, const OptionalTensor& shift,
                          bool want_normed) {
   const NoGrad no_grad;
   const ResidualNormArguments arguments = residual_norm_arguments(
-      {x, y, gate, post_weight, tanh_gate, post_eps, norm, eps, weight, scale, shift, want_normed},
+      {x, pointer_to(y), pointer_to(gate), pointer_to(post_weight), tanh_gate, post_eps, norm, eps,
+       pointer_to(weight), pointer_to(scale), pointer_to(shift), want_normed},
       /*alignment=*/1);
   ResidualNorm problem = arguments.problem;
   const std::int64_t columns = problem.x.columns;
@@ -159,12 +157,12 @@ NormedRows residual_norm(const Tensor& x, std::optional<Tensor> y, std::optional
   return {h.tensor, moments, normed.tensor};
 }
 
-Heads head_norm(std::vector<Tensor> q, std::vector<Tensor> k, std::vector<Tensor> v,
-                std::vector<Tensor> q_weights, std::vector<Tensor> k_weights,
-                std::optional<Tensor> rotation, std::int64_t head_dim, double eps) {
+Heads head_norm(const Tensors& q, const Tensors& k, const Tensors& v, const Tensors& q_weights,
+                const Tensors& k_weights, const OptionalTensor& rotation, std::int64_t head_dim,
+                double eps) {
   const NoGrad no_grad;
   const HeadNormArguments arguments = head_norm_arguments(
-      {q, k, v, q_weights, k_weights, rotation, head_dim, eps}, /*alignment=*/1);
+      {q, k, v, q_weights, k_weights, pointer_to(rotation), head_dim, eps}, /*alignment=*/1);
   HeadNorm problem = arguments.problem;
   const std::vector<std::int64_t> leading{arguments.images, arguments.tokens};
   const std::int64_t columns = problem.heads * head_dim;

@@ -46,27 +46,27 @@ void require_cuda(std::string_view op, const Tensor& x) {
 }
 
 MatrixView rows_view(const Tensor& tensor, DType dtype, std::int64_t rows) {
-  const std::int64_t columns = tensor.size(tensor.dim() - 1);
-  return contiguous(tensor.mutable_data_ptr(), dtype, rows, columns);
+  const auto sizes = tensor.sizes();
+  return contiguous(tensor.mutable_data_ptr(), dtype, rows, sizes[sizes.size() - 1]);
 }
 
 Sparsified sparsify24(const Tensor& x, bool norm) {
   const NoGrad no_grad;
   require_cuda("sparsify24", x);
   const OnDeviceOf device(x);
-  const Tensor source = torch::stable::contiguous(x);
-  const Matrix matrix = matrix_of("sparsify24", source);
-  if (matrix.view.columns % 4 != 0) {
-    fail("sparsify24", "channels divisible by 4", std::to_string(matrix.view.columns));
+  const Tensor source = as_contiguous(x);
+  const MatrixView rows = matrix_of("sparsify24", source).view;
+  if (rows.columns % 4 != 0) {
+    fail("sparsify24", "channels divisible by 4", std::to_string(rows.columns));
   }
   const Tensor kept = empty_like_device(x, x.sizes().vec(), x.scalar_type());
-  const Tensor scale = empty_like_device(x, matrix.leading, ScalarType::Float);
+  const Tensor scale = empty_like_device(x, leading_of(x), ScalarType::Float);
   gpu::check(launch_sparsify24({.x = source.const_data_ptr(),
                                 .kept = kept.mutable_data_ptr(),
                                 .scale = norm ? scale.mutable_data_ptr<float>() : nullptr,
-                                .dtype = matrix.view.dtype,
-                                .rows = matrix.view.rows,
-                                .columns = matrix.view.columns},
+                                .dtype = rows.dtype,
+                                .rows = rows.rows,
+                                .columns = rows.columns},
                                device.stream()),
              "sparsify24");
   if (norm) return {kept, scale};
@@ -117,31 +117,31 @@ Packed pack_tiled(const PackTensors& tensors, const OnDeviceOf& device) {
   return {operand, scale, low};
 }
 
-Packed pack(const Tensor& x, std::optional<Tensor> tail, std::string producer,
-            std::optional<Tensor> up, std::optional<Tensor> moments, std::optional<Tensor> weight,
-            std::optional<Tensor> scale, std::optional<Tensor> shift, double eps,
-            std::optional<Tensor> transform, std::optional<Tensor> down, bool norm,
-            std::optional<double> e4m3_unit, double transform_gain, std::optional<Tensor> limit,
-            std::optional<Tensor> tail_limit) {
+Packed pack(const Tensor& x, const OptionalTensor& tail, const std::string& producer,
+            const OptionalTensor& up, const OptionalTensor& moments, const OptionalTensor& weight,
+            const OptionalTensor& scale, const OptionalTensor& shift, double eps,
+            const OptionalTensor& transform, const OptionalTensor& down, bool norm,
+            std::optional<double> e4m3_unit, double transform_gain, const OptionalTensor& limit,
+            const OptionalTensor& tail_limit) {
   const NoGrad no_grad;
   require_cuda("pack", x);
   const OnDeviceOf device(x);
   const PackTensors tensors{.x = x,
-                            .tail = tail,
+                            .tail = pointer_to(tail),
                             .producer = producer,
-                            .up = up,
-                            .moments = moments,
-                            .weight = weight,
-                            .scale = scale,
-                            .shift = shift,
+                            .up = pointer_to(up),
+                            .moments = pointer_to(moments),
+                            .weight = pointer_to(weight),
+                            .scale = pointer_to(scale),
+                            .shift = pointer_to(shift),
                             .eps = eps,
-                            .transform = transform,
-                            .down = down,
+                            .transform = pointer_to(transform),
+                            .down = pointer_to(down),
                             .norm = norm,
                             .e4m3_unit = e4m3_unit,
                             .transform_gain = transform_gain,
-                            .limit = limit,
-                            .tail_limit = tail_limit};
+                            .limit = pointer_to(limit),
+                            .tail_limit = pointer_to(tail_limit)};
   if (x.dim() < 1) fail("pack", "at least one dimension", describe(x));
   std::int64_t channels = x.size(x.dim() - 1);
   if (tail && tail->dim() > 0) channels += tail->size(tail->dim() - 1);
@@ -151,23 +151,25 @@ Packed pack(const Tensor& x, std::optional<Tensor> tail, std::string producer,
 }
 
 /// Y of each product, in new tensors.
-std::vector<Tensor> new_results(const ProductTensors& tensors, ProductArguments& arguments) {
-  std::vector<Tensor> results;
+Tensors new_results(const ProductTensors& tensors, ProductArguments& arguments) {
+  Tensors results;
+  results.reserve(arguments.products.size());
+  const ScalarType type = tensors.low.scalar_type();
+  std::vector<std::int64_t> shape = with_last(arguments.leading, 0);
   for (Product24& product : arguments.products) {
-    results.push_back(empty_like_device(
-        tensors.low, with_last(arguments.leading, product.weight.rows), tensors.low.scalar_type()));
+    shape.back() = product.weight.rows;
+    results.push_back(empty_like_device(tensors.low, shape, type));
     product.y = rows_view(results.back(), arguments.low.dtype, arguments.tokens);
   }
   return results;
 }
 
 /// Y of each product, where the caller wants it.
-void take_results(const ProductTensors& tensors, ProductArguments& arguments,
-                  const std::vector<Tensor>& out) {
+void take_results(const ProductTensors& tensors, ProductArguments& arguments, const Tensors& out) {
   check_out(tensors, arguments, out);
   for (std::size_t i = 0; i < out.size(); ++i) {
     const Matrix target = matrix_of(tensors.op, out[i], kRowAlignment);
-    if (target.tensor.const_data_ptr() != out[i].const_data_ptr()) {
+    if (target.copy) {
       fail(tensors.op, "out with rows of equal distance that begin on 16 bytes", describe(out[i]));
     }
     arguments.products[i].y = target.view;
@@ -175,8 +177,7 @@ void take_results(const ProductTensors& tensors, ProductArguments& arguments,
 }
 
 /// A product on the Sparse Tensor Cores: into `out`, if given, else into new tensors.
-std::vector<Tensor> product_tiled(const ProductTensors& tensors, const std::vector<Tensor>* out,
-                                  const OnDeviceOf& device) {
+Tensors product_tiled(const ProductTensors& tensors, const Tensors* out, const OnDeviceOf& device) {
   const Tensor& first = tensors.weights.front();
   if (first.dim() != 2) fail(tensors.op, "a weight [N, K]", describe(first));
   ProductArguments arguments = product_arguments(tensors, first.size(1), kRowAlignment);
@@ -188,7 +189,7 @@ std::vector<Tensor> product_tiled(const ProductTensors& tensors, const std::vect
              " channels that pack gave",
          describe(tensors.operand));
   }
-  std::vector<Tensor> results;
+  Tensors results;
   if (out != nullptr) {
     take_results(tensors, arguments, *out);
   } else {
@@ -203,7 +204,7 @@ std::vector<Tensor> product_tiled(const ProductTensors& tensors, const std::vect
   for (const Product24& product : arguments.products) shape.outputs += product.weight.rows;
   const gpu::DeviceTraits traits = gpu::current_device();
   const gpu::Gemm24Config config = gpu::fastest_sparse(shape, traits);
-  const Tensor operand = torch::stable::contiguous(tensors.operand);
+  const Tensor operand = as_contiguous(tensors.operand);
   gpu::product24(
       {.dtype = shape.dtype,
        .width = width,
@@ -218,8 +219,7 @@ std::vector<Tensor> product_tiled(const ProductTensors& tensors, const std::vect
   return results;
 }
 
-std::vector<Tensor> run_product(const ProductTensors& tensors,
-                                const std::vector<Tensor>* out = nullptr) {
+Tensors run_product(const ProductTensors& tensors, const Tensors* out = nullptr) {
   const NoGrad no_grad;
   require_cuda(tensors.op, tensors.operand);
   if (tensors.weights.empty()) fail(tensors.op, "1 to 4 weights", "none");
@@ -228,35 +228,32 @@ std::vector<Tensor> run_product(const ProductTensors& tensors,
                                                            : plain::product(tensors, out);
 }
 
-std::vector<Tensor> product(const Tensor& operand, const Tensor& row_scale, const Tensor& low,
-                            std::vector<Tensor> weights, std::vector<Tensor> ups,
-                            std::vector<std::int64_t> low_starts, std::vector<Tensor> biases,
-                            std::vector<std::int64_t> activations, std::vector<Tensor> gates,
-                            std::vector<Tensor> residuals) {
+Tensors product(const Tensor& operand, const Tensor& row_scale, const Tensor& low,
+                const Tensors& weights, const Tensors& ups, const Integers& low_starts,
+                const Tensors& biases, const Integers& activations, const Tensors& gates,
+                const Tensors& residuals) {
   return run_product(
       {operand, row_scale, low, weights, ups, low_starts, biases, activations, gates, residuals});
 }
 
 void product_out(const Tensor& operand, const Tensor& row_scale, const Tensor& low,
-                 std::vector<Tensor> weights, std::vector<Tensor> ups,
-                 std::vector<std::int64_t> low_starts, std::vector<Tensor> biases,
-                 std::vector<std::int64_t> activations, std::vector<Tensor> gates,
-                 std::vector<Tensor> residuals, std::vector<Tensor> out,
-                 std::vector<Tensor> largest) {
+                 const Tensors& weights, const Tensors& ups, const Integers& low_starts,
+                 const Tensors& biases, const Integers& activations, const Tensors& gates,
+                 const Tensors& residuals, const Tensors& out, const Tensors& largest) {
   run_product({operand, row_scale, low, weights, ups, low_starts, biases, activations, gates,
                residuals, "product_out", largest},
               &out);
 }
 
 /// Whether the kernels take a layer of this rank and these outputs.
-bool kernels_take(const Tensor& weight, const std::optional<Tensor>& lora_down) {
+bool kernels_take(const Tensor& weight, const OptionalTensor& lora_down) {
   const std::int64_t rank = lora_down && lora_down->dim() == 2 ? lora_down->size(0) : 0;
   return weight.dim() == 2 && weight.size(0) % kOutputMultiple == 0 && rank % kRankMultiple == 0 &&
          rank <= kMaxRank;
 }
 
-Tensor linear24(const Tensor& x, const Tensor& weight, std::optional<Tensor> bias,
-                std::optional<Tensor> lora_down, std::optional<Tensor> lora_up, bool norm) {
+Tensor linear24(const Tensor& x, const Tensor& weight, const OptionalTensor& bias,
+                const OptionalTensor& lora_down, const OptionalTensor& lora_up, bool norm) {
   const NoGrad no_grad;
   require_cuda("linear24", x);
   check_low_rank(lora_down, lora_up);
@@ -264,28 +261,29 @@ Tensor linear24(const Tensor& x, const Tensor& weight, std::optional<Tensor> bia
   const PackTensors tensors = pack_tensors(x, lora_down, norm);
   if (x.dim() < 1) fail("linear24", "at least one dimension", describe(x));
   if (!is_tiled(x, x.size(x.dim() - 1)) || !kernels_take(weight, lora_down)) {
-    return plain::product(product_tensors(plain::pack(tensors), weight, bias, lora_up)).front();
+    const Packed packed = plain::pack(tensors);
+    return plain::product(product_tensors(packed, weight, bias, lora_up)).front();
   }
-  return product_tiled(product_tensors(pack_tiled(tensors, device), weight, bias, lora_up), nullptr,
-                       device)
-      .front();
+  const Packed packed = pack_tiled(tensors, device);
+  return product_tiled(product_tensors(packed, weight, bias, lora_up), nullptr, device).front();
 }
 
 void require_narrow(std::string_view op, const Tensor& tensor) {
   if (dtype_of(op, tensor) == DType::f32) fail(op, "f16 or bf16 on a GPU", describe(tensor));
 }
 
-NormedRows residual_norm(const Tensor& x, std::optional<Tensor> y, std::optional<Tensor> gate,
-                         bool tanh_gate, std::optional<Tensor> post_weight, double post_eps,
-                         std::string norm, double eps, std::optional<Tensor> weight,
-                         std::optional<Tensor> scale, std::optional<Tensor> shift,
+NormedRows residual_norm(const Tensor& x, const OptionalTensor& y, const OptionalTensor& gate,
+                         bool tanh_gate, const OptionalTensor& post_weight, double post_eps,
+                         const std::string& norm, double eps, const OptionalTensor& weight,
+                         const OptionalTensor& scale, const OptionalTensor& shift,
                          bool want_normed) {
   const NoGrad no_grad;
   require_cuda("residual_norm", x);
   require_narrow("residual_norm", x);
   const OnDeviceOf device(x);
   const ResidualNormArguments arguments = residual_norm_arguments(
-      {x, y, gate, post_weight, tanh_gate, post_eps, norm, eps, weight, scale, shift, want_normed},
+      {x, pointer_to(y), pointer_to(gate), pointer_to(post_weight), tanh_gate, post_eps, norm, eps,
+       pointer_to(weight), pointer_to(scale), pointer_to(shift), want_normed},
       kRowAlignment);
   ResidualNorm problem = arguments.problem;
   const DType dtype = problem.x.dtype;
@@ -304,16 +302,16 @@ NormedRows residual_norm(const Tensor& x, std::optional<Tensor> y, std::optional
   return {h, moments, normed};
 }
 
-Heads head_norm(std::vector<Tensor> q, std::vector<Tensor> k, std::vector<Tensor> v,
-                std::vector<Tensor> q_weights, std::vector<Tensor> k_weights,
-                std::optional<Tensor> rotation, std::int64_t head_dim, double eps) {
+Heads head_norm(const Tensors& q, const Tensors& k, const Tensors& v, const Tensors& q_weights,
+                const Tensors& k_weights, const OptionalTensor& rotation, std::int64_t head_dim,
+                double eps) {
   const NoGrad no_grad;
   if (q.empty()) fail("head_norm", "q of one stream or two", "none");
   require_cuda("head_norm", q.front());
   require_narrow("head_norm", q.front());
   const OnDeviceOf device(q.front());
-  const HeadNormArguments arguments =
-      head_norm_arguments({q, k, v, q_weights, k_weights, rotation, head_dim, eps}, kRowAlignment);
+  const HeadNormArguments arguments = head_norm_arguments(
+      {q, k, v, q_weights, k_weights, pointer_to(rotation), head_dim, eps}, kRowAlignment);
   HeadNorm problem = arguments.problem;
   const DType dtype = problem.streams[0].q.dtype;
   const std::int64_t columns = problem.heads * head_dim;

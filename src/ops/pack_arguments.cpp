@@ -26,11 +26,10 @@ Producer producer_of(const PackTensors& tensors) {
 
 /// What belongs to another producer was meant for something.
 void refuse_unread(const PackTensors& tensors, Producer producer) {
-  const auto refuse = [&](std::string_view name, const std::optional<Tensor>& tensor,
-                          std::string_view producers) {
-    if (!tensor) return;
+  const auto refuse = [&](std::string_view name, const Tensor* tensor, std::string_view producers) {
+    if (tensor == nullptr) return;
     fail(tensors.op, std::string(name) + " with " + std::string(producers) + " alone",
-         "producer " + tensors.producer);
+         "producer " + std::string(tensors.producer));
   };
   if (producer != Producer::swiglu) refuse("up", tensors.up, "producer swiglu");
   if (producer == Producer::norm) return;
@@ -62,24 +61,23 @@ void take_norm(const Reference& like, const PackTensors& tensors, PackArguments&
 }
 
 void take_transform(const Reference& like, const PackTensors& tensors, PackArguments& result) {
-  if (!tensors.transform) return;
+  if (tensors.transform == nullptr) return;
   const Tensor& transform = *tensors.transform;
-  require_like(like, "transform", transform);
   const std::int64_t channels = result.channels();
   if (transform.dim() != 3 || transform.size(1) != transform.size(2) ||
       transform.size(0) * transform.size(1) != channels) {
     fail(like.op, "a transform [K / block, block, block] for K = " + std::to_string(channels),
          describe(transform));
   }
-  Matrix blocks = matrix_of(like.op, torch::stable::contiguous(transform), like.alignment);
-  result.held.push_back(blocks.tensor);
-  result.input.transform = blocks.view.data;
+  const Tensor blocks = as_contiguous(transform);
+  result.held.push_back(blocks);
+  result.input.transform = take(like, "transform", &blocks, result.held).data;
   result.input.transform_block = static_cast<int>(transform.size(1));
 }
 
-const float* take_limit(const Reference& like, std::string_view name,
-                        const std::optional<Tensor>& limit, PackArguments& result) {
-  if (!limit) return nullptr;
+const float* take_limit(const Reference& like, std::string_view name, const Tensor* limit,
+                        PackArguments& result) {
+  if (limit == nullptr) return nullptr;
   require_fp32(like, name, *limit);
   if (limit->numel() != result.tokens()) {
     fail(like.op,
@@ -93,13 +91,10 @@ const float* take_limit(const Reference& like, std::string_view name,
 
 PackArguments pack_arguments(const PackTensors& tensors, std::int64_t alignment) {
   const std::string_view op = tensors.op;
-  PackArguments result{.eps = static_cast<float>(tensors.eps)};
-  Matrix x = matrix_of(op, tensors.x, alignment);
-  const Reference like{op, tensors.x, alignment};
-  result.leading = x.leading;
-  result.held.push_back(x.tensor);
+  PackArguments result{.leading = leading_of(tensors.x), .eps = static_cast<float>(tensors.eps)};
+  const Reference like(op, tensors.x, alignment);
   Pack24& input = result.input;
-  input.x = x.view;
+  input.x = take(like, "x", &tensors.x, result.held);
   input.tail = take(like, "tail", tensors.tail, result.held);
   if (result.channels() == 0) fail(op, "channels K of 16 or more", describe(tensors.x));
   input.producer = producer_of(tensors);

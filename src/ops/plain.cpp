@@ -110,16 +110,16 @@ Tensor transformed(const Tensor& z, const Tensor& transform) {
 Tensor finished(const ProductTensors& tensors, std::size_t i, const Tensor& acc) {
   const Tensor scale = view(torch::stable::contiguous(tensors.scale), {-1, 1});
   Tensor y = call_aten("aten::mul_", "Tensor", acc, scale);
-  if (const auto bias = ProductTensors::entry(tensors.biases, i)) {
+  if (const Tensor* bias = entry(tensors.biases, i)) {
     y = plus(y, to_float(*bias));
   }
   if (!tensors.activations.empty() && tensors.activations[i] == 1) y = gelu_tanh(y);
-  if (const auto gate = ProductTensors::entry(tensors.gates, i)) {
+  if (const Tensor* gate = entry(tensors.gates, i)) {
     const Tensor rows = unsqueeze(to_float(as_matrix(*gate)), 1);  // [G, 1, N]
     const Tensor images = view(y, {rows.size(0), -1, y.size(1)});
     y = view(times(images, rows), {-1, y.size(1)});
   }
-  if (const auto residual = ProductTensors::entry(tensors.residuals, i)) {
+  if (const Tensor* residual = entry(tensors.residuals, i)) {
     y = plus(y, to_float(as_matrix(*residual)));
   }
   return y;
@@ -195,7 +195,7 @@ std::vector<Tensor> product(const ProductTensors& tensors, const std::vector<Ten
       acc = plus(acc, multiply_fp32(torch::stable::contiguous(low), tensors.ups[i]));
     }
     const Tensor y = torch::stable::to(finished(tensors, i, acc), type);
-    if (const auto largest = ProductTensors::entry(tensors.largest, i)) raise(*largest, y);
+    if (const Tensor* largest = entry(tensors.largest, i)) raise(*largest, y);
     results.push_back(view(y, with_last(arguments.leading, tensors.weights[i].size(0))));
   }
   if (out == nullptr) return results;

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+
 #include "base/error.h"
 #include "kernels/spec/arguments.h"
 #include "ops/implementations.h"
@@ -28,12 +30,12 @@ void check_lists(const ProductTensors& tensors) {
   check("largest", tensors.largest.size());
 }
 
-void take_bias(const Reference& like, const std::optional<Tensor>& bias, Product24& product,
+void take_bias(const Reference& like, const Tensor* bias, Product24& product,
                std::vector<Tensor>& held) {
-  if (!bias) return;
+  if (bias == nullptr) return;
   const std::int64_t outputs = product.weight.rows;
-  if (bias->scalar_type() != ScalarType::Float) {
-    product.bias_dtype = dtype_of(like.op, like.tensor);
+  if (TypeAndPlace(*bias).type != aoti_torch_dtype_float32()) {
+    product.bias_dtype = like.dtype;
     product.bias = take_vector(like, "bias", bias, outputs, held);
     return;
   }
@@ -41,9 +43,7 @@ void take_bias(const Reference& like, const std::optional<Tensor>& bias, Product
   if (bias->dim() != 1 || bias->size(0) != outputs) {
     fail(like.op, "a bias [" + std::to_string(outputs) + "]", describe(*bias));
   }
-  Matrix vector = matrix_of(like.op, *bias, like.alignment);
-  held.push_back(vector.tensor);
-  product.bias = vector.view.data;
+  product.bias = take_numbers(like, *bias, held);
 }
 
 ConstMatrixView take_weight(const Reference& like, const Tensor& weight,
@@ -51,14 +51,11 @@ ConstMatrixView take_weight(const Reference& like, const Tensor& weight,
   if (weight.dim() != 2 || weight.numel() == 0) {
     fail(like.op, "a weight [N, K], N and K at least 1", describe(weight));
   }
-  if (!is_e4m3(weight)) require_like(like, "weight", weight);
-  if (weight.device() != like.tensor.device()) {
+  if (!is_e4m3(weight)) return take(like, "weight", &weight, held);
+  if (!TypeAndPlace(weight).same_place(like.place)) {
     fail(like.op, "a weight on " + device_name(like.tensor), describe(weight));
   }
-  Matrix matrix = is_e4m3(weight) ? codes_of(like.op, weight, like.alignment)
-                                  : matrix_of(like.op, weight, like.alignment);
-  held.push_back(matrix.tensor);
-  return matrix.view;
+  return take_codes(like, weight, held);
 }
 
 Activation activation_of(std::string_view op, std::int64_t code) {
@@ -71,29 +68,27 @@ Activation activation_of(std::string_view op, std::int64_t code) {
 PackedShape take_packed(const Reference& like, const ProductTensors& tensors,
                         ProductArguments& result) {
   require_fp32(like, "scale", tensors.scale);
-  if (tensors.operand.device() != tensors.low.device()) {
+  if (!TypeAndPlace(tensors.operand).same_place(like.place)) {
     fail(like.op, "an operand on " + device_name(tensors.low), describe(tensors.operand));
   }
-  const std::vector<std::int64_t> low_shape = tensors.low.sizes().vec();
-  if (low_shape.empty() || with_last(result.leading, low_shape.back()) != low_shape) {
+  const auto low_sizes = tensors.low.sizes();
+  if (low_sizes.size() == 0 || !std::equal(low_sizes.begin(), low_sizes.end() - 1,
+                                           result.leading.begin(), result.leading.end())) {
     fail(like.op, "a low of the same tokens as scale " + shape_text(result.leading),
          describe(tensors.low));
   }
-  Matrix low = matrix_of(like.op, tensors.low, like.alignment);
-  result.held.push_back(low.tensor);
   result.scale = take_numbers(like, tensors.scale, result.held);
-  result.low = low.view;
+  result.low = take(like, "low", &tensors.low, result.held);
   return {.tokens = result.tokens,
           .channels = result.channels,
-          .low = low.view,
-          .dtype = low.view.dtype,
-          .value_dtype = is_e4m3(tensors.weights.front()) ? DType::e4m3 : low.view.dtype};
+          .low = result.low,
+          .dtype = like.dtype,
+          .value_dtype = is_e4m3(tensors.weights.front()) ? DType::e4m3 : like.dtype};
 }
 
 /// It is written to: a copy would not do.
-float* take_largest(const Reference& like, const std::optional<Tensor>& largest,
-                    const ProductArguments& result) {
-  if (!largest) return nullptr;
+float* take_largest(const Reference& like, const Tensor* largest, const ProductArguments& result) {
+  if (largest == nullptr) return nullptr;
   require_fp32(like, "largest", *largest);
   if (largest->numel() != result.tokens || !largest->is_contiguous()) {
     fail(like.op, "a contiguous largest of " + std::to_string(result.tokens) + " tokens",
@@ -104,40 +99,38 @@ float* take_largest(const Reference& like, const std::optional<Tensor>& largest,
 
 }  // namespace
 
-std::optional<Tensor> ProductTensors::entry(const std::vector<Tensor>& list, std::size_t i) {
-  if (i >= list.size() || list[i].numel() == 0) return std::nullopt;
-  return list[i];
+const Tensor* entry(std::span<const Tensor> list, std::size_t i) {
+  return i < list.size() && list[i].numel() > 0 ? &list[i] : nullptr;
 }
 
 ProductArguments product_arguments(const ProductTensors& tensors, std::int64_t channels,
                                    std::int64_t alignment) {
   const std::string_view op = tensors.op;
   check_lists(tensors);
-  const Reference like{op, tensors.low, alignment};
+  const Reference like(op, tensors.low, alignment);
   ProductArguments result{.leading = tensors.scale.sizes().vec(), .channels = channels};
   result.tokens = product_of(result.leading);
   const PackedShape packed = take_packed(like, tensors, result);
+  result.products.reserve(tensors.count());
   std::int64_t next_column = 0;
   for (std::size_t i = 0; i < tensors.count(); ++i) {
-    Product24 product;
+    Product24& product = result.products.emplace_back();
     product.weight = take_weight(like, tensors.weights[i], result.held);
-    product.up = take(like, "up", ProductTensors::entry(tensors.ups, i), result.held);
+    product.up = take(like, "up", entry(tensors.ups, i), result.held);
     product.low_column = tensors.low_starts.empty() ? next_column : tensors.low_starts[i];
     next_column = product.low_column + product.up.columns;
-    take_bias(like, ProductTensors::entry(tensors.biases, i), product, result.held);
-    product.largest = take_largest(like, ProductTensors::entry(tensors.largest, i), result);
+    take_bias(like, entry(tensors.biases, i), product, result.held);
+    product.largest = take_largest(like, entry(tensors.largest, i), result);
     if (!tensors.activations.empty()) {
       product.activation = activation_of(op, tensors.activations[i]);
     }
-    product.gate = take(like, "gate", ProductTensors::entry(tensors.gates, i), result.held);
+    product.gate = take(like, "gate", entry(tensors.gates, i), result.held);
     settle_images(op, "gate", product.gate, result.tokens, product.image_tokens);
-    product.residual =
-        take(like, "residual", ProductTensors::entry(tensors.residuals, i), result.held);
+    product.residual = take(like, "residual", entry(tensors.residuals, i), result.held);
     Product24 checked = product;
     checked.y = {const_cast<void*>(product.weight.data), packed.dtype, packed.tokens,
                  product.weight.rows, product.weight.rows};
     check_product24(op, packed, checked);
-    result.products.push_back(product);
   }
   return result;
 }
@@ -149,8 +142,8 @@ void check_low_rank(const std::optional<Tensor>& lora_down, const std::optional<
 }
 
 void check_out(const ProductTensors& tensors, const ProductArguments& arguments,
-               const std::vector<Tensor>& out) {
-  const Reference like{tensors.op, tensors.low, /*alignment=*/1};
+               std::span<const Tensor> out) {
+  const Reference like(tensors.op, tensors.low, /*alignment=*/1);
   if (out.size() != arguments.products.size()) {
     fail(like.op, std::to_string(arguments.products.size()) + " tensors to write to",
          std::to_string(out.size()));

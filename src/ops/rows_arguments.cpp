@@ -17,7 +17,7 @@ ConstMatrixView take_stream(const Reference& like, std::string_view name, const 
     fail(like.op, std::string(name) + " of " + std::to_string(result.images) + " images",
          describe(tensor));
   }
-  return take(like, name, tensor, result.held);
+  return take(like, name, &tensor, result.held);
 }
 
 }  // namespace
@@ -25,28 +25,27 @@ ConstMatrixView take_stream(const Reference& like, std::string_view name, const 
 ResidualNormArguments residual_norm_arguments(const ResidualNormTensors& tensors,
                                               std::int64_t alignment) {
   constexpr std::string_view kOp = "residual_norm";
-  const Reference like{kOp, tensors.x, alignment};
-  Matrix x = matrix_of(kOp, tensors.x, alignment);
-  ResidualNormArguments result{.leading = x.leading, .held = {x.tensor}};
+  const Reference like(kOp, tensors.x, alignment);
+  ResidualNormArguments result{.leading = leading_of(tensors.x)};
   ResidualNorm& problem = result.problem;
-  problem.x = x.view;
+  problem.x = take(like, "x", &tensors.x, result.held);
   problem.y = take(like, "y", tensors.y, result.held);
   problem.gate = take(like, "gate", tensors.gate, result.held);
   problem.tanh_gate = tensors.tanh_gate;
   problem.post_weight =
-      take_vector(like, "post_weight", tensors.post_weight, x.view.columns, result.held);
+      take_vector(like, "post_weight", tensors.post_weight, problem.x.columns, result.held);
   problem.post_eps = static_cast<float>(tensors.post_eps);
   if (tensors.norm != "layer" && tensors.norm != "rms") {
     fail(kOp, "a norm layer or rms", tensors.norm);
   }
   problem.norm = tensors.norm == "layer" ? Norm::layer : Norm::rms;
   problem.eps = static_cast<float>(tensors.eps);
-  problem.weight = take_vector(like, "weight", tensors.weight, x.view.columns, result.held);
+  problem.weight = take_vector(like, "weight", tensors.weight, problem.x.columns, result.held);
   problem.scale = take(like, "scale", tensors.scale, result.held);
   problem.shift = take(like, "shift", tensors.shift, result.held);
-  settle_images(kOp, "gate", problem.gate, x.view.rows, problem.image_tokens);
-  settle_images(kOp, "scale", problem.scale, x.view.rows, problem.image_tokens);
-  settle_images(kOp, "shift", problem.shift, x.view.rows, problem.image_tokens);
+  settle_images(kOp, "gate", problem.gate, problem.x.rows, problem.image_tokens);
+  settle_images(kOp, "scale", problem.scale, problem.x.rows, problem.image_tokens);
+  settle_images(kOp, "shift", problem.shift, problem.x.rows, problem.image_tokens);
   check_residual_norm(kOp, problem);
   return result;
 }
@@ -61,7 +60,7 @@ HeadNormArguments head_norm_arguments(const HeadNormTensors& tensors, std::int64
          std::to_string(count) + " q, " + std::to_string(tensors.k.size()) + " k, " +
              std::to_string(tensors.v.size()) + " v");
   }
-  const Reference like{kOp, tensors.q.front(), alignment};
+  const Reference like(kOp, tensors.q.front(), alignment);
   HeadNormArguments result;
   HeadNorm& problem = result.problem;
   problem.stream_count = static_cast<int>(count);
@@ -74,10 +73,10 @@ HeadNormArguments head_norm_arguments(const HeadNormTensors& tensors, std::int64
     if (!tensors.v.empty()) stream.v = take_stream(like, "v", tensors.v[i], result);
     stream.tokens = tensors.q[i].size(1);
     result.tokens += stream.tokens;
-    stream.q_weight = take_vector(like, "q_weight", ProductTensors::entry(tensors.q_weights, i),
-                                  tensors.head_dim, result.held);
-    stream.k_weight = take_vector(like, "k_weight", ProductTensors::entry(tensors.k_weights, i),
-                                  tensors.head_dim, result.held);
+    stream.q_weight =
+        take_vector(like, "q_weight", entry(tensors.q_weights, i), tensors.head_dim, result.held);
+    stream.k_weight =
+        take_vector(like, "k_weight", entry(tensors.k_weights, i), tensors.head_dim, result.held);
   }
   problem.images = result.images;
   const std::int64_t columns = tensors.q.front().size(2);
@@ -92,19 +91,16 @@ HeadNormArguments head_norm_arguments(const HeadNormTensors& tensors, std::int64
     if (tensors.rotation->sizes().vec() != wanted) {
       fail(kOp, "a rotation " + shape_text(wanted), describe(*tensors.rotation));
     }
-    Matrix rotation = matrix_of(kOp, torch::stable::contiguous(*tensors.rotation), alignment);
-    result.held.push_back(rotation.tensor);
-    problem.rotation = static_cast<const float*>(rotation.view.data);
+    problem.rotation = take_numbers(like, *tensors.rotation, result.held);
   }
   return result;
 }
 
 SwigluArguments swiglu_arguments(const Tensor& gate, const Tensor& up, std::int64_t alignment) {
-  const Reference like{"swiglu", gate, alignment};
-  Matrix rows = matrix_of(like.op, gate, alignment);
-  SwigluArguments result{.leading = rows.leading, .held = {rows.tensor}};
-  result.problem.gate = rows.view;
-  result.problem.up = take(like, "up", up, result.held);
+  const Reference like("swiglu", gate, alignment);
+  SwigluArguments result{.leading = leading_of(gate)};
+  result.problem.gate = take(like, "gate", &gate, result.held);
+  result.problem.up = take(like, "up", &up, result.held);
   if (up.sizes().vec() != gate.sizes().vec()) {
     fail(like.op, "up of the shape of gate, " + describe(gate), describe(up));
   }

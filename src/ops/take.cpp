@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ops/take.h"
 
+#include <optional>
+#include <utility>
+
 #include "base/error.h"
 
 namespace rtlynx::ops {
@@ -25,29 +28,30 @@ std::string type_name(ScalarType type) {
   return torch::headeronly::toString(type);
 }
 
+using SizesView = torch::headeronly::IntHeaderOnlyArrayRef;
+
 /// The distance between the rows of a tensor whose last dimension is dense, if there is one.
-std::optional<std::int64_t> row_stride_of(const Tensor& tensor) {
-  const std::int64_t dims = tensor.dim();
-  if (tensor.size(dims - 1) > 1 && tensor.stride(dims - 1) != 1) return std::nullopt;
+std::optional<std::int64_t> row_stride_of(SizesView sizes, SizesView strides) {
+  const std::size_t last = sizes.size() - 1;
+  if (sizes[last] > 1 && strides[last] != 1) return std::nullopt;
   std::optional<std::int64_t> stride;  // of the rows
   std::int64_t expected = 0;           // of the next dimension
-  for (std::int64_t i = dims - 2; i >= 0; --i) {
-    if (tensor.size(i) == 1) continue;
+  for (std::size_t i = last; i-- > 0;) {
+    if (sizes[i] == 1) continue;
     if (!stride) {
-      stride = tensor.stride(i);
-    } else if (tensor.stride(i) != expected) {
+      stride = strides[i];
+    } else if (strides[i] != expected) {
       return std::nullopt;
     }
-    expected = tensor.stride(i) * tensor.size(i);
+    expected = strides[i] * sizes[i];
   }
-  const std::int64_t columns = tensor.size(dims - 1);
+  const std::int64_t columns = sizes[last];
   if (!stride) return columns;
   return *stride >= columns ? stride : std::nullopt;
 }
 
-bool is_aligned(const Tensor& tensor, std::int64_t alignment) {
-  const auto address = reinterpret_cast<std::uintptr_t>(tensor.const_data_ptr());
-  return alignment == 1 || address % 16 == 0;
+bool is_aligned(const void* data, std::int64_t alignment) {
+  return alignment == 1 || reinterpret_cast<std::uintptr_t>(data) % 16 == 0;
 }
 
 /// How many tokens share one of `images` rows.
@@ -99,24 +103,32 @@ std::vector<std::int64_t> with_last(std::vector<std::int64_t> sizes, std::int64_
   return sizes;
 }
 
+std::vector<std::int64_t> leading_of(const Tensor& tensor) {
+  std::vector<std::int64_t> sizes = tensor.sizes().vec();
+  if (!sizes.empty()) sizes.pop_back();
+  return sizes;
+}
+
 namespace {
 
 Matrix rows_of(std::string_view op, const Tensor& tensor, DType dtype, std::int64_t alignment) {
-  if (tensor.dim() < 1) fail(op, "at least one dimension", describe(tensor));
-  Matrix result{.tensor = tensor, .leading = tensor.sizes().vec(), .view = {}};
-  result.leading.pop_back();
-  const std::int64_t columns = tensor.size(tensor.dim() - 1);
-  std::optional<std::int64_t> stride = row_stride_of(tensor);
-  if (!stride || *stride % alignment != 0) {
-    result.tensor = torch::stable::contiguous(tensor);
-    stride = columns;
+  const SizesView sizes = tensor.sizes();
+  if (sizes.size() < 1) fail(op, "at least one dimension", describe(tensor));
+  const std::int64_t columns = sizes[sizes.size() - 1];
+  std::int64_t rows = 1;
+  for (std::size_t i = 0; i + 1 < sizes.size(); ++i) rows *= sizes[i];
+  Matrix result{.view = {const_cast<void*>(tensor.const_data_ptr()), dtype, rows, columns, columns},
+                .copy = {}};
+  const std::optional<std::int64_t> stride = row_stride_of(sizes, tensor.strides());
+  const bool fits = stride && *stride % alignment == 0;
+  if (fits && is_aligned(result.view.data, alignment)) {
+    result.view.row_stride = *stride;
+    return result;
   }
-  if (!is_aligned(result.tensor, alignment)) {
-    result.tensor = torch::stable::clone(torch::stable::contiguous(result.tensor));
-    stride = columns;
-  }
-  result.view = {const_cast<void*>(result.tensor.const_data_ptr()), dtype,
-                 product_of(result.leading), columns, *stride};
+  Tensor copy = torch::stable::contiguous(tensor);
+  if (!is_aligned(copy.const_data_ptr(), alignment)) copy = torch::stable::clone(copy);
+  result.view.data = const_cast<void*>(copy.const_data_ptr());
+  result.copy = std::move(copy);
   return result;
 }
 
@@ -126,57 +138,61 @@ Matrix matrix_of(std::string_view op, const Tensor& tensor, std::int64_t alignme
   return rows_of(op, tensor, dtype_of(op, tensor), alignment);
 }
 
-bool is_e4m3(const Tensor& tensor) { return tensor.scalar_type() == ScalarType::Float8_e4m3fn; }
-
-Matrix codes_of(std::string_view op, const Tensor& tensor, std::int64_t alignment) {
-  if (!is_e4m3(tensor)) fail(op, "e4m3", describe(tensor));
-  // Of elements of one byte it takes twice as many to the same distance.
-  return rows_of(op, tensor, DType::e4m3, alignment == 1 ? 1 : 2 * alignment);
+bool is_e4m3(const Tensor& tensor) {
+  return TypeAndPlace(tensor).type == aoti_torch_dtype_float8_e4m3fn();
 }
 
 void require_like(const Reference& like, std::string_view name, const Tensor& tensor) {
-  if (tensor.scalar_type() == like.tensor.scalar_type() &&
-      tensor.device() == like.tensor.device()) {
-    return;
-  }
+  if (TypeAndPlace(tensor) == like.place) return;
   fail(like.op,
-       std::string(name) + " of type " + type_name(like.tensor.scalar_type()) + " on " +
-           device_name(like.tensor),
+       std::string(name) + " of type " + name_of(like.dtype) + " on " + device_name(like.tensor),
        describe(tensor));
 }
 
 void require_fp32(const Reference& like, std::string_view name, const Tensor& tensor) {
-  if (tensor.scalar_type() == ScalarType::Float && tensor.device() == like.tensor.device()) return;
+  const TypeAndPlace place(tensor);
+  if (place.type == aoti_torch_dtype_float32() && place.same_place(like.place)) return;
   fail(like.op, std::string(name) + " of type f32 on " + device_name(like.tensor),
        describe(tensor));
 }
 
-MatrixView take(const Reference& like, std::string_view name, const std::optional<Tensor>& tensor,
-                std::vector<Tensor>& held) {
-  if (!tensor) return {};
-  require_like(like, name, *tensor);
-  Matrix matrix = matrix_of(like.op, *tensor, like.alignment);
-  held.push_back(matrix.tensor);
+MatrixView hold(Matrix matrix, std::vector<Tensor>& held) {
+  if (matrix.copy) held.push_back(std::move(*matrix.copy));
   return matrix.view;
 }
 
-const void* take_vector(const Reference& like, std::string_view name,
-                        const std::optional<Tensor>& tensor, std::int64_t length,
-                        std::vector<Tensor>& held) {
-  if (!tensor) return nullptr;
+MatrixView take(const Reference& like, std::string_view name, const Tensor* tensor,
+                std::vector<Tensor>& held) {
+  if (tensor == nullptr) return {};
+  require_like(like, name, *tensor);
+  return hold(rows_of(like.op, *tensor, like.dtype, like.alignment), held);
+}
+
+MatrixView take_codes(const Reference& like, const Tensor& tensor, std::vector<Tensor>& held) {
+  // Of elements of one byte it takes twice as many to the same distance.
+  const std::int64_t alignment = like.alignment == 1 ? 1 : 2 * like.alignment;
+  return hold(rows_of(like.op, tensor, DType::e4m3, alignment), held);
+}
+
+const void* take_vector(const Reference& like, std::string_view name, const Tensor* tensor,
+                        std::int64_t length, std::vector<Tensor>& held) {
+  if (tensor == nullptr) return nullptr;
   require_like(like, name, *tensor);
   if (tensor->dim() != 1 || tensor->size(0) != length) {
     fail(like.op, std::string(name) + " [" + std::to_string(length) + "]", describe(*tensor));
   }
-  const MatrixView view = take(like, name, tensor, held);
-  return view.data;
+  return hold(rows_of(like.op, *tensor, like.dtype, like.alignment), held).data;
 }
 
 const float* take_numbers(const Reference& like, const Tensor& tensor, std::vector<Tensor>& held) {
-  Tensor numbers = torch::stable::contiguous(tensor);
-  if (!is_aligned(numbers, like.alignment)) numbers = torch::stable::clone(numbers);
-  held.push_back(numbers);
-  return static_cast<const float*>(numbers.const_data_ptr());
+  const void* data = tensor.const_data_ptr();
+  if (!tensor.is_contiguous() || !is_aligned(data, like.alignment)) {
+    Tensor copy = torch::stable::contiguous(tensor);
+    if (!is_aligned(copy.const_data_ptr(), like.alignment)) copy = torch::stable::clone(copy);
+    data = copy.const_data_ptr();
+    held.push_back(std::move(copy));
+  }
+  return static_cast<const float*>(data);
 }
 
 void settle_images(std::string_view op, std::string_view name, ConstMatrixView matrix,

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -10,27 +9,43 @@
 #include "ops/arguments.h"
 
 /// How one tensor of an operator's arguments is checked and taken. Each function throws Error that
-/// names the tensor; `held` keeps alive what the results lie in.
+/// names the tensor; `held` keeps copies alive that the results lie in. Every call runs them for
+/// each of its tensors: they ask torch for as little as they can.
 namespace rtlynx::ops {
 
-/// The tensor that says what type the others have and where they lie.
+/// The tensor that says what type the others have and where they lie. Throws Error for a type that
+/// the kernels do not take.
 struct Reference {
+  Reference(std::string_view op_, const Tensor& tensor_, std::int64_t alignment_)
+      : op(op_),
+        tensor(tensor_),
+        alignment(alignment_),
+        place(tensor_),
+        dtype(dtype_of(op_, tensor_)) {}
+
   std::string_view op;
-  Tensor tensor;
+  const Tensor& tensor;
   std::int64_t alignment;
+  TypeAndPlace place;
+  DType dtype;
 };
 
 void require_like(const Reference& like, std::string_view name, const Tensor& tensor);
 void require_fp32(const Reference& like, std::string_view name, const Tensor& tensor);
 
+/// The view, its copy held.
+MatrixView hold(Matrix matrix, std::vector<Tensor>& held);
+
 /// A matrix of the reference's type, or none.
-MatrixView take(const Reference& like, std::string_view name, const std::optional<Tensor>& tensor,
+MatrixView take(const Reference& like, std::string_view name, const Tensor* tensor,
                 std::vector<Tensor>& held);
 
+/// The same of a matrix of e4m3, whose rows begin on as many bytes as those of 16-bit elements.
+MatrixView take_codes(const Reference& like, const Tensor& tensor, std::vector<Tensor>& held);
+
 /// A vector of the reference's type and of this length, or null.
-const void* take_vector(const Reference& like, std::string_view name,
-                        const std::optional<Tensor>& tensor, std::int64_t length,
-                        std::vector<Tensor>& held);
+const void* take_vector(const Reference& like, std::string_view name, const Tensor* tensor,
+                        std::int64_t length, std::vector<Tensor>& held);
 
 /// fp32 numbers, one behind the other.
 const float* take_numbers(const Reference& like, const Tensor& tensor, std::vector<Tensor>& held);
