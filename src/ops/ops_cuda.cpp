@@ -25,18 +25,22 @@ namespace {
 constexpr std::int64_t kPackAlignment = 16;  // elements, of rows
 constexpr std::int64_t kRowAlignment = 8;
 
-/// Makes the tensor's device current and knows torch's stream there.
+/// Makes the tensor's device current, if it is not, and knows torch's stream there.
 class OnDeviceOf {
  public:
-  explicit OnDeviceOf(const Tensor& tensor) : guard_(tensor.get_device_index()) {
+  explicit OnDeviceOf(const Tensor& tensor) {
+    const std::int32_t index = tensor.get_device_index();
+    int current = -1;
+    gpu::check(cudaGetDevice(&current), "the current device");
+    if (index != current) guard_.emplace(index);
     void* stream = nullptr;
-    TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(tensor.get_device_index(), &stream));
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(index, &stream));
     stream_ = static_cast<cudaStream_t>(stream);
   }
   cudaStream_t stream() const { return stream_; }
 
  private:
-  torch::stable::accelerator::DeviceGuard guard_;
+  std::optional<torch::stable::accelerator::DeviceGuard> guard_;
   cudaStream_t stream_ = nullptr;
 };
 
