@@ -21,6 +21,7 @@ void collect(const std::vector<ProductLayer>& layers, at::Tensor ProductLayer::*
     return (layer.*member).defined();
   });
   if (!any) return;
+  list.reserve(layers.size());
   for (const ProductLayer& layer : layers) {
     const at::Tensor& entry = layer.*member;
     list.push_back(entry.defined() ? entry : at::empty({0}, layer.weight.options()));
@@ -29,10 +30,16 @@ void collect(const std::vector<ProductLayer>& layers, at::Tensor ProductLayer::*
 
 Lists lists_of(const std::vector<ProductLayer>& layers) {
   Lists lists;
+  lists.weights.reserve(layers.size());
+  lists.low_starts.reserve(layers.size());
+  bool any_activation = false;
   for (const ProductLayer& layer : layers) {
     lists.weights.push_back(layer.weight);
     lists.low_starts.push_back(layer.low_start);
-    lists.activations.push_back(static_cast<std::int64_t>(layer.activation));
+    any_activation |= layer.activation != Activation::none;
+  }
+  for (std::size_t i = 0; any_activation && i < layers.size(); ++i) {
+    lists.activations.push_back(static_cast<std::int64_t>(layers[i].activation));
   }
   collect(layers, &ProductLayer::up, lists.ups);
   collect(layers, &ProductLayer::bias, lists.biases);
