@@ -101,6 +101,28 @@ def _(operand, row_scale, low, weights, ups, low_starts, biases, activations, ga
     return None
 
 
+@torch.library.register_fake("rtlynx::pack_weight")
+def _(weight):
+    torch._check(weight.dim() == 2 and weight.shape[1] % 16 == 0,
+                 lambda: "pack_weight: required a weight [N, K], K divisible by 16, "
+                         f"got {list(weight.shape)}")
+    outputs, channels = weight.shape
+    if (_is_tiled(weight, channels) and outputs % 8 == 0
+            and torch.cuda.get_device_capability(weight.device) == (9, 0)):
+        return weight.new_empty((_operand_bytes(outputs, channels, False),), dtype=torch.uint8)
+    return torch.empty_like(weight, memory_format=torch.contiguous_format)
+
+
+@torch.library.register_fake("rtlynx::weight_product")
+def _(x, low, weights, outputs, ups, low_starts, biases, activations, gates, residuals):
+    return [x.new_empty((*x.shape[:-1], count)) for count in outputs]
+
+
+@torch.library.register_fake("rtlynx::weight_product_out")
+def _(x, low, weights, outputs, ups, low_starts, biases, activations, gates, residuals, out):
+    return None
+
+
 @torch.library.register_fake("rtlynx::linear24")
 def _(x, weight, bias=None, lora_down=None, lora_up=None, norm=True):
     channels = _channels("linear24", x, 16)
@@ -142,17 +164,25 @@ def _refuse(op):
     return backward
 
 
-for _name in ("sparsify24", "pack", "product", "linear24", "residual_norm", "head_norm",
+for _name in ("sparsify24", "pack", "product", "pack_weight", "weight_product", "linear24",
+              "residual_norm", "head_norm",
               "swiglu"):
     torch.library.register_autograd(f"rtlynx::{_name}", _refuse(_name))
 
 
-@torch.library.impl("rtlynx::product_out", "Autograd")
-def _(*arguments):
-    # What it writes to would not depend on the arguments: there is no result to ask later.
-    tensors = pytree.tree_leaves(arguments)
-    if torch.is_grad_enabled() and any(
-            isinstance(tensor, torch.Tensor) and tensor.requires_grad for tensor in tensors):
-        _refuse("product_out")(None)
-    with torch._C._AutoDispatchBelowAutograd():
-        return torch.ops.rtlynx.product_out(*arguments)
+def _refuse_what_writes(name):
+    operator = getattr(torch.ops.rtlynx, name)
+
+    @torch.library.impl(f"rtlynx::{name}", "Autograd")
+    def _(*arguments):
+        # What it writes to would not depend on the arguments: there is no result to ask later.
+        tensors = pytree.tree_leaves(arguments)
+        if torch.is_grad_enabled() and any(
+                isinstance(tensor, torch.Tensor) and tensor.requires_grad for tensor in tensors):
+            _refuse(name)(None)
+        with torch._C._AutoDispatchBelowAutograd():
+            return operator(*arguments)
+
+
+for _name in ("product_out", "weight_product_out"):
+    _refuse_what_writes(_name)

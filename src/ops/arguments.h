@@ -126,6 +126,13 @@ struct ProductArguments {
 ProductArguments product_arguments(const ProductTensors& tensors, std::int64_t channels,
                                    std::int64_t alignment);
 
+/// The same for weights that pack_weight packed: `tensors.operand` is the dense input, its scale is
+/// not looked at, `tensors.weights` are bytes. Of each Product24 the weight describes W [N, K]; its
+/// data is the packed one.
+ProductArguments weight_product_arguments(const ProductTensors& tensors,
+                                          std::span<const std::int64_t> outputs,
+                                          std::int64_t alignment);
+
 /// Throws Error unless there is one of [.., N_i], of the type of the packed input, for every
 /// weight.
 void check_out(const ProductTensors& tensors, const ProductArguments& arguments,

@@ -15,25 +15,27 @@ struct Lists {
   std::vector<std::int64_t> low_starts, activations;
 };
 
-void collect(const std::vector<ProductLayer>& layers, at::Tensor ProductLayer::*member,
+/// Layer: ProductLayer or WeightLayer.
+template <typename Layer>
+void collect(const std::vector<Layer>& layers, at::Tensor Layer::*member,
              std::vector<at::Tensor>& list) {
-  const bool any = std::any_of(layers.begin(), layers.end(), [&](const ProductLayer& layer) {
-    return (layer.*member).defined();
-  });
+  const bool any = std::any_of(layers.begin(), layers.end(),
+                               [&](const Layer& layer) { return (layer.*member).defined(); });
   if (!any) return;
   list.reserve(layers.size());
-  for (const ProductLayer& layer : layers) {
+  for (const Layer& layer : layers) {
     const at::Tensor& entry = layer.*member;
     list.push_back(entry.defined() ? entry : at::empty({0}, layer.weight.options()));
   }
 }
 
-Lists lists_of(const std::vector<ProductLayer>& layers) {
+template <typename Layer>
+Lists lists_of(const std::vector<Layer>& layers) {
   Lists lists;
   lists.weights.reserve(layers.size());
   lists.low_starts.reserve(layers.size());
   bool any_activation = false;
-  for (const ProductLayer& layer : layers) {
+  for (const Layer& layer : layers) {
     lists.weights.push_back(layer.weight);
     lists.low_starts.push_back(layer.low_start);
     any_activation |= layer.activation != Activation::none;
@@ -41,11 +43,18 @@ Lists lists_of(const std::vector<ProductLayer>& layers) {
   for (std::size_t i = 0; any_activation && i < layers.size(); ++i) {
     lists.activations.push_back(static_cast<std::int64_t>(layers[i].activation));
   }
-  collect(layers, &ProductLayer::up, lists.ups);
-  collect(layers, &ProductLayer::bias, lists.biases);
-  collect(layers, &ProductLayer::gate, lists.gates);
-  collect(layers, &ProductLayer::residual, lists.residuals);
+  collect(layers, &Layer::up, lists.ups);
+  collect(layers, &Layer::bias, lists.biases);
+  collect(layers, &Layer::gate, lists.gates);
+  collect(layers, &Layer::residual, lists.residuals);
   return lists;
+}
+
+std::vector<std::int64_t> outputs_of(const std::vector<WeightLayer>& layers) {
+  std::vector<std::int64_t> outputs;
+  outputs.reserve(layers.size());
+  for (const WeightLayer& layer : layers) outputs.push_back(layer.outputs);
+  return outputs;
 }
 
 }  // namespace
@@ -69,6 +78,29 @@ void product_out(const Packed& packed, const std::vector<ProductLayer>& layers,
   const Lists lists = lists_of(layers);
   op.call(packed.operand, packed.scale, packed.low, lists.weights, lists.ups, lists.low_starts,
           lists.biases, lists.activations, lists.gates, lists.residuals, out, largest);
+}
+
+std::vector<at::Tensor> weight_product(const at::Tensor& x, const at::Tensor& low,
+                                       const std::vector<WeightLayer>& layers) {
+  static const auto op = find_op<std::vector<at::Tensor>(
+      const at::Tensor&, const at::Tensor&, at::TensorList, at::IntArrayRef, at::TensorList,
+      at::IntArrayRef, at::TensorList, at::IntArrayRef, at::TensorList, at::TensorList)>(
+      "rtlynx::weight_product");
+  const Lists lists = lists_of(layers);
+  return op.call(x, low, lists.weights, outputs_of(layers), lists.ups, lists.low_starts,
+                 lists.biases, lists.activations, lists.gates, lists.residuals);
+}
+
+void weight_product_out(const at::Tensor& x, const at::Tensor& low,
+                        const std::vector<WeightLayer>& layers,
+                        const std::vector<at::Tensor>& out) {
+  static const auto op =
+      find_op<void(const at::Tensor&, const at::Tensor&, at::TensorList, at::IntArrayRef,
+                   at::TensorList, at::IntArrayRef, at::TensorList, at::IntArrayRef, at::TensorList,
+                   at::TensorList, at::TensorList)>("rtlynx::weight_product_out");
+  const Lists lists = lists_of(layers);
+  op.call(x, low, lists.weights, outputs_of(layers), lists.ups, lists.low_starts, lists.biases,
+          lists.activations, lists.gates, lists.residuals, out);
 }
 
 Heads head_norm(const HeadStreams& streams, const OptionalTensor& rotation, std::int64_t head_dim,

@@ -12,6 +12,11 @@
     m.impl("pack", TORCH_BOX(&rtlynx::ops::Guarded<&Implementation::pack>::call));               \
     m.impl("product", TORCH_BOX(&rtlynx::ops::Guarded<&Implementation::product>::call));         \
     m.impl("product_out", TORCH_BOX(&rtlynx::ops::Guarded<&Implementation::product_out>::call)); \
+    m.impl("pack_weight", TORCH_BOX(&rtlynx::ops::Guarded<&Implementation::pack_weight>::call)); \
+    m.impl("weight_product",                                                                     \
+           TORCH_BOX(&rtlynx::ops::Guarded<&Implementation::weight_product>::call));             \
+    m.impl("weight_product_out",                                                                 \
+           TORCH_BOX(&rtlynx::ops::Guarded<&Implementation::weight_product_out>::call));         \
     m.impl("linear24", TORCH_BOX(&rtlynx::ops::Guarded<&Implementation::linear24>::call));       \
     m.impl("residual_norm",                                                                      \
            TORCH_BOX(&rtlynx::ops::Guarded<&Implementation::residual_norm>::call));              \

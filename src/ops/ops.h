@@ -109,6 +109,36 @@ std::vector<at::Tensor> product(const Packed& packed, const std::vector<ProductL
 void product_out(const Packed& packed, const std::vector<ProductLayer>& layers,
                  const std::vector<at::Tensor>& out, const std::vector<at::Tensor>& largest = {});
 
+/// A 2:4 weight [N, K] as weight_product reads it: at most two of every four channels are not zero;
+/// of others the largest two stay. Bytes for the Sparse Tensor Cores where they run such products,
+/// a GPU of compute capability 9.0, else the weight itself.
+inline at::Tensor pack_weight(const at::Tensor& weight) {
+  static const auto op = find_op<at::Tensor(const at::Tensor&)>("rtlynx::pack_weight");
+  return op.call(weight);
+}
+
+/// One Linear with a 2:4 weight W~ on a dense input:
+/// residual + gate * act(x W~^T + low up^T + bias).
+struct WeightLayer {
+  at::Tensor weight;         // by pack_weight()
+  std::int64_t outputs = 0;  // N
+  at::Tensor up;             // [N, r], with one of every layer or of none
+  at::Tensor bias;           // [N], of the type of x, or fp32
+  Activation activation = Activation::none;
+  at::Tensor gate;             // [G, N]
+  at::Tensor residual;         // [.., N]
+  std::int64_t low_start = 0;  // the first of the r columns of low
+};
+
+/// The results of one to four layers, [.., N_i], of x [.., K] and low [.., R], its product with all
+/// downs. N divisible by 8, K and r by 16, r at most 128.
+std::vector<at::Tensor> weight_product(const at::Tensor& x, const at::Tensor& low,
+                                       const std::vector<WeightLayer>& layers);
+
+/// The same into `out`, whose rows may lie apart.
+void weight_product_out(const at::Tensor& x, const at::Tensor& low,
+                        const std::vector<WeightLayer>& layers, const std::vector<at::Tensor>& out);
+
 /// What multiplies x in linear24.
 struct Linear24Weights {
   at::Tensor weight;         // [N, K]

@@ -97,6 +97,30 @@ void product_out(const Tensor& operand, const Tensor& row_scale, const Tensor& l
                  &out);
 }
 
+Tensor pack_weight(const Tensor& weight) {
+  const NoGrad no_grad;
+  return plain::pack_weight(weight);
+}
+
+Tensors weight_product(const Tensor& x, const Tensor& low, const Tensors& weights,
+                       const Integers& /*outputs*/, const Tensors& ups, const Integers& low_starts,
+                       const Tensors& biases, const Integers& activations, const Tensors& gates,
+                       const Tensors& residuals) {
+  const NoGrad no_grad;
+  return plain::weight_product({x, x, low, weights, ups, low_starts, biases, activations, gates,
+                                residuals, "weight_product"});
+}
+
+void weight_product_out(const Tensor& x, const Tensor& low, const Tensors& weights,
+                        const Integers& /*outputs*/, const Tensors& ups, const Integers& low_starts,
+                        const Tensors& biases, const Integers& activations, const Tensors& gates,
+                        const Tensors& residuals, const Tensors& out) {
+  const NoGrad no_grad;
+  plain::weight_product({x, x, low, weights, ups, low_starts, biases, activations, gates, residuals,
+                         "weight_product_out"},
+                        &out);
+}
+
 Tensor linear24(const Tensor& x, const Tensor& weight, const OptionalTensor& bias,
                 const OptionalTensor& lora_down, const OptionalTensor& lora_up, bool norm) {
   const NoGrad no_grad;

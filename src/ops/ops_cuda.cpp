@@ -16,6 +16,7 @@
 #include "rtlynx/gpu/pack24.h"
 #include "rtlynx/gpu/product24.h"
 #include "rtlynx/gpu/rows.h"
+#include "rtlynx/gpu/weight24.h"
 #include "rtlynx/limits.h"
 #include "rtlynx/operand24.h"
 
@@ -247,6 +248,90 @@ void product_out(const Tensor& operand, const Tensor& row_scale, const Tensor& l
   run_product({operand, row_scale, low, weights, ups, low_starts, biases, activations, gates,
                residuals, "product_out", largest},
               &out);
+}
+
+/// Only Hopper's kernels multiply sparse weights.
+Tensor pack_weight(const Tensor& weight) {
+  const NoGrad no_grad;
+  require_cuda("pack_weight", weight);
+  if (weight.dim() != 2) fail("pack_weight", "a weight [N, K]", describe(weight));
+  const OnDeviceOf device(weight);
+  const bool tiled = is_tiled(weight, weight.size(1)) && weight.size(0) % kOutputMultiple == 0 &&
+                     gpu::current_device().compute_capability == 90;
+  if (!tiled) return plain::pack_weight(weight);
+  return std::get<0>(pack_tiled({.x = weight, .norm = false, .op = "pack_weight"}, device));
+}
+
+WeightProduct24 weight_product_of(const Product24& product) {
+  return {.values = contiguous(static_cast<const void*>(nullptr), product.weight.dtype,
+                               product.weight.rows, product.weight.columns / 2),
+          .operand = product.weight.data,
+          .up = product.up,
+          .low_column = product.low_column,
+          .bias = product.bias,
+          .bias_dtype = product.bias_dtype,
+          .activation = product.activation,
+          .gate = product.gate,
+          .image_tokens = product.image_tokens,
+          .residual = product.residual,
+          .y = product.y};
+}
+
+Tensors run_weight_product(const ProductTensors& tensors, const Integers& outputs,
+                           const Tensors* out = nullptr) {
+  const NoGrad no_grad;
+  const Tensor& x = tensors.operand;
+  require_cuda(tensors.op, x);
+  if (x.dim() < 1) fail(tensors.op, "at least one dimension", describe(x));
+  if (tensors.weights.empty()) fail(tensors.op, "1 to 4 weights", "none");
+  const OnDeviceOf device(x);
+  if (tensors.weights.front().scalar_type() != ScalarType::Byte) {
+    return plain::weight_product(tensors, out);
+  }
+  ProductArguments arguments = weight_product_arguments(tensors, outputs, kRowAlignment);
+  Tensors results;
+  if (out != nullptr) {
+    take_results(tensors, arguments, *out);
+  } else {
+    results = new_results(tensors, arguments);
+  }
+  if (arguments.tokens == 0) return results;
+  gpu::Gemm24Shape shape{.tokens = arguments.tokens,
+                         .channels = arguments.channels,
+                         .rank = static_cast<int>(arguments.products.front().up.columns),
+                         .dtype = arguments.low.dtype};
+  std::vector<WeightProduct24> products;
+  products.reserve(arguments.products.size());
+  for (const Product24& product : arguments.products) {
+    shape.outputs += product.weight.rows;
+    products.push_back(weight_product_of(product));
+  }
+  const gpu::DeviceTraits traits = gpu::current_device();
+  const gpu::Gemm24Config config = gpu::fastest_weight24(shape, traits);
+  const Matrix matrix = matrix_of(tensors.op, x, kRowAlignment);
+  gpu::weight_product24(
+      {.x = matrix.view, .low = arguments.low}, products, config,
+      workspace_for(x, gpu::product24_workspace_bytes(config, traits), device.stream()),
+      device.stream());
+  return results;
+}
+
+Tensors weight_product(const Tensor& x, const Tensor& low, const Tensors& weights,
+                       const Integers& outputs, const Tensors& ups, const Integers& low_starts,
+                       const Tensors& biases, const Integers& activations, const Tensors& gates,
+                       const Tensors& residuals) {
+  return run_weight_product({x, x, low, weights, ups, low_starts, biases, activations, gates,
+                             residuals, "weight_product"},
+                            outputs);
+}
+
+void weight_product_out(const Tensor& x, const Tensor& low, const Tensors& weights,
+                        const Integers& outputs, const Tensors& ups, const Integers& low_starts,
+                        const Tensors& biases, const Integers& activations, const Tensors& gates,
+                        const Tensors& residuals, const Tensors& out) {
+  run_weight_product({x, x, low, weights, ups, low_starts, biases, activations, gates, residuals,
+                      "weight_product_out"},
+                     outputs, &out);
 }
 
 /// Whether the kernels take a layer of this rank and these outputs.

@@ -206,4 +206,18 @@ std::vector<Tensor> product(const ProductTensors& tensors, const std::vector<Ten
   return {};
 }
 
+Tensor pack_weight(const Tensor& weight) {
+  return std::get<0>(pack({.x = weight, .norm = false, .op = "pack_weight"}));
+}
+
+std::vector<Tensor> weight_product(const ProductTensors& tensors, const std::vector<Tensor>* out) {
+  const Tensor& x = tensors.operand;
+  const Tensor ones =
+      torch::stable::fill_(empty_like_device(x, leading_of(x), ScalarType::Float), 1.0);
+  return product(
+      {x, ones, tensors.low, tensors.weights, tensors.ups, tensors.low_starts, tensors.biases,
+       tensors.activations, tensors.gates, tensors.residuals, tensors.op},
+      out);
+}
+
 }  // namespace rtlynx::ops::plain

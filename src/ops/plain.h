@@ -16,4 +16,10 @@ Packed pack(const PackTensors& tensors);
 std::vector<Tensor> product(const ProductTensors& tensors,
                             const std::vector<Tensor>* out = nullptr);
 
+/// Sparse weights: pack_weight keeps them with their zeros written out, and the product of a dense
+/// input is that of a packed one whose scale is 1.
+Tensor pack_weight(const Tensor& weight);
+std::vector<Tensor> weight_product(const ProductTensors& tensors,
+                                   const std::vector<Tensor>* out = nullptr);
+
 }  // namespace rtlynx::ops::plain

@@ -6,6 +6,7 @@
 #include "ops/implementations.h"
 #include "ops/take.h"
 #include "rtlynx/limits.h"
+#include "rtlynx/operand24.h"
 
 namespace rtlynx::ops {
 namespace {
@@ -97,6 +98,33 @@ float* take_largest(const Reference& like, const Tensor* largest, const ProductA
   return largest->mutable_data_ptr<float>();
 }
 
+/// All but scale and low, for one weight after the other. `weight_of(i)`: its view.
+template <typename WeightOf>
+void take_layers(const Reference& like, const ProductTensors& tensors, const PackedShape& packed,
+                 ProductArguments& result, WeightOf weight_of) {
+  result.products.reserve(tensors.count());
+  std::int64_t next_column = 0;
+  for (std::size_t i = 0; i < tensors.count(); ++i) {
+    Product24& product = result.products.emplace_back();
+    product.weight = weight_of(i);
+    product.up = take(like, "up", entry(tensors.ups, i), result.held);
+    product.low_column = tensors.low_starts.empty() ? next_column : tensors.low_starts[i];
+    next_column = product.low_column + product.up.columns;
+    take_bias(like, entry(tensors.biases, i), product, result.held);
+    product.largest = take_largest(like, entry(tensors.largest, i), result);
+    if (!tensors.activations.empty()) {
+      product.activation = activation_of(like.op, tensors.activations[i]);
+    }
+    product.gate = take(like, "gate", entry(tensors.gates, i), result.held);
+    settle_images(like.op, "gate", product.gate, result.tokens, product.image_tokens);
+    product.residual = take(like, "residual", entry(tensors.residuals, i), result.held);
+    Product24 checked = product;
+    checked.y = {const_cast<void*>(product.weight.data), packed.dtype, packed.tokens,
+                 product.weight.rows, product.weight.rows};
+    check_product24(like.op, packed, checked);
+  }
+}
+
 }  // namespace
 
 const Tensor* entry(std::span<const Tensor> list, std::size_t i) {
@@ -105,33 +133,51 @@ const Tensor* entry(std::span<const Tensor> list, std::size_t i) {
 
 ProductArguments product_arguments(const ProductTensors& tensors, std::int64_t channels,
                                    std::int64_t alignment) {
-  const std::string_view op = tensors.op;
   check_lists(tensors);
-  const Reference like(op, tensors.low, alignment);
+  const Reference like(tensors.op, tensors.low, alignment);
   ProductArguments result{.leading = tensors.scale.sizes().vec(), .channels = channels};
   result.tokens = product_of(result.leading);
   const PackedShape packed = take_packed(like, tensors, result);
-  result.products.reserve(tensors.count());
-  std::int64_t next_column = 0;
-  for (std::size_t i = 0; i < tensors.count(); ++i) {
-    Product24& product = result.products.emplace_back();
-    product.weight = take_weight(like, tensors.weights[i], result.held);
-    product.up = take(like, "up", entry(tensors.ups, i), result.held);
-    product.low_column = tensors.low_starts.empty() ? next_column : tensors.low_starts[i];
-    next_column = product.low_column + product.up.columns;
-    take_bias(like, entry(tensors.biases, i), product, result.held);
-    product.largest = take_largest(like, entry(tensors.largest, i), result);
-    if (!tensors.activations.empty()) {
-      product.activation = activation_of(op, tensors.activations[i]);
-    }
-    product.gate = take(like, "gate", entry(tensors.gates, i), result.held);
-    settle_images(op, "gate", product.gate, result.tokens, product.image_tokens);
-    product.residual = take(like, "residual", entry(tensors.residuals, i), result.held);
-    Product24 checked = product;
-    checked.y = {const_cast<void*>(product.weight.data), packed.dtype, packed.tokens,
-                 product.weight.rows, product.weight.rows};
-    check_product24(op, packed, checked);
+  take_layers(like, tensors, packed, result,
+              [&](std::size_t i) { return take_weight(like, tensors.weights[i], result.held); });
+  return result;
+}
+
+ProductArguments weight_product_arguments(const ProductTensors& tensors,
+                                          std::span<const std::int64_t> outputs,
+                                          std::int64_t alignment) {
+  check_lists(tensors);
+  const Reference like(tensors.op, tensors.low, alignment);
+  const Tensor& x = tensors.operand;
+  require_like(like, "x", x);
+  ProductArguments result{.leading = leading_of(x), .channels = x.size(x.dim() - 1)};
+  result.tokens = product_of(result.leading);
+  if (leading_of(tensors.low) != result.leading) {
+    fail(like.op, "a low of the same tokens as x", describe(tensors.low));
   }
+  if (outputs.size() != tensors.count()) {
+    fail(like.op, "outputs of " + std::to_string(tensors.count()) + " weights",
+         std::to_string(outputs.size()));
+  }
+  result.low = take(like, "low", &tensors.low, result.held);
+  const PackedShape input{.tokens = result.tokens,
+                          .channels = result.channels,
+                          .low = result.low,
+                          .dtype = like.dtype,
+                          .value_dtype = like.dtype};
+  take_layers(like, tensors, input, result, [&](std::size_t i) {
+    const Tensor& packed = tensors.weights[i];
+    const bool fits = packed.scalar_type() == ScalarType::Byte && packed.is_contiguous() &&
+                      TypeAndPlace(packed).same_place(like.place) &&
+                      packed.numel() == operand24_bytes(outputs[i], result.channels);
+    if (!fits) {
+      fail(like.op,
+           "a weight of " + std::to_string(outputs[i]) + " outputs and " +
+               std::to_string(result.channels) + " channels that pack_weight gave",
+           describe(packed));
+    }
+    return contiguous(packed.const_data_ptr(), like.dtype, outputs[i], result.channels);
+  });
   return result;
 }
 

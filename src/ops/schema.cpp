@@ -9,8 +9,8 @@ void keep_operators() {}
 
 }  // namespace rtlynx::ops
 
-// The operators of this library, once for C++ and Python. ops.h describes them. All but product_out
-// are functional: no argument is written to, no result shares memory with an argument.
+// The operators of this library, once for C++ and Python. ops.h describes them. All but those
+// named _out are functional: no argument is written to, no result shares memory with an argument.
 STABLE_TORCH_LIBRARY(rtlynx, m) {
   m.def("sparsify24(Tensor x, bool norm=True) -> (Tensor kept, Tensor scale)");
   m.def(
@@ -28,6 +28,15 @@ STABLE_TORCH_LIBRARY(rtlynx, m) {
       "product_out(Tensor operand, Tensor row_scale, Tensor low, Tensor[] weights, Tensor[] ups, "
       "int[] low_starts, Tensor[] biases, int[] activations, Tensor[] gates, Tensor[] residuals, "
       "Tensor(a!)[] out, Tensor(b!)[] largest) -> ()");
+  m.def("pack_weight(Tensor weight) -> Tensor");
+  m.def(
+      "weight_product(Tensor x, Tensor low, Tensor[] weights, int[] outputs, Tensor[] ups, "
+      "int[] low_starts, Tensor[] biases, int[] activations, Tensor[] gates, "
+      "Tensor[] residuals) -> Tensor[]");
+  m.def(
+      "weight_product_out(Tensor x, Tensor low, Tensor[] weights, int[] outputs, Tensor[] ups, "
+      "int[] low_starts, Tensor[] biases, int[] activations, Tensor[] gates, "
+      "Tensor[] residuals, Tensor(a!)[] out) -> ()");
   m.def(
       "linear24(Tensor x, Tensor weight, Tensor? bias=None, Tensor? lora_down=None, "
       "Tensor? lora_up=None, bool norm=True) -> Tensor");

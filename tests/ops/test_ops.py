@@ -75,6 +75,20 @@ class OpcheckTest(unittest.TestCase):
                 self.check(ops.product_out.default, [((*sample, out, []), {}),
                                                      ((*sample, out, largest), {})])
 
+    def test_sparse_weights(self):
+        for place in places():
+            x, weight = random(2, 5, 32, **place), ops.sparsify24(random(24, 32, **place))[0]
+            self.check(ops.pack_weight.default, [((weight,), {})])
+            packed = ops.pack_weight(weight)
+            low, up = random(2, 5, 16, **place), random(24, 16, **place)
+            samples = [(x, low[..., :0], [packed], [24], [], [], [], [], [], []),
+                       (x, low, [packed] * 2, [24] * 2, [up] * 2, [0, 0], [random(24, **place)] * 2,
+                        [0, 1], [random(2, 24, **place)] * 2, [random(2, 5, 24, **place)] * 2)]
+            self.check(ops.weight_product.default, [(sample, {}) for sample in samples])
+            for sample in samples:
+                out = [torch.empty_like(y) for y in ops.weight_product(*sample)]
+                self.check(ops.weight_product_out.default, [((*sample, out), {})])
+
     def test_linear24(self):
         for place in places():
             weight, bias, down, up = layer(**place)
