@@ -79,7 +79,8 @@ InputGroup::InputGroup(std::vector<SparseLinear> layers, std::vector<ops::Activa
       add_sparse(i, form);
     } else if (plain) {
       add_dense(i);
-    } else {
+    } else if (form.side != SparseSide::weight ||
+               !weights_.add(i, *layers_[i]->replacement(), layers_[i]->bias, activations_[i])) {
       others_.push_back(i);
     }
   }
@@ -260,6 +261,8 @@ void InputGroup::raise_others(const std::vector<torch::Tensor>& results,
   };
   for (const Stack& stack : stacks_)
     std::for_each(stack.members.begin(), stack.members.end(), raise);
+  const std::vector<std::size_t> sparse = weights_.members();
+  std::for_each(sparse.begin(), sparse.end(), raise);
   std::for_each(others_.begin(), others_.end(), raise);
 }
 
@@ -272,18 +275,26 @@ std::vector<torch::Tensor> InputGroup::forward(const GroupInput& input,
   if (!reads_dense()) return results;
   const torch::Tensor z = input.dense();
   for (const Stack& stack : stacks_) run_stack(stack, z, results);
-  for (const std::size_t member : others_) {
-    torch::Tensor y = SparseLinear(layers_[member])(z);
-    if (activations_[member] == ops::Activation::gelu) y = torch::gelu(y, "tanh");
-    torch::Tensor& place = results[member];
-    if (place.defined()) {
-      place.copy_(y);
-    } else {
-      place = y;
-    }
+  if (z.size(0) * z.size(1) >= WeightProducts::kLeastTokens) {
+    weights_.run(z, results);
+  } else {
+    for (const std::size_t member : weights_.members()) run_alone(member, z, results);
   }
+  for (const std::size_t member : others_) run_alone(member, z, results);
   raise_others(results, largest);
   return results;
+}
+
+void InputGroup::run_alone(std::size_t member, const torch::Tensor& z,
+                           std::vector<torch::Tensor>& results) const {
+  torch::Tensor y = SparseLinear(layers_[member])(z);
+  if (activations_[member] == ops::Activation::gelu) y = torch::gelu(y, "tanh");
+  torch::Tensor& place = results[member];
+  if (place.defined()) {
+    place.copy_(y);
+  } else {
+    place = y;
+  }
 }
 
 }  // namespace rtlynx

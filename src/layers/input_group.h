@@ -6,6 +6,7 @@
 
 #include "layers/linear_form.h"
 #include "layers/sparse_linear.h"
+#include "layers/weight_products.h"
 #include "ops/ops.h"
 #include "rtlynx/rows.h"
 
@@ -38,7 +39,8 @@ inline torch::Tensor zero_limits(const torch::Tensor& stream) {
 }
 
 /// The Linears that read one input, prepared to run on it together: those with a sparse activation
-/// share one pack and one product, plain ones with one activation function one dense product.
+/// share one pack and one product, plain ones with one activation function one dense product, those
+/// with sparse weights one product on the GPUs that have it.
 ///
 /// What runs how is read from the layers when the group is made: a layer that changes afterwards
 /// needs a new group. Dense layers' weights move into one tensor, of which each keeps its rows.
@@ -52,7 +54,7 @@ class InputGroup {
                       std::vector<ops::Activation> activations = {});
 
   /// Whether a layer reads the input itself: then it is best made beside its moments.
-  bool reads_dense() const { return !stacks_.empty() || !others_.empty(); }
+  bool reads_dense() const { return !stacks_.empty() || !others_.empty() || !weights_.empty(); }
   bool reads_packed() const { return !packs_.empty(); }
 
   /// Whether it is faster with limits in its input.
@@ -83,6 +85,8 @@ class InputGroup {
 
   void run_pack(const Pack& pack, const GroupInput& input, std::vector<torch::Tensor>& results,
                 const std::vector<torch::Tensor>& largest) const;
+  void run_alone(std::size_t member, const torch::Tensor& z,
+                 std::vector<torch::Tensor>& results) const;
   void raise_others(const std::vector<torch::Tensor>& results,
                     const std::vector<torch::Tensor>& largest) const;
   void run_stack(const Stack& stack, const torch::Tensor& z,
@@ -97,6 +101,7 @@ class InputGroup {
   std::vector<ops::Activation> activations_;
   std::vector<Pack> packs_;
   std::vector<Stack> stacks_;
+  WeightProducts weights_;
   std::vector<std::size_t> others_;  // what replaces a weight by something else runs by itself
 };
 

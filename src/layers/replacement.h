@@ -11,7 +11,8 @@ namespace rtlynx {
 ///
 ///   y = z W'^T + (x L_down^T) L_up^T + b,   z = x P where there are axes, else x.
 ///
-/// A weight alone is any other dense one; with zeros in it, pruned (it runs as a dense product).
+/// A weight alone is any other dense one; with zeros in it, pruned. An InputGroup runs a 2:4 one on
+/// the Sparse Tensor Cores where it can.
 /// A low rank alone is W as a product of two. Axes keep h of every g channels' directions.
 struct Replacement {
   torch::Tensor axes;    // [K/g, g, h], the blocks of P [K, K h / g]; with a weight only

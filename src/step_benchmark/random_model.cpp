@@ -36,6 +36,7 @@ void copy_weights_and_forms(const torch::nn::Module& from, torch::nn::Module& to
       if (item.linear->weight.scalar_type() == torch::kFloat32) form.e4m3 = false;
       item.linear->set_compensation(form);
     }
+    if (own->mode() == LinearMode::replaced) item.linear->set_replacement(*own->replacement());
     item.linear->set_mode(own->mode());
   }
 }

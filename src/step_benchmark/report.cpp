@@ -19,6 +19,7 @@ ordered_json describe(const VariantResult& result) {
                       {"rank", variant.sparse ? variant.rank : 0},
                       {"transform_block", variant.transform_block},
                       {"e4m3", variant.e4m3},
+                      {"sparse_weights", variant.weights},
                       {"ms", result.median_ms()},
                       {"ms_rounds", result.ms},
                       {"activations_gib", result.activations_gib},

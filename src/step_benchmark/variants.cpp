@@ -22,6 +22,10 @@ torch::Tensor orthogonal_blocks(std::int64_t channels, std::int64_t block,
   return std::get<0>(torch::linalg_qr(random)).to(options);
 }
 
+bool contains(const std::vector<std::string>& names, const std::string& name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
 }  // namespace
 
 const std::vector<StepVariant>& step_variants() {
@@ -31,23 +35,24 @@ const std::vector<StepVariant>& step_variants() {
       {.name = "paper-block64", .sparse = true, .transform_block = 64},
       {.name = "best-block64", .every_layer = true, .sparse = true, .transform_block = 64},
       {.name = "e4m3", .every_layer = true, .sparse = true, .transform_block = 64, .e4m3 = true},
+      {.name = "weights", .every_layer = true, .sparse = true, .weights = true},
   };
   return variants;
 }
 
 std::vector<StepVariant> variants_named(const std::vector<std::string>& names) {
-  if (names.empty()) return step_variants();
   std::vector<StepVariant> named;
   for (const StepVariant& variant : step_variants()) {
-    if (std::find(names.begin(), names.end(), variant.name) != names.end()) {
-      named.push_back(variant);
-    }
+    const bool wanted = names.empty() ? !variant.weights : contains(names, variant.name);
+    if (wanted) named.push_back(variant);
   }
+  if (names.empty()) return named;
   const std::set<std::string> distinct(names.begin(), names.end());
   if (named.size() != distinct.size()) {
-    throw UsageError(
-        fmt::format("--variant: required dense, paper, paper-block64, best-block64 or e4m3, got {}",
-                    fmt::join(distinct, ", ")));
+    throw UsageError(fmt::format(
+        "--variant: required dense, paper, paper-block64, best-block64, e4m3 or weights, "
+        "got {}",
+        fmt::join(distinct, ", ")));
   }
   return named;
 }
@@ -82,9 +87,16 @@ void apply(const StepVariant& variant, const std::vector<const LayerGroup*>& spa
     }
     const torch::TensorOptions options = item.linear->weight.options().requires_grad(false);
     const std::int64_t inputs = item.linear->in_features(), outputs = item.linear->out_features();
-    Compensation24 form{.e4m3 = variant.e4m3};
-    form.down = kLowRankDeviation * torch::randn({variant.rank, inputs}, options);
-    form.up = kLowRankDeviation * torch::randn({outputs, variant.rank}, options);
+    const torch::Tensor down = kLowRankDeviation * torch::randn({variant.rank, inputs}, options);
+    const torch::Tensor up = kLowRankDeviation * torch::randn({outputs, variant.rank}, options);
+    if (variant.weights) {
+      const torch::Tensor pruned =
+          std::get<0>(ops::sparsify24(item.linear->weight, /*norm=*/false));
+      item.linear->set_replacement({.weight = pruned, .down = down, .up = up, .sparse = true});
+      item.linear->set_mode(LinearMode::replaced);
+      continue;
+    }
+    Compensation24 form{.down = down, .up = up, .e4m3 = variant.e4m3};
     if (variant.transform_block > 0) {
       torch::Tensor& shared = transforms[found->second];
       if (!shared.defined()) shared = orthogonal_blocks(inputs, variant.transform_block, options);

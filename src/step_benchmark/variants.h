@@ -18,12 +18,14 @@ struct StepVariant {
   int rank = 64;             // of each sparse layer
   int transform_block = 0;   // blocks before the choice; 0: none
   bool e4m3 = false;         // kept values and weights of sparse layers are e4m3
+  bool weights = false;      // the weights are sparse, pruned by magnitude, and not the inputs
 };
 
-/// dense, paper, paper-block64, best-block64, e4m3.
+/// dense, paper, paper-block64, best-block64, e4m3, weights.
 const std::vector<StepVariant>& step_variants();
 
-/// Those of these names, in their order above; none named: all. Throws UsageError for another name.
+/// Those of these names, in their order above; none named: all but `weights`, whose weights take
+/// memory beside the model's. Throws UsageError for another name.
 std::vector<StepVariant> variants_named(const std::vector<std::string>& names);
 
 /// The groups that run sparse: a group is sparse or dense as a whole, and sparse only where its
