@@ -36,23 +36,22 @@ CUtensorMapDataType type_of(DType dtype) {
 cudaError_t make_tensor_map(const TensorBox& box, CUtensorMap& map) {
   static const Encode encode = find_encode();
   if (encode == nullptr) return cudaErrorNotSupported;
-  constexpr std::size_t kMostAxes = 5;
-  const std::size_t count = box.axes.size();
-  if (count < 2 || count > kMostAxes) return cudaErrorInvalidValue;
+  if (box.count < 2 || box.count > kMostAxes) return cudaErrorInvalidValue;
   cuuint64_t sizes[kMostAxes], strides[kMostAxes];
   cuuint32_t box_sizes[kMostAxes], element_strides[kMostAxes];
-  for (std::size_t i = 0; i < count; ++i) {
-    sizes[i] = static_cast<cuuint64_t>(box.axes[i].size);
-    strides[i] = static_cast<cuuint64_t>(box.axes[i].stride * size_of(box.dtype));
-    box_sizes[i] = static_cast<cuuint32_t>(box.axes[i].box);
+  for (int i = 0; i < box.count; ++i) {
+    const TensorAxis& axis = box.axes[static_cast<std::size_t>(i)];
+    sizes[i] = static_cast<cuuint64_t>(axis.size);
+    strides[i] = static_cast<cuuint64_t>(axis.stride * size_of(box.dtype));
+    box_sizes[i] = static_cast<cuuint32_t>(axis.box);
     element_strides[i] = 1;
   }
   const auto swizzle = box.axes[0].box * size_of(box.dtype) == 128 ? CU_TENSOR_MAP_SWIZZLE_128B
                                                                    : CU_TENSOR_MAP_SWIZZLE_64B;
-  const CUresult status =
-      encode(&map, type_of(box.dtype), static_cast<cuuint32_t>(count), const_cast<void*>(box.data),
-             sizes, strides + 1, box_sizes, element_strides, CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle,
-             CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  const CUresult status = encode(
+      &map, type_of(box.dtype), static_cast<cuuint32_t>(box.count), const_cast<void*>(box.data),
+      sizes, strides + 1, box_sizes, element_strides, CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle,
+      CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   return status == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
 }
 

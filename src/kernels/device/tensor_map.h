@@ -4,8 +4,8 @@
 #include <cuda.h>
 #include <cuda_runtime_api.h>
 
+#include <array>
 #include <cstdint>
-#include <vector>
 
 #include "rtlynx/dtype.h"
 
@@ -18,12 +18,15 @@ struct TensorAxis {
   int box = 1;
 };
 
-/// A tensor and the box that TMA moves of it.
+inline constexpr int kMostAxes = 5;
+
+/// A tensor and the box that TMA moves of it. Every launch describes several: nothing is allocated.
 struct TensorBox {
   const void* data = nullptr;
   DType dtype = DType::bf16;
-  std::vector<TensorAxis> axes;  // 2 to 5, innermost first; its box of 64 elements gets the
-                                 // 128-byte swizzle, of 32 the 64-byte one
+  int count = 2;                           // of the axes
+  std::array<TensorAxis, kMostAxes> axes;  // innermost first; its box of 64 elements gets the
+                                           // 128-byte swizzle, of 32 the 64-byte one
 };
 
 /// Describes it for TMA. Reads beyond the tensor give zeros, writes there are dropped.

@@ -42,8 +42,8 @@ class Describer {
     status_ = device::make_tensor_map(
         {.data = matrix.data,
          .dtype = matrix.dtype,
-         .axes = {{.size = matrix.columns, .box = box_columns},
-                  {.size = matrix.rows, .stride = matrix.row_stride, .box = box_rows}}},
+         .axes = {{{.size = matrix.columns, .box = box_columns},
+                   {.size = matrix.rows, .stride = matrix.row_stride, .box = box_rows}}}},
         map);
   }
 

@@ -24,8 +24,8 @@ device::TensorBox matrix_box(const void* data, std::int64_t rows, std::int64_t c
                              std::int64_t row_stride, int box_rows) {
   return {.data = data,
           .dtype = std::is_same_v<Element, Bf16> ? DType::bf16 : DType::f16,
-          .axes = {{.size = channels, .box = kPackedTileChannels},
-                   {.size = rows, .stride = row_stride, .box = box_rows}}};
+          .axes = {{{.size = channels, .box = kPackedTileChannels},
+                    {.size = rows, .stride = row_stride, .box = box_rows}}}};
 }
 
 /// The transform [K / block, block outputs, block inputs] in boxes [64 outputs, 64 inputs]. Row
@@ -35,10 +35,11 @@ template <typename Element>
 device::TensorBox transform_box(const Params& params) {
   const std::int64_t block = params.transform_block;
   device::TensorBox box = matrix_box<Element>(params.transform, 2, block, block, /*box_rows=*/2);
-  box.axes.push_back({.size = 4, .stride = 16 * block, .box = 4});
-  box.axes.push_back({.size = 8, .stride = 2 * block, .box = 8});
-  box.axes.push_back(
-      {.size = params.channels / kPackedTileChannels, .stride = kPackedTileChannels * block});
+  box.count = 5;
+  box.axes[2] = {.size = 4, .stride = 16 * block, .box = 4};
+  box.axes[3] = {.size = 8, .stride = 2 * block, .box = 8};
+  box.axes[4] = {.size = params.channels / kPackedTileChannels,
+                 .stride = kPackedTileChannels * block};
   return box;
 }
 
