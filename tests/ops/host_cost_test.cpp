@@ -6,7 +6,10 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <optional>
 #include <string>
+#include <string_view>
+#include <tuple>
 #include <vector>
 
 #include "ops/ops.h"
@@ -15,9 +18,9 @@ namespace rtlynx {
 namespace {
 
 // The smallest group of FLUX.1 that runs sparse, 4096 tokens of 3072 channels to as many outputs,
-// takes an H200 92 us (bench/results): within less than half of it, a step without a CUDA graph
-// does not wait for the host.
-constexpr double kAllowedMicroseconds = 40.0;
+// takes an H200 92 us (bench/results): within a third of it, a step without a CUDA graph does not
+// wait for the host. An H200 machine took 19 and 26 us.
+double allowed_microseconds(std::int64_t weights) { return weights == 1 ? 23.0 : 31.0; }
 
 /// The time that one call takes the host: the least over many short runs, each of fewer calls than
 /// a stream's queue holds, so that the host never waits for the GPU.
@@ -37,6 +40,34 @@ double host_microseconds(const Call& call) {
   return least;
 }
 
+/// pack and product as host_floor.cpp has them.
+std::vector<at::Tensor> do_nothing(const at::Tensor& x, const ops::PackOptions& options,
+                                   const std::vector<ops::ProductLayer>& layers) {
+  using PackResult = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
+  using ops::OptionalTensor;
+  static const auto pack = ops::find_op<PackResult(
+      const at::Tensor&, const OptionalTensor&, std::string_view, const OptionalTensor&,
+      const OptionalTensor&, const OptionalTensor&, const OptionalTensor&, const OptionalTensor&,
+      double, const OptionalTensor&, const OptionalTensor&, bool, std::optional<double>, double,
+      const OptionalTensor&, const OptionalTensor&)>("rtlynx_floor::pack");
+  static const auto product = ops::find_op<std::vector<at::Tensor>(
+      const at::Tensor&, const at::Tensor&, const at::Tensor&, at::TensorList, at::TensorList,
+      at::IntArrayRef, at::TensorList, at::IntArrayRef, at::TensorList, at::TensorList)>(
+      "rtlynx_floor::product");
+  const OptionalTensor none;
+  const auto [operand, scale, low] = pack.call(x, none, "none", none, none, none, none, none, 1e-6,
+                                               none, options.down, true, {}, 1.0, none, none);
+  std::vector<at::Tensor> weights, ups, biases;
+  std::vector<std::int64_t> low_starts;
+  for (const ops::ProductLayer& layer : layers) {
+    weights.push_back(layer.weight);
+    ups.push_back(layer.up);
+    biases.push_back(layer.bias);
+    low_starts.push_back(layer.low_start);
+  }
+  return product.call(operand, scale, low, weights, ups, low_starts, biases, {}, {}, {});
+}
+
 class OpsHostCostOnGpu : public ::testing::TestWithParam<std::int64_t> {};
 
 TEST_P(OpsHostCostOnGpu, IsHiddenBehindTheGpu) {
@@ -54,9 +85,12 @@ TEST_P(OpsHostCostOnGpu, IsHiddenBehindTheGpu) {
                       .low_start = i * rank});
   }
   const double cost = host_microseconds([&] { ops::product(ops::pack(x, options), layers); });
-  std::printf("host cost of pack and product, %d weight(s): %.1f us\n", static_cast<int>(count),
-              cost);
-  EXPECT_LE(cost, kAllowedMicroseconds);
+  const double least = host_microseconds([&] { do_nothing(x, options, layers); });
+  std::printf(
+      "host cost of pack and product, %d weight(s): %.1f us, of two boxed calls that "
+      "allocate as much: %.1f us\n",
+      static_cast<int>(count), cost, least);
+  EXPECT_LE(cost, allowed_microseconds(count));
 }
 
 INSTANTIATE_TEST_SUITE_P(Weights, OpsHostCostOnGpu, ::testing::Values(1, 4),
