@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "models/fused_double_block.h"
 
+#include <utility>
+
 namespace rtlynx {
 
 FusedStream begin_stream(const torch::Tensor& h, const NextNorm& next) {
@@ -30,8 +32,9 @@ GroupInput input_of(const FusedStream& stream, const NextNorm& next) {
 }
 
 FusedDoubleBlock::FusedDoubleBlock(const Modules& modules, const std::string& block,
-                                   const DoubleBlockNames& names, std::int64_t head_dim)
-    : head_dim_(head_dim) {
+                                   const DoubleBlockNames& names, std::int64_t head_dim,
+                                   SideStream side_stream)
+    : head_dim_(head_dim), side_stream_(std::move(side_stream)) {
   const auto up = [&](const DoubleBlockNames::Side& side) {
     return modules.group(block, {std::string(side.mlp) + ".net.0.proj"}, {ops::Activation::gelu});
   };
@@ -67,33 +70,73 @@ NextNorm FusedDoubleBlock::image_in(const Modulation& own) const {
   return {&image_.qkv, own.image[1], own.image[0]};
 }
 
-void FusedDoubleBlock::forward(FusedStream& text, FusedStream& image, const Modulation& own,
-                               const Joint& joint, const std::optional<NextNorm>& text_next,
-                               const NextNorm& image_next) const {
-  const auto text_qkv = text_.qkv.forward(input_of(text, text_in(own)));
-  const auto image_qkv = image_.qkv.forward(input_of(image, image_in(own)));
-  const torch::Tensor attended =
-      attend_heads(ops::head_norm({.q = {text_qkv[0], image_qkv[0]},
-                                   .k = {text_qkv[1], image_qkv[1]},
-                                   .v = {text_qkv[2], image_qkv[2]},
-                                   .q_weights = {text_.norm_q, image_.norm_q},
-                                   .k_weights = {text_.norm_k, image_.norm_k}},
-                                  joint.rotation, head_dim_),
-                   head_dim_, joint.mask);
+torch::Tensor FusedDoubleBlock::attend(const FusedStream& text, const FusedStream& image,
+                                       const Modulation& own, const Joint& joint) const {
+  // The products write v where attention reads it, if rows of both streams lie evenly there: those
+  // of one image. Dense products of several layers would copy it.
+  torch::Tensor v;
+  std::vector<torch::Tensor> text_places, image_places;
   const std::int64_t text_tokens = text.h.size(1), image_tokens = image.h.size(1);
-  if (text_next) finish(text_, text, attended.narrow(1, 0, text_tokens), own.text, *text_next);
-  finish(image_, image, attended.narrow(1, text_tokens, image_tokens), own.image, image_next);
+  if (image.h.size(0) == 1 && !image_.qkv.reads_dense()) {
+    v = torch::empty({1, text_tokens + image_tokens, image.h.size(2)}, image.h.options());
+    text_places = {{}, {}, v.narrow(1, 0, text_tokens)};
+    image_places = {{}, {}, v.narrow(1, text_tokens, image_tokens)};
+  }
+  std::vector<torch::Tensor> text_qkv, image_qkv;
+  side_stream_.run(
+      [&] { text_qkv = text_.qkv.forward(input_of(text, text_in(own)), text_places); },
+      [&] { image_qkv = image_.qkv.forward(input_of(image, image_in(own)), image_places); });
+  ops::HeadStreams streams{.q = {text_qkv[0], image_qkv[0]},
+                           .k = {text_qkv[1], image_qkv[1]},
+                           .v = {},
+                           .q_weights = {text_.norm_q, image_.norm_q},
+                           .k_weights = {text_.norm_k, image_.norm_k}};
+  if (!v.defined()) streams.v = {text_qkv[2], image_qkv[2]};
+  ops::Heads heads = ops::head_norm(streams, joint.rotation, head_dim_);
+  if (v.defined()) heads.v = v;
+  return attend_heads(heads, head_dim_, joint.mask);
 }
 
-void FusedDoubleBlock::finish(const Side& side, FusedStream& stream, const torch::Tensor& attended,
-                              const std::vector<torch::Tensor>& own, const NextNorm& next) {
+void FusedDoubleBlock::forward(FusedStream& text, FusedStream& image, const Modulation& own,
+                               const Joint& joint, const Next& next) const {
+  const torch::Tensor attended = attend(text, image, own, joint);
+  const std::int64_t text_tokens = text.h.size(1), image_tokens = image.h.size(1);
+  FusedStream text_after = text;  // what is read on the side lives until both are done
+  Hidden hidden;
+  side_stream_.run(
+      [&] {
+        if (!next.text) return;
+        const torch::Tensor of_text = attended.narrow(1, 0, text_tokens);
+        text_after =
+            leave_mlp(text_, enter_mlp(text_, text, of_text, own.text), own.text, *next.text);
+      },
+      [&] {
+        hidden = enter_mlp(image_, image, attended.narrow(1, text_tokens, image_tokens), own.image);
+      });
+  text = std::move(text_after);
+  side_stream_.run(
+      [&] {
+        if (next.beside) next.beside();
+      },
+      [&] { image = leave_mlp(image_, hidden, own.image, next.image); });
+}
+
+FusedDoubleBlock::Hidden FusedDoubleBlock::enter_mlp(const Side& side, const FusedStream& stream,
+                                                     const torch::Tensor& attended,
+                                                     const std::vector<torch::Tensor>& own) {
   const NextNorm mlp{&side.up, own[4], own[3]};
-  stream = advance_stream(stream, side.out.forward({.x = attended}).front(), own[2], mlp);
-  torch::Tensor limit;
-  if (side.down.reads_limits()) limit = zero_limits(stream.h);
-  const torch::Tensor hidden = side.up.forward(input_of(stream, mlp), {}, {limit}).front();
-  const torch::Tensor y = side.down.forward({.x = hidden, .limit = limit}).front();
-  stream = advance_stream(stream, y, own[5], next);
+  Hidden result;
+  result.stream = advance_stream(stream, side.out.forward({.x = attended}).front(), own[2], mlp);
+  if (side.down.reads_limits()) result.limit = zero_limits(stream.h);
+  result.values = side.up.forward(input_of(result.stream, mlp), {}, {result.limit}).front();
+  return result;
+}
+
+FusedStream FusedDoubleBlock::leave_mlp(const Side& side, const Hidden& hidden,
+                                        const std::vector<torch::Tensor>& own,
+                                        const NextNorm& next) {
+  const torch::Tensor y = side.down.forward({.x = hidden.values, .limit = hidden.limit}).front();
+  return advance_stream(hidden.stream, y, own[5], next);
 }
 
 }  // namespace rtlynx

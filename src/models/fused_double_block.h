@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "layers/input_group.h"
+#include "layers/side_stream.h"
 #include "models/double_block_groups.h"
 #include "models/modules.h"
 
@@ -32,11 +34,12 @@ FusedStream advance_stream(const FusedStream& stream, const torch::Tensor& y,
 
 GroupInput input_of(const FusedStream& stream, const NextNorm& next);
 
-/// DoubleBlock, its reference, on the fused path.
+/// DoubleBlock, its reference, on the fused path. What a few text tokens take is the time to read
+/// weights: on a GPU it runs beside the image's products, on `side_stream`.
 class FusedDoubleBlock {
  public:
   FusedDoubleBlock(const Modules& modules, const std::string& block, const DoubleBlockNames& names,
-                   std::int64_t head_dim);
+                   std::int64_t head_dim, SideStream side_stream);
 
   /// Shift, scale and gate of attention, then of the MLP, [B, d] each.
   struct Modulation {
@@ -54,10 +57,15 @@ class FusedDoubleBlock {
     torch::Tensor rotation;  // [T + I, head_dim / 2, 2] fp32
     torch::Tensor mask;      // [B, 1, 1, T + I] bool, or undefined
   };
-  /// Advances both streams to what is next. If nothing reads the text behind the block,
-  /// `text_next` is none and the text stays as it is.
+  /// What follows the block.
+  struct Next {
+    std::optional<NextNorm> text;  // none: nothing reads the text any more, it stays as it is
+    NextNorm image;
+    std::function<void()> beside;  // runs beside the last product of the image; may be empty
+  };
+  /// Advances both streams to what is next.
   void forward(FusedStream& text, FusedStream& image, const Modulation& own, const Joint& joint,
-               const std::optional<NextNorm>& text_next, const NextNorm& image_next) const;
+               const Next& next) const;
 
  private:
   struct Side {
@@ -65,11 +73,21 @@ class FusedDoubleBlock {
     torch::Tensor norm_q, norm_k;
     SparseLinear modulation{nullptr};
   };
-  static void finish(const Side& side, FusedStream& stream, const torch::Tensor& attended,
-                     const std::vector<torch::Tensor>& own, const NextNorm& next);
+  torch::Tensor attend(const FusedStream& text, const FusedStream& image, const Modulation& own,
+                       const Joint& joint) const;
+  /// A stream within its MLP.
+  struct Hidden {
+    FusedStream stream;
+    torch::Tensor values, limit;
+  };
+  static Hidden enter_mlp(const Side& side, const FusedStream& stream,
+                          const torch::Tensor& attended, const std::vector<torch::Tensor>& own);
+  static FusedStream leave_mlp(const Side& side, const Hidden& hidden,
+                               const std::vector<torch::Tensor>& own, const NextNorm& next);
 
   Side text_, image_;
   std::int64_t head_dim_;
+  SideStream side_stream_;
 };
 
 }  // namespace rtlynx

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "models/flux/fused.h"
 
+#include <algorithm>
+
 #include "models/flux/groups.h"
 #include "models/modules.h"
 
@@ -17,9 +19,10 @@ FluxFused::FluxFused(FluxTransformer model) : model_(std::move(model)) {
   const auto name = [](const char* list, std::int64_t i) {
     return std::string(list) + "." + std::to_string(i) + ".";
   };
+  const SideStream side_stream(model_->parameters().front().device());
   for (std::int64_t i = 0; i < model_->config().num_layers; ++i) {
     double_blocks_.emplace_back(modules, name("transformer_blocks", i), kFluxDoubleBlock,
-                                model_->config().attention_head_dim);
+                                model_->config().attention_head_dim, side_stream);
   }
   for (std::int64_t i = 0; i < model_->config().num_single_layers; ++i) {
     const std::string block = name("single_transformer_blocks", i);
@@ -73,14 +76,20 @@ torch::Tensor FluxFused::forward(const FluxInputs& inputs, const torch::Tensor& 
   const std::int64_t text_tokens = streams.text.size(1);
   const torch::Tensor activated = torch::silu(temb);
 
-  std::vector<FusedDoubleBlock::Modulation> double_mods;
-  std::vector<std::vector<torch::Tensor>> single_mods;  // shift, scale, gate
-  for (const FusedDoubleBlock& block : double_blocks_) {
-    double_mods.push_back(block.modulation(activated));
-  }
-  for (const SingleBlock& block : single_blocks_) {
-    single_mods.push_back(SparseLinear(block.modulation)(activated).chunk(3, /*dim=*/1));
-  }
+  std::vector<FusedDoubleBlock::Modulation> double_mods(double_blocks_.size());
+  std::vector<std::vector<torch::Tensor>> single_mods(single_blocks_.size());  // shift, scale, gate
+  const std::size_t doubles = double_blocks_.size(), all = doubles + single_blocks_.size();
+  std::size_t modulated = 0;  // blocks, in their order
+  const auto modulate_up_to = [&](std::size_t end) {
+    for (; modulated < std::min(end, all); ++modulated) {
+      if (modulated < doubles) {
+        double_mods[modulated] = double_blocks_[modulated].modulation(activated);
+      } else {
+        SparseLinear linear = single_blocks_[modulated - doubles].modulation;
+        single_mods[modulated - doubles] = linear(activated).chunk(3, /*dim=*/1);
+      }
+    }
+  };
   const auto single_next = [&](std::size_t i) -> NextNorm {
     if (i >= single_blocks_.size()) return {};
     return {&single_blocks_[i].in, single_mods[i][1], single_mods[i][0]};
@@ -92,11 +101,18 @@ torch::Tensor FluxFused::forward(const FluxInputs& inputs, const torch::Tensor& 
     return i < double_blocks_.size() ? double_blocks_[i].image_in(double_mods[i]) : single_next(0);
   };
 
+  // A block's own end needs the next one's modulation, so that its products run beside the double
+  // block before both; the single blocks' are shared out among the double blocks but the last.
+  const std::size_t share = doubles > 1 ? (all + doubles - 2) / (doubles - 1) : 0;
+  modulate_up_to(doubles > 1 ? 2 : all);
+
   FusedStream text = begin_stream(streams.text, text_next(0));
   FusedStream image = begin_stream(streams.image, image_next(0));
-  for (std::size_t i = 0; i < double_blocks_.size(); ++i) {
+  for (std::size_t i = 0; i < doubles; ++i) {
     double_blocks_[i].forward(text, image, double_mods[i], {.rotation = rotation, .mask = {}},
-                              text_next(i + 1), image_next(i + 1));
+                              {.text = text_next(i + 1), .image = image_next(i + 1), .beside = [&] {
+                                 modulate_up_to(2 + (i + 1) * share);
+                               }});
   }
 
   const auto join = [](const torch::Tensor& a, const torch::Tensor& b) {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "models/qwen_image/fused.h"
 
-#include <optional>
 #include <string>
 #include <utility>
 
@@ -13,9 +12,10 @@ namespace rtlynx {
 QwenImageFused::QwenImageFused(QwenImageTransformer model) : model_(std::move(model)) {
   const torch::NoGradGuard no_grad;
   const Modules modules(*model_);
+  const SideStream side_stream(model_->parameters().front().device());
   for (std::int64_t i = 0; i < model_->config().num_layers; ++i) {
     blocks_.emplace_back(modules, "transformer_blocks." + std::to_string(i) + ".", kQwenImageBlock,
-                         model_->config().attention_head_dim);
+                         model_->config().attention_head_dim, side_stream);
   }
 }
 
@@ -30,18 +30,23 @@ torch::Tensor QwenImageFused::forward(const QwenImageInputs& inputs,
   const torch::NoGradGuard no_grad;
   const auto [streams, temb, mask] = model_->begin(inputs);
   const torch::Tensor activated = torch::silu(temb);
-  std::vector<FusedDoubleBlock::Modulation> mods;
-  for (const FusedDoubleBlock& block : blocks_) mods.push_back(block.modulation(activated));
+  std::vector<FusedDoubleBlock::Modulation> mods(blocks_.size());
+  const auto modulate = [&](std::size_t i) {
+    if (i < blocks_.size()) mods[i] = blocks_[i].modulation(activated);
+  };
+  // A block's own end needs the next one's, so that its products run beside the block before both.
+  modulate(0);
+  modulate(1);
 
   FusedStream text = begin_stream(streams.text, blocks_.front().text_in(mods.front()));
   FusedStream image = begin_stream(streams.image, blocks_.front().image_in(mods.front()));
   for (std::size_t i = 0; i < blocks_.size(); ++i) {
-    const bool last = i + 1 == blocks_.size();
-    std::optional<NextNorm> text_next;
-    if (!last) text_next = blocks_[i + 1].text_in(mods[i + 1]);
-    const NextNorm image_next = last ? NextNorm{} : blocks_[i + 1].image_in(mods[i + 1]);
-    blocks_[i].forward(text, image, mods[i], {.rotation = rotation, .mask = mask}, text_next,
-                       image_next);
+    FusedDoubleBlock::Next next{.beside = [&] { modulate(i + 2); }};
+    if (i + 1 < blocks_.size()) {
+      next.text = blocks_[i + 1].text_in(mods[i + 1]);
+      next.image = blocks_[i + 1].image_in(mods[i + 1]);
+    }
+    blocks_[i].forward(text, image, mods[i], {.rotation = rotation, .mask = mask}, next);
   }
   return model_->finish(image.h, temb);
 }

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "layers/captured_step.h"
 #include "models/forms.h"
 #include "models/recipe.h"
 
@@ -189,9 +190,26 @@ TEST_F(QwenImageFusedOnGpu, GivesTheSameBitsEveryTime) {
   const auto options = torch::TensorOptions().dtype(torch::kBFloat16).device(torch::kCUDA);
   for (const Form form : {Form::dense, Form::norm, Form::transformed}) {
     QwenImageFused fused(model(form, options));
-    const QwenImageInputs given = inputs({30, 77}, options);
-    const torch::Tensor first = run_fused(fused, given);
-    for (int i = 0; i < 3; ++i) EXPECT_TRUE(run_fused(fused, given).equal(first));
+    for (const auto& text : std::vector<std::vector<std::int64_t>>{{30}, {30, 77}}) {
+      const QwenImageInputs given = inputs(text, options);
+      const torch::Tensor first = run_fused(fused, given);
+      for (int i = 0; i < 3; ++i) EXPECT_TRUE(run_fused(fused, given).equal(first));
+    }
+  }
+}
+
+// A tensor whose memory another branch of the graph takes too early would differ.
+TEST_F(QwenImageFusedOnGpu, GivesTheSameBitsAsAGraph) {
+  const auto options = torch::TensorOptions().dtype(torch::kBFloat16).device(torch::kCUDA);
+  for (const Form form : {Form::dense, Form::norm, Form::transformed}) {
+    QwenImageFused fused(model(form, options, "all"));
+    for (const auto& text : std::vector<std::vector<std::int64_t>>{{30}, {30, 30}}) {
+      const QwenImageInputs given = inputs(text, options);
+      const torch::Tensor rotation = fused.rotation(given);
+      const torch::Tensor first = fused.forward(given, rotation).clone();
+      CapturedStep step([&] { return fused.forward(given, rotation); });
+      for (int i = 0; i < 3; ++i) EXPECT_TRUE(step.replay().equal(first));
+    }
   }
 }
 
