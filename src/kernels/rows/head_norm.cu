@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+
 #include "kernels/device/cta.cuh"
 #include "kernels/device/launch.h"
 #include "kernels/device/vector.cuh"
 #include "kernels/rows/params.h"
 
-/// One CTA for a token of the joint attention: a group of lanes has a head, each lane eight
-/// channels of it, whose angles it reads once for all heads.
+/// As many CTAs as run at once walk over the tokens of the joint attention. A group of lanes has a
+/// head, each lane eight channels of its q, k and v; the next token's are on their way while it
+/// works.
 namespace rtlynx::rows {
 namespace {
 
 using device::kVectorElements;
 
-constexpr int kThreads = 256;
+constexpr int kMostThreads = 384;  // 24 heads of 128 channels
 
 /// Where a token comes from.
 struct Source {
@@ -84,50 +87,93 @@ __device__ std::uint16_t* row_of(void* matrix, std::int64_t stride, std::int64_t
   return static_cast<std::uint16_t*>(matrix) + stride * row;
 }
 
-template <typename Element, int kGroup>
-__global__ void __launch_bounds__(kThreads)
+/// This lane's part of a token: of q and k, or of q, k and v.
+template <int kMatrices>
+struct Part {
+  uint4 bits[kMatrices];
+};
+
+template <int kMatrices>
+__device__ Part<kMatrices> load_part(const Source& source, int vector) {
+  Part<kMatrices> part;
+#pragma unroll
+  for (int which = 0; which < kMatrices; ++which) {
+    part.bits[which] = device::load_vector(
+        row_of(source.stream->source[which], source.stream->stride[which], source.row), vector);
+  }
+  return part;
+}
+
+template <typename Element, int kGroup, int kMatrices>
+__global__ void __launch_bounds__(kMostThreads, kMatrices == 3 ? 2 : 3)  // more would spill
     head_norm_kernel(const __grid_constant__ HeadNormParams params) {
   device::let_next_grid_start();
   device::wait_for_previous_grid();
-  const int token = blockIdx.x, image = blockIdx.y;
-  const Source source = source_of(params, image, token);
-  const std::int64_t target = static_cast<std::int64_t>(image) * params.image_tokens + token;
   const int head_vectors = params.head_dim / kVectorElements;
   const int part = static_cast<int>(threadIdx.x) % kGroup;
-  const bool inside = part < head_vectors;
-  float rotation[kVectorElements];
-  load_rotation(params, token, part, rotation);
+  const int head = static_cast<int>(blockIdx.y * blockDim.x + threadIdx.x) / kGroup;
+  const int image = blockIdx.z, vector = head * head_vectors + part;
+  const bool inside = part < head_vectors, works = inside && head < params.heads;
 
-  for (int which = 0; which < 2; ++which) {
-    const auto* const from =
-        row_of(source.stream->source[which], source.stream->stride[which], source.row);
-    auto* const to = row_of(params.target[which], params.stride[which], target);
-    const void* const weight = source.stream->weight[which];
-    const uint4 w = weight != nullptr && inside ? device::load_vector(weight, part) : uint4{};
-    // Whole warps: the sums are of all their lanes.
-    for (int first = 0; first < params.heads; first += kThreads / kGroup) {
-      const int head = first + static_cast<int>(threadIdx.x) / kGroup;
-      const bool works = inside && head < params.heads;
-      const int vector = head * head_vectors + part;
-      const uint4 bits = works ? device::load_vector(from, vector) : uint4{};
-      const uint4 result = norm_head<Element, kGroup>(
-          bits, w, weight != nullptr, rotation, static_cast<float>(params.head_dim), params.eps);
-      if (works) device::store_vector(to, vector, result);
+  Part<kMatrices> next = {};
+  if (works) next = load_part<kMatrices>(source_of(params, image, blockIdx.x), vector);
+  for (int token = blockIdx.x; token < params.image_tokens; token += gridDim.x) {
+    Part<kMatrices> own = next;
+    const int after = token + static_cast<int>(gridDim.x);
+    if (works && after < params.image_tokens) {
+      next = load_part<kMatrices>(source_of(params, image, after), vector);
+    }
+    float rotation[kVectorElements];
+    load_rotation(params, token, part, rotation);
+    const HeadStreamParams& stream = *source_of(params, image, token).stream;
+    const std::int64_t target = static_cast<std::int64_t>(image) * params.image_tokens + token;
+#pragma unroll
+    for (int which = 0; which < kMatrices; ++which) {
+      if (which < 2) {  // v stays as it is
+        const void* const weight = stream.weight[which];
+        const uint4 w = weight != nullptr && inside ? device::load_vector(weight, part) : uint4{};
+        // Whole warps: the sums are of all their lanes.
+        own.bits[which] =
+            norm_head<Element, kGroup>(own.bits[which], w, weight != nullptr, rotation,
+                                       static_cast<float>(params.head_dim), params.eps);
+      }
+      if (!works) continue;
+      device::store_vector(row_of(params.target[which], params.stride[which], target), vector,
+                           own.bits[which]);
     }
   }
-  if (params.target[2] == nullptr) return;
-  const auto* const from = row_of(source.stream->source[2], source.stream->stride[2], source.row);
-  auto* const to = row_of(params.target[2], params.stride[2], target);
-  for (int i = threadIdx.x; i < params.heads * head_vectors; i += kThreads) {
-    device::store_vector(to, i, device::load_vector(from, i));
-  }
+}
+
+/// CTAs along the heads and the lanes of each: as few and no more than needed.
+struct Heads {
+  int ctas;
+  int threads;
+};
+Heads share_out(int heads, int group) {
+  const int ctas = (heads * group + kMostThreads - 1) / kMostThreads;
+  const int lanes = (heads + ctas - 1) / ctas * group;
+  return {ctas, (lanes + 31) / 32 * 32};
+}
+
+template <typename Element, int kGroup, int kMatrices>
+cudaError_t launch_matrices(const HeadNormParams& params, const Launch& launch) {
+  const auto kernel = head_norm_kernel<Element, kGroup, kMatrices>;
+  const Heads heads = share_out(params.heads, kGroup);
+  int resident = 0;  // CTAs on a multiprocessor
+  const cudaError_t status =
+      cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, kernel, heads.threads, 0);
+  if (status != cudaSuccess) return status;
+  const int at_once = resident * launch.multiprocessors / (heads.ctas * params.images);
+  const dim3 grid(static_cast<unsigned>(std::clamp(at_once, 1, params.image_tokens)),
+                  static_cast<unsigned>(heads.ctas), static_cast<unsigned>(params.images));
+  return device::launch_early(kernel, grid, heads.threads, params, launch.compute_capability,
+                              launch.stream);
 }
 
 template <typename Element, int kGroup>
 cudaError_t launch_lanes(const HeadNormParams& params, const Launch& launch) {
-  const dim3 grid(static_cast<unsigned>(params.image_tokens), static_cast<unsigned>(params.images));
-  return device::launch_early(head_norm_kernel<Element, kGroup>, grid, kThreads, params,
-                              launch.compute_capability, launch.stream);
+  return params.target[2] == nullptr ? launch_matrices<Element, kGroup, 2>(params, launch)
+                                     : launch_matrices<Element, kGroup, 3>(params, launch);
 }
 
 /// A group has a power of two of lanes.

@@ -11,6 +11,7 @@ namespace rtlynx::rows {
 
 struct Launch {
   int compute_capability;
+  int multiprocessors;
   cudaStream_t stream;
 };
 

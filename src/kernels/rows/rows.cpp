@@ -38,6 +38,11 @@ void check_rows(std::string_view op, std::string_view name, ConstMatrixView matr
 const void* data_or_null(ConstMatrixView matrix) { return matrix.rows > 0 ? matrix.data : nullptr; }
 void* data_or_null(MatrixView matrix) { return matrix.rows > 0 ? matrix.data : nullptr; }
 
+rows::Launch launch_on(cudaStream_t stream) {
+  const DeviceTraits device = current_device();
+  return {device.compute_capability, device.multiprocessors, stream};
+}
+
 unsigned image_tokens_of(std::int64_t image_tokens, std::int64_t tokens) {
   const std::int64_t shared = image_tokens > 0 ? image_tokens : tokens;
   return static_cast<unsigned>(
@@ -88,7 +93,7 @@ void run(std::string_view op, const ResidualNorm& problem, cudaStream_t stream) 
       .normed_stride = problem.normed.row_stride,
       .tokens = static_cast<int>(problem.x.rows),
       .columns = static_cast<int>(problem.x.columns)};
-  const rows::Launch launch{current_device().compute_capability, stream};
+  const rows::Launch launch = launch_on(stream);
   check(rows::launch_residual_norm(problem.x.dtype, params, launch), op);
 }
 
@@ -148,7 +153,7 @@ void head_norm(const HeadNorm& problem, cudaStream_t stream) {
     params.streams[i] = params_of(kOp, problem.streams[i], problem.v.rows > 0);
     params.image_tokens += params.streams[i].tokens;
   }
-  const rows::Launch launch{current_device().compute_capability, stream};
+  const rows::Launch launch = launch_on(stream);
   check(rows::launch_head_norm(problem.q.dtype, params, launch), kOp);
 }
 
@@ -171,7 +176,7 @@ void swiglu(const Swiglu& problem, cudaStream_t stream) {
                                   .y_stride = problem.y.row_stride,
                                   .tokens = static_cast<int>(gate.rows),
                                   .columns = static_cast<int>(gate.columns)};
-  const rows::Launch launch{current_device().compute_capability, stream};
+  const rows::Launch launch = launch_on(stream);
   check(rows::launch_swiglu(gate.dtype, params, launch), kOp);
 }
 
