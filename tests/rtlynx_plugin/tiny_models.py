@@ -80,8 +80,10 @@ WITHOUT_OTHER_MODELS = dict(vae=None, text_encoder=None, tokenizer=None, text_en
                             tokenizer_2=None)
 
 
-def flux_pipeline(transformer):
-    """A FluxPipeline of this transformer and no other model: for prompt_embeds and latents."""
+def flux_pipeline(transformer, cls=None, **others):
+    """A FluxPipeline, or another, of this transformer alone: for prompt_embeds and latents."""
     from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
-    return FluxPipeline(scheduler=FlowMatchEulerDiscreteScheduler(), transformer=transformer,
-                        **WITHOUT_OTHER_MODELS)
+    pipe = (cls or FluxPipeline)(scheduler=FlowMatchEulerDiscreteScheduler(),
+                                 transformer=transformer, **WITHOUT_OTHER_MODELS, **others)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
