@@ -10,6 +10,7 @@ from unittest import mock
 import torch
 from torch import distributed, multiprocessing
 
+import rtlynx
 import tiny_models
 from reference import Counts, relative_error
 from test_sparsify import random_compensation, run, sparsify
@@ -45,6 +46,22 @@ def _context_parallel(device):
         assert error < (SMALL if device == "cpu" else NARROW), error
 
 
+def _context_parallel_and_offload(device):
+    """Parallel first, then offload, as diffusers wants it."""
+    from diffusers import ContextParallelConfig
+    make, step, counted = CASES[0]
+    step, model = _on(device, step), make()
+    sparsify(model, random_compensation(model))
+    expected = run(model, step)
+    model.enable_parallelism(config=ContextParallelConfig(ulysses_degree=PROCESSES))
+    model.enable_group_offload(onload_device=torch.device(device), offload_type="block_level",
+                               num_blocks_per_group=1)
+    with Counts() as counts:
+        error = relative_error(run(model, step), expected)
+    assert (counts.packs, counts.weights) == counted, (counts.packs, counts.weights)
+    assert error < SMALL, error
+
+
 def _tensor_parallel(device):
     from diffusers import TensorParallelConfig
     model = tiny_models.flux()
@@ -55,6 +72,22 @@ def _tensor_parallel(device):
         assert "quantiz" in str(error), error
     else:
         raise AssertionError("tensor parallelism was not refused")
+
+
+def _sharded_weights(device):
+    """A model that torch has spread over processes is refused and left as it was."""
+    from torch.distributed.tensor import Shard, distribute_tensor, init_device_mesh
+    model, name = tiny_models.flux(), "transformer_blocks.0.attn.to_k"
+    linear = model.get_submodule(name)
+    linear.weight = torch.nn.Parameter(
+        distribute_tensor(linear.weight.data, init_device_mesh(device, (PROCESSES,)), [Shard(0)]))
+    try:
+        sparsify(model)
+    except rtlynx.Error as error:
+        assert f"got a DTensor in {name}" in str(error), error
+    else:
+        raise AssertionError("a DTensor was not refused")
+    assert type(linear) is torch.nn.Linear
 
 
 def _process(rank, check, backend, folder):
@@ -82,8 +115,15 @@ class ParallelTest(unittest.TestCase):
         self.spawn(_context_parallel, "gloo")
 
     @unittest.skipIf(torch.cuda.is_available(), "diffusers takes the GPU where there is one")
+    def test_context_parallel_and_offload(self):
+        self.spawn(_context_parallel_and_offload, "gloo")
+
+    @unittest.skipIf(torch.cuda.is_available(), "diffusers takes the GPU where there is one")
     def test_tensor_parallel(self):
         self.spawn(_tensor_parallel, "gloo")
+
+    def test_sharded_weights(self):
+        self.spawn(_sharded_weights, "gloo")
 
     @unittest.skipIf(torch.cuda.device_count() < PROCESSES, "requires two GPUs")
     def test_context_parallel_on_gpus(self):
