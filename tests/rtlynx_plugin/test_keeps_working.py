@@ -1,10 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a user does with a pipeline, on sparsified models: with the packs and products counted."""
 
+import contextlib
 import copy
+import inspect
 import unittest
+from unittest import mock
 
 import torch
+from diffusers.models import attention_dispatch
+from diffusers.models.attention_dispatch import (AttentionBackendName,
+                                                   _AttentionBackendRegistry)
 from torch._dynamo.testing import CompileCounterWithBackend
 
 import tiny_models
@@ -155,7 +161,6 @@ class PipelineTest(unittest.TestCase):
         from diffusers import FluxPipeline
         transformer = tiny_models.flux()
         pipe = tiny_models.flux_pipeline(transformer)
-        pipe.set_progress_bar_config(disable=True)
         generator = torch.Generator().manual_seed(2)
         prompt = dict(prompt_embeds=torch.randn(1, 48, 32, generator=generator),
                       pooled_prompt_embeds=torch.randn(1, 32, generator=generator),
@@ -215,13 +220,6 @@ class PipelineTest(unittest.TestCase):
         self.assertEqual(counts, SHARED)
         self.assertGreater(relative_error(result, plain), 1e-3)
 
-    def test_attention_backend(self):
-        model, step = tiny_models.flux(), tiny_models.flux_arguments()
-        sparsify(model)
-        expected = run(model, step)
-        model.set_attention_backend("_native_math")
-        self.assertLess(relative_error(run(model, step), expected), 1e-4)
-
     def test_deep_copies_do_not_share(self):
         model, step = tiny_models.flux(), tiny_models.flux_arguments()
         sparsify(model)
@@ -229,6 +227,70 @@ class PipelineTest(unittest.TestCase):
         with torch.no_grad():
             twin.transformer_blocks[0].attn.to_k.weight.zero_()
         self.assertFalse(torch.equal(run(twin, step), run(model, step)))
+
+
+class AttentionBackendTest(unittest.TestCase):
+    """Attention is none of the plug-in's business: whatever computes it gets the same q, k and v."""
+
+    def setUp(self):
+        # set_attention_backend is for later models of the process as well.
+        patch = mock.patch.object(_AttentionBackendRegistry, "_active_backend")
+        patch.start()
+        self.addCleanup(patch.stop)
+
+    def kernel(self, query, key, value, attn_mask=None, is_causal=False, scale=None,
+               return_lse=False, _parallel_config=None):
+        """Stands for a package's: [B, S, heads, D] in and out."""
+        self.calls.append(query.shape)
+        q, k, v = (tensor.transpose(1, 2) for tensor in (query, key, value))
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=scale).transpose(1, 2)
+
+    def check(self, choose, calls=2):
+        """FLUX, whose double and single block call it once each."""
+        _AttentionBackendRegistry.set_active_backend(AttentionBackendName.NATIVE)
+        self.calls = []
+        model, step = tiny_models.flux(), tiny_models.flux_arguments()
+        sparsify(model, random_compensation(model))
+        expected = run(model, step)
+        with choose(model):
+            result, counts = counted(model, step)
+        self.assertEqual(counts, SHARED)
+        self.assertLess(relative_error(result, expected), 1e-4)
+        self.assertEqual(len(self.calls), calls)
+
+    @contextlib.contextmanager
+    def registered(self, name, model):
+        """The kernel in place of a backend whose package is not here."""
+        backend, registry = AttentionBackendName(name), _AttentionBackendRegistry
+        names = list(inspect.signature(self.kernel).parameters)
+        with mock.patch.dict(registry._backends, {backend: self.kernel}), \
+                mock.patch.dict(registry._constraints, {backend: []}), \
+                mock.patch.dict(registry._supported_arg_names, {backend: names}), \
+                mock.patch.object(attention_dispatch, "_check_attention_backend_requirements"):
+            model.set_attention_backend(name)
+            yield
+
+    def test_sage_and_flash_attention_3(self):
+        for name in ("sage", "_sage_qk_int8_pv_fp8_cuda_sm90", "_flash_3", "flash"):
+            with self.subTest(name):
+                self.check(lambda model: self.registered(name, model))
+
+    def test_sparge(self):
+        # No backend of diffusers: it is put in place of torch's function.
+        original = torch.nn.functional.scaled_dot_product_attention
+
+        def sparge(*args, **options):
+            self.calls.append(args)
+            return original(*args, **options)
+
+        self.check(lambda model: mock.patch.object(
+            torch.nn.functional, "scaled_dot_product_attention", sparge))
+
+    def test_torchs_own(self):
+        def choose(model):
+            model.set_attention_backend("_native_math")
+            return contextlib.nullcontext()
+        self.check(choose, calls=0)
 
 
 if __name__ == "__main__":
