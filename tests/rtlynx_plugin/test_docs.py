@@ -62,6 +62,11 @@ class DocsTest(unittest.TestCase):
                 warnings.simplefilter("ignore")
                 runpy.run_path(str(ROOT / "examples" / "python" / name), run_name="__main__")
 
+    @unittest.skipIf(torch.cuda.is_available(), "the page shows what runs on an H200")
+    def test_page_of_reports(self):
+        tool = runpy.run_path(str(ROOT / "tools" / "report_page.py"))
+        self.assertEqual(tool["PAGE"].read_text(encoding="utf-8"), tool["page"]())
+
     def test_doctor(self):
         lines = "\n".join(rtlynx.doctor())
         for word in ("torch", "diffusers", "operators", "GPU"):
