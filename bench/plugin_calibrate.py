@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Times rtlynx.calibrate on a FLUX.1 transformer with random weights, made on the device.
+"""Times rtlynx.calibrate on a full-size transformer with random weights, made on the device.
 
 Run it again with the same arguments to go on where a time limit stopped it: the seconds of all runs are
 in OUT.seconds.json, but for those behind the last drawing of one that was cut off.
@@ -13,38 +13,28 @@ import pathlib
 import time
 
 import torch
-from diffusers import FluxTransformer2DModel
 
 import rtlynx
-
-IMAGE, TEXT = 4096, 512
-
-
-def transformer(options):
-    torch.manual_seed(0)
-    with torch.device(options.device):
-        before = torch.get_default_dtype()
-        torch.set_default_dtype(torch.bfloat16)
-        model = FluxTransformer2DModel(num_layers=options.blocks,
-                                       num_single_layers=options.singles, guidance_embeds=True)
-        torch.set_default_dtype(before)
-    return model.eval()
+from step_models import FAMILIES, Setting
 
 
-def drawing(model, options, log):
+RANDOM = ("hidden_states", "encoder_hidden_states", "pooled_projections", "x", "cap_feats")
+
+
+def drawing(step, samples, log):
+    """A run that calls the model with random tokens, the same each time."""
+    def again(value):
+        if isinstance(value, list):
+            return [again(part) for part in value]
+        return torch.randn_like(value)
+
     def run():
         begin = time.monotonic()
-        generator = torch.Generator(options.device).manual_seed(1)
-        random = lambda *shape: torch.randn(shape, generator=generator, device=options.device,
-                                            dtype=torch.bfloat16)
-        ids = lambda tokens: torch.zeros(tokens, 3, device=options.device)
+        torch.manual_seed(1)
         with torch.inference_mode():
-            for _ in range(options.samples):
-                model(hidden_states=random(1, options.image, 64),
-                      encoder_hidden_states=random(1, options.text, 4096),
-                      pooled_projections=random(1, 768), timestep=random(1).abs(),
-                      guidance=random(1).abs(), img_ids=ids(options.image),
-                      txt_ids=ids(options.text))
+            for _ in range(samples):
+                step.model(**{name: again(value) if name in RANDOM else value
+                              for name, value in step.arguments.items()})
         log(time.monotonic() - begin)
     return run
 
@@ -52,7 +42,7 @@ def drawing(model, options, log):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=pathlib.Path, default="calibrated.safetensors")
-    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--family", choices=sorted(FAMILIES), default="flux")
     parser.add_argument("--samples", type=int, default=64, help="forwards of run")
     parser.add_argument("--captured", type=int, default=256,
                         help="forwards to take through the blocks at most; 0: run is repeated")
@@ -61,10 +51,7 @@ def main():
     parser.add_argument("--method", default="low-rank")
     parser.add_argument("--transform", default="none")
     parser.add_argument("--rank", type=int, default=64)
-    parser.add_argument("--blocks", type=int, default=19)
-    parser.add_argument("--singles", type=int, default=38)
-    parser.add_argument("--image", type=int, default=IMAGE, help="image tokens")
-    parser.add_argument("--text", type=int, default=TEXT, help="text tokens")
+    parser.add_argument("--tiny", action="store_true", help="a small model on the CPU")
     options = parser.parse_args()
 
     kept = options.out.with_name(options.out.name + ".seconds.json")
@@ -72,7 +59,9 @@ def main():
     if options.gpu_gib:
         whole = torch.cuda.get_device_properties(0).total_memory / 2**30
         torch.cuda.set_per_process_memory_fraction(options.gpu_gib / whole)
-    model = transformer(options)
+    family = FAMILIES[options.family]
+    step = family.make(Setting(options.tiny), 128 if options.tiny else family.side,
+                       32 if options.tiny else family.text, batch=1)
     begin = time.monotonic()
     draws = list(earlier["draw"])
 
@@ -83,11 +72,13 @@ def main():
         draws.append(seconds)
         kept.write_text(json.dumps(state()))
 
-    rtlynx.calibrate(model, drawing(model, options, log), options.out, method=options.method,
-                     transform=options.transform, rank=options.rank, memory=options.memory,
-                     captured=options.captured)
-    on_gpu = options.device != "cpu"
+    result = rtlynx.calibrate(
+        step.model, drawing(step, options.samples, log), options.out, method=options.method,
+        transform=options.transform, rank=options.rank, memory=options.memory,
+        captured=options.captured)
+    on_gpu = not options.tiny
     print(json.dumps({
+        "family": options.family, "tokens": step.tokens, "layers": len(result.layers),
         "gpu": torch.cuda.get_device_name() if on_gpu else "none",
         "date": datetime.date.today().isoformat(), "torch": torch.__version__,
         "method": options.method, "transform": options.transform,
