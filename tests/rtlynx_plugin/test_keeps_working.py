@@ -205,18 +205,17 @@ class PipelineTest(unittest.TestCase):
         self.assertGreater(relative_error(controlled, plain), 1e-3)
 
     def test_ip_adapter(self):
-        from diffusers.models.transformers.transformer_flux import FluxIPAdapterAttnProcessor
         model, step = tiny_models.flux(), tiny_models.flux_arguments()
         sparsify(model)
-        torch.manual_seed(4)
         plain = run(model, step)
-        for block in model.transformer_blocks:
-            block.attn.set_processor(FluxIPAdapterAttnProcessor(
-                hidden_size=32, cross_attention_dim=32, num_tokens=(4,), scale=1.0))
-        model.encoder_hid_proj = lambda embeds: embeds
-        embeds = [torch.randn(1, 4, 32)]
-        result, counts = counted(model, {
-            **step, "joint_attention_kwargs": {"ip_adapter_image_embeds": embeds}})
+        torch.manual_seed(4)
+        model._load_ip_adapter_weights({  # what load_ip_adapter calls with the file
+            "image_proj": {"proj.weight": torch.randn(4 * 32, 16), "proj.bias": torch.randn(4 * 32),
+                           "norm.weight": torch.ones(32), "norm.bias": torch.zeros(32)},
+            "ip_adapter": {f"0.{name}_ip.{part}": torch.randn(*shape) for name in ("to_k", "to_v")
+                           for part, shape in (("weight", (32, 32)), ("bias", (32,)))}})
+        picture = {"ip_adapter_image_embeds": [torch.randn(1, 1, 16)]}
+        result, counts = counted(model, {**step, "joint_attention_kwargs": picture})
         self.assertEqual(counts, SHARED)
         self.assertGreater(relative_error(result, plain), 1e-3)
 
