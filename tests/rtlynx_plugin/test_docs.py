@@ -55,6 +55,17 @@ class DocsTest(unittest.TestCase):
                     exec(part, {"pipe": Pipe(), "prompts": ["a lynx"], "rtlynx": rtlynx,
                                 "torch": torch})
 
+    def test_questions_name_tests_that_exist(self):
+        text = (ROOT / "docs" / "diffusers.md").read_text()
+        text = text[text.index("\n## Questions"):text.index("\n## diffusers' own")]
+        names = re.findall(r"`(test_[\w.]+)`", text)
+        self.assertGreater(len(names), 20)
+        loader = unittest.TestLoader()
+        for name in names:
+            with self.subTest(name):
+                self.assertGreater(loader.loadTestsFromName(name).countTestCases(), 0)
+                self.assertEqual(loader.errors, [])
+
     def test_examples(self):
         for name in ("diffusers_calibrate.py", "diffusers_sparsify.py", "diffusers_save.py"):
             with self.subTest(name), warnings.catch_warnings(), \

@@ -219,6 +219,18 @@ class PipelineTest(unittest.TestCase):
         self.assertEqual(counts, SHARED)
         self.assertGreater(relative_error(result, plain), 1e-3)
 
+    def test_own_processors_stay(self):
+        from diffusers.models.transformers.transformer_flux import FluxAttnProcessor
+
+        class Own(FluxAttnProcessor):
+            pass
+
+        model, step = tiny_models.flux(), tiny_models.flux_arguments()
+        model.set_attn_processor(Own())
+        sparsify(model)
+        self.assertEqual(counted(model, step)[1], SHARED)
+        self.assertEqual({type(value) for value in model.attn_processors.values()}, {Own})
+
     def test_deep_copies_do_not_share(self):
         model, step = tiny_models.flux(), tiny_models.flux_arguments()
         sparsify(model)
