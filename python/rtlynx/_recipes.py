@@ -115,6 +115,13 @@ def groups_of(model):
     return _by_rules(model, rules, linears), tokens
 
 
+def why_no_candidate(name):
+    """Why a Linear is in no group."""
+    if not re.search(r"\.\d+\.", name):
+        return "outside the blocks"
+    return "a norm, modulation or embedding" if _SIDELINES.search(name) else "in no group of layers"
+
+
 def _by_rules(model, rules, linears):
     groups = []
     for block_list in dict.fromkeys(rule.blocks for rule in rules):

@@ -306,7 +306,7 @@ class _Plan:
         rows = []
         for name, linear in self._linears.items():
             group = in_group.get(name)
-            row = LayerReport(name, False, self._reasons.get(name) or "outside the blocks",
+            row = LayerReport(name, False, self._reasons.get(name) or _recipes.why_no_candidate(name),
                               channels=linear.in_features, outputs=linear.out_features)
             if group is not None:
                 row.sparse, row.reason = group.report.sparse, group.report.reason

@@ -259,7 +259,11 @@ class ChoiceTest(unittest.TestCase):
         self.assertIn("<table>", report._repr_html_())
         facts = report.to_dict()
         self.assertEqual(len(facts["layers"]), 28)
-        self.assertTrue(all(layer["reason"] for layer in facts["layers"]))
+        reasons = {layer["name"]: layer["reason"] for layer in facts["layers"]}
+        self.assertTrue(all(reasons.values()))
+        self.assertEqual(reasons["x_embedder"], "outside the blocks")
+        self.assertEqual(reasons["transformer_blocks.0.norm1.linear"],
+                         "a norm, modulation or embedding")
         self.assertTrue(any(group["sparse_us"] is None for group in facts["groups"]))
         json.dumps(facts, allow_nan=False)
 
