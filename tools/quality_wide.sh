@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Trains a wider lynx-mini (d = 1024) on scenes with dead leaves and compares every method on it, for an
-# NVIDIA H200.
+# Trains a wider lynx-mini (d = 1024) on scenes with dead leaves and compares every method on it, as
+# docs/quality.md shows it: six minutes on an NVIDIA H200.
 #
 #   tools/quality_wide.sh RTLYNX OUT [option ...]
 #
