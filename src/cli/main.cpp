@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <cstdlib>  // __GLIBC__
 #include <exception>
 #include <sstream>
 #include <string>
@@ -8,6 +9,10 @@
 #include "io/terminal.h"
 #include "options/given.h"
 #include "rtlynx/version.h"
+
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 namespace {
 
@@ -44,9 +49,19 @@ int run(CLI::App& app, int argc, char** argv) {
   return 0;
 }
 
+// Every operator on the CPU allocates its result. Beyond glibc's thresholds each would be memory
+// that the kernel clears page by page, a tenth of the time of a step of lynx-mini.
+void keep_freed_memory() {
+#ifdef __GLIBC__
+  mallopt(M_MMAP_THRESHOLD, 32 << 20);
+  mallopt(M_TRIM_THRESHOLD, 256 << 20);
+#endif
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  keep_freed_memory();
   rtlynx::terminal::prepare();
   CLI::App app{"Diffusion Transformers with online 2:4 activation sparsity", "rtlynx"};
   app.set_version_flag("--version", std::string("rtlynx ") + rtlynx::version());
