@@ -23,4 +23,17 @@ double relative_cost(LinearMode mode);
 double relative_cost(const std::vector<LayerGroup>& groups, const StreamTokens& tokens,
                      const ModelCompensation& compensation);
 
+/// By layer of the recipe; one that is missing is dense.
+using LayerCosts = std::map<std::string, double>;
+
+LayerCosts relative_costs(const std::vector<LayerGroup>& groups, LinearMode mode);
+LayerCosts relative_costs(const std::vector<LayerGroup>& groups,
+                          const ModelCompensation& compensation);
+
+/// Those of layers that the model leaves dense, whatever the method names, taken out.
+LayerCosts without_dense_layers(LayerCosts costs, const torch::nn::Module& model);
+
+double relative_cost(const std::vector<LayerGroup>& groups, const StreamTokens& tokens,
+                     const LayerCosts& costs);
+
 }  // namespace rtlynx

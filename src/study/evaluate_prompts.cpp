@@ -31,12 +31,13 @@ using Json = nlohmann::ordered_json;
 /// A method and the name that its result is kept under.
 struct ComparedMethod {
   MethodFacts facts;
-  double cost = 1;  // study/compensation_cost.h
+  LayerCosts costs;  // of the layers that it names
   std::string key;
   std::function<void(torch::nn::Module& transformer)> set_layers;  // of dense ones
 };
 
-ComparedMethod compared_mode(const Method& method, const LayerSetters& setters) {
+ComparedMethod compared_mode(const Method& method, const LayerSetters& setters,
+                             const std::vector<LayerGroup>& groups) {
   if (!method.mode) {
     throw UsageError("--methods: required dense, naive or norm with this model, got " +
                      method.name +
@@ -44,7 +45,7 @@ ComparedMethod compared_mode(const Method& method, const LayerSetters& setters) 
                      "--compensation FILE");
   }
   return {.facts = {.name = method.name, .kind = method.kind, .description = method.description},
-          .cost = relative_cost(*method.mode),
+          .costs = relative_costs(groups, *method.mode),
           .key = "method " + method.name,
           .set_layers = [set = setters.of_mode, mode = *method.mode](
                             torch::nn::Module& transformer) { set(transformer, mode); }};
@@ -52,11 +53,11 @@ ComparedMethod compared_mode(const Method& method, const LayerSetters& setters) 
 
 // What the file holds is not kept: several would not all fit into memory.
 ComparedMethod compared_file(const std::filesystem::path& file, const LayerSetters& setters,
-                             const std::vector<LayerGroup>& groups, const StreamTokens& tokens) {
+                             const std::vector<LayerGroup>& groups) {
   const ModelCompensation compensation = read_compensation(file);
   const MethodFacts facts = facts_of(compensation, file);
   return {.facts = facts,
-          .cost = relative_cost(groups, tokens, compensation),
+          .costs = relative_costs(groups, compensation),
           .key = "method " + facts.name + " of file " + file_revision(file),
           .set_layers = [set = setters.of_file, file](torch::nn::Module& transformer) {
             set(transformer, file);
@@ -66,18 +67,17 @@ ComparedMethod compared_file(const std::filesystem::path& file, const LayerSette
 // Dense first, each once.
 std::vector<ComparedMethod> choose_methods(const PromptEvaluationOptions& options,
                                            const LayerSetters& setters,
-                                           const std::vector<LayerGroup>& groups,
-                                           const StreamTokens& tokens) {
-  std::vector<ComparedMethod> contenders = {compared_mode(find_method("dense"), setters)};
+                                           const std::vector<LayerGroup>& groups) {
+  std::vector<ComparedMethod> contenders = {compared_mode(find_method("dense"), setters, groups)};
   const auto is_known = [&](const std::string& name) {
     return std::any_of(contenders.begin(), contenders.end(),
                        [&](const ComparedMethod& known) { return known.facts.name == name; });
   };
   for (const std::string& name : options.methods) {
-    if (!is_known(name)) contenders.push_back(compared_mode(find_method(name), setters));
+    if (!is_known(name)) contenders.push_back(compared_mode(find_method(name), setters, groups));
   }
   for (const auto& file : options.compensations) {
-    ComparedMethod contender = compared_file(file, setters, groups, tokens);
+    ComparedMethod contender = compared_file(file, setters, groups);
     if (is_known(contender.facts.name)) {
       throw UsageError("--compensation: required files with names of their own, got " +
                        in_quotes(contender.facts.name) + " twice");
@@ -114,9 +114,7 @@ class PromptEvaluation {
         settings_(pipeline.settings_for(options.request)),
         on_progress_(std::move(on_progress)),
         lpips_(read_lpips(options.lpips)),
-        contenders_(
-            choose_methods(options, model.setters, pipeline.model().groups(),
-                           pipeline.model().facts().tokens(settings_.width, settings_.height))),
+        contenders_(choose_methods(options, model.setters, pipeline.model().groups())),
         head_(describe(model)),
         results_(options.results, identity(model),
                  options.restart ? KeptResults::Begin::anew : KeptResults::Begin::go_on),
@@ -214,7 +212,7 @@ class PromptEvaluation {
   }
 
   /// The text encoders run where they have not yet.
-  void set_layers(const ComparedMethod& contender) {
+  torch::nn::Module& set_layers(const ComparedMethod& contender) {
     PictureCallbacks callbacks;
     callbacks.on_load = [this](std::string_view part) -> LoadProgress {
       return
@@ -226,6 +224,14 @@ class PromptEvaluation {
     progress(contender.facts.name + ": prepare", 0, 1);
     make_dense(transformer);
     contender.set_layers(transformer);
+    return transformer;
+  }
+
+  // Of the layers as they are: those that do not gain on this GPU stay dense.
+  double cost_of(const ComparedMethod& contender, const torch::nn::Module& transformer) const {
+    return relative_cost(pipeline_.model().groups(),
+                         pipeline_.model().facts().tokens(settings_.width, settings_.height),
+                         without_dense_layers(contender.costs, transformer));
   }
 
   std::vector<Image> draw(const std::string& stage, int batch) {
@@ -249,11 +255,11 @@ class PromptEvaluation {
 
   Json measure(const ComparedMethod& contender) {
     const auto& [name, kind, description, e4m3] = contender.facts;
-    set_layers(contender);
+    const torch::nn::Module& transformer = set_layers(contender);
     Json entry = {{"name", name},
                   {"kind", to_string(kind)},
                   {"description", description},
-                  {"relative_cost", contender.cost}};
+                  {"relative_cost", cost_of(contender, transformer)}};
     const std::vector<Image> pictures =
         kind == Method::Kind::dense ? dense_ : draw(name + ": pictures", options_.request.batch);
     entry.update(score_against_dense(pictures, dense_, lpips_));

@@ -57,5 +57,22 @@ TEST(RelativeCost, SharesATransformAmongItsReaders) {
                    0.75 * (0.5 + 16. / 64) + 0.25 * 1);
 }
 
+TEST(RelativeCost, CountsLayersThatAreLeftDenseAsDense) {
+  struct Model : torch::nn::Module {
+    explicit Model(bool text_is_sparse) {
+      for (const char* name : {"q", "k", "t"}) {
+        auto layer = register_module(name, SparseLinear(64, 64, torch::TensorOptions()));
+        if (name != std::string("t") || text_is_sparse) layer->set_mode(LinearMode::norm);
+      }
+    }
+  };
+  const LayerCosts norm = relative_costs(groups(), LinearMode::norm);
+  const auto cost = [&](const Model& model) {
+    return relative_cost(groups(), kTokens, without_dense_layers(norm, model));
+  };
+  EXPECT_DOUBLE_EQ(cost(Model(/*text_is_sparse=*/true)), 0.5);
+  EXPECT_DOUBLE_EQ(cost(Model(/*text_is_sparse=*/false)), 0.75 * 0.5 + 0.25);
+}
+
 }  // namespace
 }  // namespace rtlynx
