@@ -3,6 +3,7 @@
 
 #include <ATen/Context.h>
 
+#include <algorithm>
 #include <sstream>
 
 #include "base/error.h"
@@ -34,8 +35,27 @@ torch::Tensor as_rows(const torch::Tensor& x) {
   return x.detach().reshape({-1, x.size(-1)}).to(torch::kFloat32);
 }
 
-void accumulate(torch::Tensor& sum, const torch::Tensor& a, const torch::Tensor& b) {
-  const torch::Tensor product = torch::mm(a.t(), b);
+// a^T a [K, K] of a [n, K]. It is symmetric: of wide inputs the blocks on and above the diagonal
+// are multiplied, and the others are copied.
+torch::Tensor gram(const torch::Tensor& a) {
+  constexpr std::int64_t kNarrowest = 256, kBlocks = 4;
+  const std::int64_t channels = a.size(1);
+  const std::int64_t block = std::max(kNarrowest, (channels + kBlocks - 1) / kBlocks);
+  if (channels <= block) return torch::mm(a.t(), a);
+  torch::Tensor product = torch::empty({channels, channels}, a.options());
+  for (std::int64_t first = 0; first < channels; first += block) {
+    const std::int64_t width = std::min(block, channels - first), last = first + width;
+    const torch::Tensor rows = product.narrow(0, first, width);
+    torch::Tensor right = rows.narrow(1, first, channels - first);
+    torch::mm_out(right, a.narrow(1, first, width).t(), a.narrow(1, first, channels - first));
+    product.narrow(0, last, channels - last)
+        .narrow(1, first, width)
+        .copy_(rows.narrow(1, last, channels - last).t());
+  }
+  return product;
+}
+
+void accumulate(torch::Tensor& sum, const torch::Tensor& product) {
   if (sum.defined()) {
     sum += product;
   } else {
@@ -50,7 +70,7 @@ void InputMoments::add(const torch::Tensor& x) {
   require(!xs.defined(), kOp, "what was selected beside every input, as before", "inputs alone");
   const at::NoTF32Guard full_precision;
   const torch::Tensor rows = as_rows(x);
-  accumulate(xx, rows, rows);
+  accumulate(xx, gram(rows));
   tokens += rows.size(0);
 }
 
@@ -63,9 +83,9 @@ void InputMoments::add(const torch::Tensor& x, const torch::Tensor& selected) {
   }
   const at::NoTF32Guard full_precision;
   const torch::Tensor rows = as_rows(x), kept = as_rows(selected);
-  accumulate(xx, rows, rows);
-  accumulate(xs, rows, kept);
-  accumulate(ss, kept, kept);
+  accumulate(xx, gram(rows));
+  accumulate(xs, torch::mm(rows.t(), kept));
+  accumulate(ss, gram(kept));
   tokens += rows.size(0);
 }
 

@@ -31,6 +31,24 @@ TEST_F(Moments, AreSumsOverTokens) {
   EXPECT_TRUE(moments.second_moment().allclose(x.t().mm(x) / 21, 1e-5, 1e-5));
 }
 
+// Of which blocks are multiplied, the last of them narrower, and blocks are copied.
+TEST_F(Moments, OfWideInputsAreTheSame) {
+  const std::int64_t wide = 600;
+  const torch::Tensor x = torch::randn({50, wide}), s = torch::randn({50, wide});
+  InputMoments moments;
+  moments.add(x, s);
+  const torch::Tensor exact_x = x.to(torch::kFloat64), exact_s = s.to(torch::kFloat64);
+  const auto error = [](const torch::Tensor& sum, const torch::Tensor& exact) {
+    return ((sum - exact).norm() / exact.norm()).item<double>();
+  };
+  const double dense =
+      error(torch::mm(x.t(), x).to(torch::kFloat64), torch::mm(exact_x.t(), exact_x));
+  EXPECT_LE(error(moments.xx, exact_x.t().mm(exact_x)), 2 * dense);
+  EXPECT_LE(error(moments.ss, exact_s.t().mm(exact_s)), 2 * dense);
+  EXPECT_LE(error(moments.xs, exact_x.t().mm(exact_s)), 2 * dense);
+  EXPECT_TRUE(moments.ss.equal(moments.ss.t()));
+}
+
 TEST_F(Moments, MergedShardsAreOneRun) {
   InputMoments whole, first, second;
   for (std::int64_t i = 0; i < 3; ++i) {
