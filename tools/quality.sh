@@ -38,7 +38,7 @@ done
 calibrate permute+joint --method joint --transform permute
 
 "$rtlynx" evaluate "${common[@]}" --prompts "$prompts" --batch "$batch" --methods all \
-  "${files[@]}" -o "$out/quality.json" --pictures "$out/pictures"
+  --velocity-stride 1 --calibration-steps 14 --calibration-rows 512 "${files[@]}" -o "$out/quality.json" --pictures "$out/pictures"
 "$rtlynx" analyze "${common[@]}" -o "$out/analysis.json"
 "$rtlynx" report "$out/quality.json" --analysis "$out/analysis.json" \
   --pictures "$out/pictures" -o "$out/report.html"

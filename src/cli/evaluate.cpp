@@ -89,7 +89,8 @@ void add_evaluate(CLI::App& app) {
       app.add_subcommand("evaluate", "Draw pictures by several methods and measure what they cost");
   arguments->add_to(*command);
   command->footer(
-      "Examples, 2 minutes and 45 on two CPU cores, seconds and half a minute on an H200:\n"
+      "Examples, 20 seconds and a quarter of an hour on two CPU cores, seconds and half a minute "
+      "on an H200:\n"
       "  rtlynx evaluate --prompts 4 --velocity-prompts 2 --methods norm -o quick.json\n"
       "  rtlynx evaluate --prompts 100 --methods norm,wanda,sparsegpt+lora -o metrics.json\n"
       "The same of FLUX.1, Qwen-Image or Z-Image, against the dense pictures of your prompts:\n"

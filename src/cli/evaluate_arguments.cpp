@@ -28,6 +28,12 @@ void add_mini_pictures(CLI::App& command, EvaluateOptions& options) {
                   "lynx-mini: how many of them also show the velocity's error; 0 is none")
       ->transform(options::whole_number(0, 100000))
       ->capture_default_str();
+  command
+      .add_option("--velocity-stride", options.velocity_stride,
+                  "lynx-mini: of each of these at one step in so many, of the next a step earlier; "
+                  "1 is all, and narrows the interval")
+      ->transform(options::whole_number(1, 1000))
+      ->capture_default_str();
 }
 
 void add_prompts(CLI::App& command, EvaluateArguments& arguments) {
@@ -80,7 +86,8 @@ void add_layers(CLI::App& command, EvaluateArguments& arguments) {
   command.add_flag("--force", arguments.force, std::string("With --prompts-file. ") + kForceHelp);
 }
 
-void add_calibration(CLI::App& command, CalibrationRun& run) {
+void add_calibration(CLI::App& command, EvaluateOptions& options) {
+  CalibrationRun& run = options.calibration;
   command
       .add_option("--calibration-prompts", run.prompts,
                   "lynx-mini: training captions that methods learn from")
@@ -90,8 +97,14 @@ void add_calibration(CLI::App& command, CalibrationRun& run) {
       ->transform(options::seed())
       ->capture_default_str();
   command
-      .add_option("--calibration-steps", run.steps, "lynx-mini: denoising steps of their pictures")
+      .add_option("--calibration-steps", run.steps,
+                  "lynx-mini: denoising steps of their pictures; rtlynx calibrate takes 14")
       ->transform(options::whole_number(1, 1000))
+      ->capture_default_str();
+  command
+      .add_option("--calibration-rows", options.calibration_rows,
+                  "lynx-mini: tokens, at random, of every input of 8 pictures and a step")
+      ->transform(options::whole_number(1, 1000000000))
       ->capture_default_str();
 }
 
@@ -123,7 +136,7 @@ void EvaluateArguments::add_to(CLI::App& command) {
   add_drawing(command, *this);
   add_methods(command, evaluate);
   add_layers(command, *this);
-  add_calibration(command, evaluate.calibration);
+  add_calibration(command, evaluate);
   command.add_option("--lpips", evaluate.lpips,
                      "Measure LPIPS with the weights in this file of tools/convert_lpips.py");
   add_results(command, *this);
@@ -141,8 +154,8 @@ void EvaluateArguments::check_given(const CLI::App& command, bool is_mini) const
                ": required a model of diffusers, got lynx-mini");
     return;
   }
-  refuse_any({"--prompts", "--velocity-prompts", "--calibration-prompts", "--calibration-seed",
-              "--calibration-steps"},
+  refuse_any({"--prompts", "--velocity-prompts", "--velocity-stride", "--calibration-prompts",
+              "--calibration-seed", "--calibration-steps", "--calibration-rows"},
              ": required lynx-mini, got another model");
   if (prompts_file.empty()) {
     throw UsageError("evaluate: required --prompts-file with a model of diffusers, got none");

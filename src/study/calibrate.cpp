@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "study/calibrate.h"
 
+#include <algorithm>
 #include <iterator>
 #include <utility>
 
@@ -13,20 +14,25 @@
 namespace rtlynx {
 namespace {
 
-// Nothing if it was stopped. `progress` counts the passes of all parts.
-std::optional<CalibrationSums> collect(Pipeline& pipeline, const CalibrateOptions& options,
-                                       const CalibrationPart& part, CalibrateProgress& progress,
-                                       const CalibrateCallback& on_step) {
-  CalibrationPasses passes(pipeline, options, part, part.file(options.statistics));
-  if (options.transform.needs_moments() && !passes.sum_inputs(progress, on_step)) {
-    return std::nullopt;
-  }
-  if (!passes.sum_choices(progress, on_step)) return std::nullopt;
-  return passes.take_sums();
+using Pass = CalibrationPasses::Pass;
+
+// False if it was stopped. `progress` counts the passes of all parts.
+bool draw_for(const std::vector<CalibrationPasses*>& all, CalibrateProgress& progress,
+              const CalibrateCallback& on_step) {
+  std::vector<CalibrationPasses*> transformed = all;
+  std::erase_if(transformed, [](const CalibrationPasses* one) { return !one->needs_inputs(); });
+  return (transformed.empty() || finish_pass(Pass::inputs, transformed, progress, on_step)) &&
+         finish_pass(Pass::choices, all, progress, on_step);
 }
 
-CalibrateProgress progress_over(std::size_t parts, const CalibrateOptions& options) {
-  return {.passes = static_cast<int>(parts) * (options.transform.needs_moments() ? 2 : 1)};
+bool any_needs_moments(std::span<const CalibrateOptions> all) {
+  return std::any_of(all.begin(), all.end(), [](const CalibrateOptions& options) {
+    return options.transform.needs_moments();
+  });
+}
+
+CalibrateProgress progress_over(std::size_t parts, std::span<const CalibrateOptions> all) {
+  return {.passes = static_cast<int>(parts) * (any_needs_moments(all) ? 2 : 1)};
 }
 
 void append(CalibrateResult& all, CalibrateResult part) {
@@ -42,23 +48,46 @@ void append(CalibrateResult& all, CalibrateResult part) {
 
 std::optional<CalibrationSums> collect_sums(Pipeline& pipeline, const CalibrateOptions& options,
                                             const CalibrateCallback& on_step) {
-  CalibrateProgress progress = progress_over(1, options);
-  return collect(pipeline, options, whole_calibration(pipeline, options), progress, on_step);
+  auto sums = collect_sums(pipeline, std::span(&options, 1), on_step);
+  return sums ? std::optional(std::move(sums->front())) : std::nullopt;
 }
 
-std::optional<CalibrationSums> collect_input_sums(Pipeline& pipeline, const CalibrationRun& run,
-                                                  const std::filesystem::path& statistics,
-                                                  const CalibrateCallback& on_step) {
-  CalibrateOptions options{.run = run, .statistics = statistics};
-  options.solve.rank = 1;  // nothing is solved
-  return collect_sums(pipeline, options, on_step);
+std::optional<std::vector<CalibrationSums>> collect_sums(Pipeline& pipeline,
+                                                         std::span<const CalibrateOptions> all,
+                                                         const CalibrateCallback& on_step) {
+  std::vector<CalibrationPart> parts;
+  for (const CalibrateOptions& options : all) {
+    parts.push_back(whole_calibration(pipeline, options));
+  }
+  std::vector<CalibrationPasses> passes;
+  passes.reserve(all.size());
+  std::vector<CalibrationPasses*> members;
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    passes.emplace_back(pipeline, all[i], parts[i], all[i].statistics);
+    members.push_back(&passes.back());
+  }
+  CalibrateProgress progress = progress_over(1, all);
+  if (!draw_for(members, progress, on_step)) return std::nullopt;
+  std::vector<CalibrationSums> sums;
+  for (CalibrationPasses& one : passes) sums.push_back(one.take_sums());
+  return sums;
+}
+
+CalibrateOptions input_sums_options(const CalibrationRun& run) {
+  return {.run = run, .solve = {.rank = 1}};  // nothing is solved
 }
 
 std::int64_t picture_steps(const CalibrateOptions& options, std::size_t parts) {
-  const PromptRange all = prompts_of(options.run, options.shard);
-  std::int64_t pictures = all.size();
-  if (options.transform.needs_moments()) pictures += pictures_of_inputs(options.run, all);
-  return static_cast<std::int64_t>(parts) * pictures * options.run.steps;
+  return static_cast<std::int64_t>(parts) * picture_steps(std::span(&options, 1));
+}
+
+std::int64_t picture_steps(std::span<const CalibrateOptions> all) {
+  if (all.empty()) return 0;
+  const CalibrateOptions& any = all.front();
+  const PromptRange prompts = prompts_of(any.run, any.shard);
+  std::int64_t pictures = prompts.size();
+  if (any_needs_moments(all)) pictures += pictures_of_inputs(any.run, prompts);
+  return pictures * any.run.steps;
 }
 
 CalibrateResult solve_layers(const Pipeline& pipeline, const CalibrationSums& sums,
@@ -80,12 +109,12 @@ CalibrateResult calibrate(Pipeline& pipeline, const CalibrateOptions& options,
                           const CalibrateCallback& on_step) {
   if (options.shard) throw UsageError("calibrate: required all prompts to solve from, got a shard");
   const std::vector<CalibrationPart> parts = calibration_parts(pipeline, options);
-  CalibrateProgress progress = progress_over(parts.size(), options);
+  CalibrateProgress progress = progress_over(parts.size(), std::span(&options, 1));
   CalibrateResult result;
   for (const CalibrationPart& part : parts) {
-    const auto sums = collect(pipeline, options, part, progress, on_step);
-    if (!sums) return {};
-    append(result, solve_layers(pipeline, *sums, options));
+    CalibrationPasses passes(pipeline, options, part, part.file(options.statistics));
+    if (!draw_for({&passes}, progress, on_step)) return {};
+    append(result, solve_layers(pipeline, passes.take_sums(), options));
   }
   return result;
 }

@@ -7,6 +7,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -102,14 +103,20 @@ struct CalibrationSums {
 std::optional<CalibrationSums> collect_sums(Pipeline& pipeline, const CalibrateOptions& options,
                                             const CalibrateCallback& on_step = {});
 
-/// collect_sums of the paper's layers and their inputs as they are: what rivals are solved from.
-/// `statistics` as in CalibrateOptions.
-std::optional<CalibrationSums> collect_input_sums(Pipeline& pipeline, const CalibrationRun& run,
-                                                  const std::filesystem::path& statistics = {},
-                                                  const CalibrateCallback& on_step = {});
+/// The same for several calibrations of one run and shard: its pictures are drawn once for all, and
+/// each gets the sums that it gets alone.
+std::optional<std::vector<CalibrationSums>> collect_sums(Pipeline& pipeline,
+                                                         std::span<const CalibrateOptions> all,
+                                                         const CalibrateCallback& on_step = {});
+
+/// For sums of the paper's layers and their inputs as they are: what rivals are solved from.
+CalibrateOptions input_sums_options(const CalibrationRun& run);
 
 /// What a calibration draws, in denoising steps of single pictures, all passes and parts together.
 std::int64_t picture_steps(const CalibrateOptions& options, std::size_t parts = 1);
+
+/// Of several calibrations of one run that are drawn for at once.
+std::int64_t picture_steps(std::span<const CalibrateOptions> all);
 
 /// The second half: solves every layer of the recipe whose input is among the sums, which are of
 /// these options but for method, rank and damping.

@@ -64,57 +64,20 @@ CalibrationPasses::CalibrationPasses(Pipeline& pipeline, const CalibrateOptions&
   }
 }
 
-bool CalibrationPasses::sum_inputs(CalibrateProgress& progress, const CalibrateCallback& on_step) {
-  InputCollector collector(part_.inputs, nullptr, uses_norm(options_.solve), options_.rows,
-                           pipeline_.options());
-  return finish_pass(state_.inputs, kInputsStride, collector, progress, on_step);
-}
-
-bool CalibrationPasses::sum_choices(CalibrateProgress& progress, const CalibrateCallback& on_step) {
+InputCollector CalibrationPasses::collector_of(Pass pass) const {
+  if (pass == Pass::inputs) {
+    return {part_.inputs, nullptr, uses_norm(options_.solve), options_.rows, pipeline_.options()};
+  }
   const Transforms transforms = make_transforms();
-  InputCollector collector(part_.inputs, &transforms, uses_norm(options_.solve), options_.rows,
-                           pipeline_.options());
-  return finish_pass(state_.choices, /*stride=*/1, collector, progress, on_step);
+  return {part_.inputs, &transforms, uses_norm(options_.solve), options_.rows, pipeline_.options()};
 }
 
 CalibrationSums CalibrationPasses::take_sums() {
   return {.transforms = make_transforms(), .moments = std::move(state_.choices.moments)};
 }
 
-bool CalibrationPasses::finish_pass(CalibrationPass& pass, std::int64_t stride,
-                                    InputCollector& collector, CalibrateProgress& progress,
-                                    const CalibrateCallback& on_step) {
-  const int steps = options_.run.steps;
-  const std::vector<PromptRange> batches = drawn_batches(options_.run, range_, stride);
-  bool go_on = true;
-  for (std::size_t i = 0; i < batches.size() && go_on; ++i) {
-    const auto [first, last] = batches[i];
-    if (first < range_.first + pass.finished) continue;
-    collector.begin_batch(first);
-    observe_inputs(
-        pipeline_, slice(first, last), [&](const auto& layer) { return collector.wants(layer); },
-        [&](const auto& layer, const auto& x) { collector.add(layer, x, pass.moments); },
-        [&](int finished, int) {
-          if (!on_step) return;
-          progress.finished = static_cast<int>(i) * steps + finished;
-          progress.steps = static_cast<int>(batches.size()) * steps;
-          go_on = on_step(progress) && go_on;
-        });
-    // Nothing is drawn of the prompts up to the next batch.
-    pass.finished = (i + 1 < batches.size() ? batches[i + 1].first : range_.last) - range_.first;
-    const bool due = (i + 1) % static_cast<std::size_t>(options_.save_interval) == 0;
-    if (due || !go_on || pass.finished == range_.size()) save();
-  }
-  if (batches.empty()) {  // of a shard that the pass leaves out
-    pass.finished = range_.size();
-    save();
-  }
-  if (pass.finished < range_.size()) return false;
-  ++progress.pass;
-  return true;
-}
-
-GenerateRequest CalibrationPasses::slice(std::int64_t first, std::int64_t last) const {
+GenerateRequest CalibrationPasses::slice(const PromptRange& range) const {
+  const auto [first, last] = range;
   GenerateRequest part = request_;
   part.prompts.assign(request_.prompts.begin() + first, request_.prompts.begin() + last);
   part.seeds.assign(request_.seeds.begin() + first, request_.seeds.begin() + last);
@@ -134,6 +97,109 @@ CalibrationPasses::Transforms CalibrationPasses::make_transforms() const {
     transforms[group.name] = choose_transform(options_.transform, group, moment);
   }
   return transforms;
+}
+
+/// A pass over the batches of a run, and whose sums they are added to.
+class DrawnPass {
+ public:
+  DrawnPass(CalibrationPasses::Pass pass, const std::vector<CalibrationPasses*>& all)
+      : any_(*all.front()),
+        batches_(drawn_batches(any_.options_.run, any_.range_,
+                               pass == CalibrationPasses::Pass::inputs ? kInputsStride : 1)) {
+    for (CalibrationPasses* of : all) {
+      require(of->range_ == any_.range_ && of->request_.prompts == any_.request_.prompts,
+              "calibration", "one run for all that is drawn at once", "several");
+      members_.push_back({of, &of->state_of(pass), of->collector_of(pass)});
+    }
+  }
+
+  bool finish(CalibrateProgress& progress, const CalibrateCallback& on_step) {
+    const int steps = any_.options_.run.steps;
+    bool go_on = true;
+    for (std::size_t i = 0; i < batches_.size() && go_on; ++i) {
+      if (!begin(batches_[i])) continue;
+      draw(batches_[i], [&](int finished, int) {
+        if (!on_step) return;
+        progress.finished = static_cast<int>(i) * steps + finished;
+        progress.steps = static_cast<int>(batches_.size()) * steps;
+        go_on = on_step(progress) && go_on;
+      });
+      end(i, go_on);
+    }
+    if (batches_.empty()) end_without_batches();
+    if (!all_finished()) return false;
+    ++progress.pass;
+    return true;
+  }
+
+ private:
+  struct Member {
+    CalibrationPasses* of;
+    CalibrationPass* pass;
+    InputCollector collector;
+    bool open = false;  ///< the batch at work is among those that are left
+  };
+
+  // Whether the batch is to be drawn.
+  bool begin(const PromptRange& batch) {
+    bool any = false;
+    for (Member& member : members_) {
+      member.open = batch.first >= any_.range_.first + member.pass->finished;
+      if (member.open) member.collector.begin_batch(batch.first);
+      any = any || member.open;
+    }
+    return any;
+  }
+
+  void draw(const PromptRange& batch, const StepCallback& on_step) {
+    const auto wanted = [&](const std::string& layer) {
+      return std::any_of(members_.begin(), members_.end(), [&](const Member& member) {
+        return member.open && member.collector.wants(layer);
+      });
+    };
+    const auto add = [&](const std::string& layer, const torch::Tensor& x) {
+      for (Member& member : members_) {
+        if (!member.open || !member.collector.wants(layer)) continue;
+        member.collector.add(layer, x, member.pass->moments);
+      }
+    };
+    observe_inputs(any_.pipeline_, any_.slice(batch), wanted, add, on_step);
+  }
+
+  void end(std::size_t i, bool go_on) {
+    // Nothing is drawn of the prompts up to the next batch.
+    const PromptRange& range = any_.range_;
+    const std::int64_t end = i + 1 < batches_.size() ? batches_[i + 1].first : range.last;
+    const bool due = (i + 1) % static_cast<std::size_t>(any_.options_.save_interval) == 0;
+    for (Member& member : members_) {
+      if (!member.open) continue;
+      member.pass->finished = end - range.first;
+      if (due || !go_on || end == range.last) member.of->save();
+    }
+  }
+
+  // Of a shard that the pass leaves out.
+  void end_without_batches() {
+    for (Member& member : members_) {
+      member.pass->finished = any_.range_.size();
+      member.of->save();
+    }
+  }
+
+  bool all_finished() const {
+    return std::all_of(members_.begin(), members_.end(), [&](const Member& member) {
+      return member.pass->finished == any_.range_.size();
+    });
+  }
+
+  const CalibrationPasses& any_;
+  std::vector<PromptRange> batches_;
+  std::vector<Member> members_;
+};
+
+bool finish_pass(CalibrationPasses::Pass pass, const std::vector<CalibrationPasses*>& members,
+                 CalibrateProgress& progress, const CalibrateCallback& on_step) {
+  return DrawnPass(pass, members).finish(progress, on_step);
 }
 
 }  // namespace rtlynx

@@ -148,9 +148,9 @@ ShardProgress collect_shard(Pipeline& pipeline, const CalibrateOptions& options,
           read_inputs(part.file(merged_inputs), part, options, pipeline.options().device()),
           file.string());
     }
-    const bool finished =
-        first_round ? passes.sum_inputs(progress, on_step) : passes.sum_choices(progress, on_step);
-    if (!finished) return ShardProgress::stopped;
+    const auto pass =
+        first_round ? CalibrationPasses::Pass::inputs : CalibrationPasses::Pass::choices;
+    if (!finish_pass(pass, {&passes}, progress, on_step)) return ShardProgress::stopped;
   }
   return first_round ? ShardProgress::inputs_ready : ShardProgress::finished;
 }

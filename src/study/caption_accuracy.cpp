@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "study/caption_accuracy.h"
 
-#include <ATen/Parallel.h>
-
 #include <iterator>
+#include <mutex>
 #include <numeric>
+#include <utility>
 
 #include "base/error.h"
 #include "data/caption.h"
+#include "pipeline/pixels.h"
+#include "study/tasks.h"
 
 namespace rtlynx {
 namespace {
@@ -15,12 +17,8 @@ namespace {
 std::vector<CaptionScore> read_and_score(const std::vector<Scene>& scenes,
                                          const std::vector<Image>& images) {
   std::vector<CaptionScore> scores(images.size());
-  at::parallel_for(0, static_cast<std::int64_t>(images.size()), /*grain_size=*/1,
-                   [&](std::int64_t begin, std::int64_t end) {
-                     for (std::int64_t i = begin; i < end; ++i) {
-                       scores[i] = score(scenes[i], read_scene(images[i]));
-                     }
-                   });
+  run_tasks(torch::kCPU, images.size(),
+            [&](std::size_t i) { scores[i] = score(scenes[i], read_scene(images[i])); });
   return scores;
 }
 
@@ -45,17 +43,39 @@ void check_draws_scenes(const Pipeline& pipeline) {
 
 AccuracyRun measure_caption_accuracy(Pipeline& pipeline, const CaptionSuite& suite,
                                      GenerateRequest request, int batch,
-                                     const std::function<void(int)>& on_image) {
+                                     const std::function<void(int)>& on_image,
+                                     const BatchVelocityCallback& on_velocity) {
   check_draws_scenes(pipeline);
   request.width = request.height = kSceneSide;
   request.prompts = suite.captions;
   request.seeds.resize(suite.captions.size());
   std::iota(request.seeds.begin(), request.seeds.end(), std::uint64_t{0});
-  AccuracyRun run;
-  pipeline.generate_in_batches(request, batch, [&](std::size_t, std::vector<Image> images) {
-    std::move(images.begin(), images.end(), std::back_inserter(run.images));
-    if (on_image) on_image(static_cast<int>(run.images.size()));
+  pipeline.text_encoder->encode(
+      request.prompts);  // refuses an unknown word before anything is drawn
+  const int at_once = pipeline.pictures_at_once(batch);
+  const std::vector<GenerateRequest> parts = split_request(request, at_once);
+  std::vector<std::vector<Image>> images(parts.size());
+  std::mutex one_at_a_time;
+  int finished = 0;
+  run_tasks(pipeline.options().device(), parts.size(), [&](std::size_t i) {
+    const DrawnBatch drawn{.first = i * static_cast<std::size_t>(at_once),
+                           .pictures = parts[i].prompts.size()};
+    VelocityCallback on_step;
+    if (on_velocity) {
+      on_step = [&](int step, const FluxInputs& inputs, const torch::Tensor& velocity) {
+        const std::scoped_lock lock(one_at_a_time);
+        on_velocity(drawn, step, inputs, velocity);
+      };
+    }
+    images[i] = images_from_pixels(pipeline.generate_pixels(parts[i], {}, on_step));
+    const std::scoped_lock lock(one_at_a_time);
+    finished += static_cast<int>(drawn.pictures);
+    if (on_image) on_image(finished);
   });
+  AccuracyRun run;
+  for (std::vector<Image>& part : images) {
+    std::move(part.begin(), part.end(), std::back_inserter(run.images));
+  }
   if (pipeline.leaves) return run;  // the checker takes a leaf for an item
   run.scores = read_and_score(suite.scenes, run.images);
   for (const CaptionScore& one : run.scores) run.score += one;

@@ -9,7 +9,7 @@
 
 #include "data/scene.h"
 #include "metrics/checker.h"
-#include "pipeline/pipeline.h"
+#include "study/drawn_batch.h"
 
 namespace rtlynx {
 
@@ -32,11 +32,14 @@ struct AccuracyRun {
 /// Throws Error unless the model draws pictures of the size that scenes have.
 void check_draws_scenes(const Pipeline& pipeline);
 
-/// Draws every caption of the suite (image i with seed i) and reads the pictures back.
-/// `on_image` is called with the number of finished images.
+/// Draws every caption of the suite (image i with seed i) and reads the pictures back. On the CPU
+/// as many are drawn at a time as torch has threads. `on_image` is called with the number of
+/// finished images, `on_velocity` with every step of every batch; never both, nor one twice, at a
+/// time.
 AccuracyRun measure_caption_accuracy(Pipeline& pipeline, const CaptionSuite& suite,
                                      GenerateRequest request, int batch,
-                                     const std::function<void(int)>& on_image = {});
+                                     const std::function<void(int)>& on_image = {},
+                                     const BatchVelocityCallback& on_velocity = {});
 
 /// {"shape_color_position": ..., "shape": ..., ...}: shares right, between 0 and 1.
 nlohmann::ordered_json to_json(const CaptionScore& score);

@@ -18,6 +18,7 @@
 #include "study/method_scores.h"
 #include "study/methods.h"
 #include "study/picture_features.h"
+#include "study/shared_calibrations.h"
 
 namespace rtlynx {
 namespace {
@@ -55,13 +56,23 @@ std::vector<Contender> choose_methods(Pipeline& pipeline, const EvaluateOptions&
   return contenders;
 }
 
+int velocity_prompts(const EvaluateOptions& options) {
+  return std::min(options.velocity_prompts, options.prompts);
+}
+
+// Every step is measured of a prompt, and every prompt at a step.
+int velocity_stride(const EvaluateOptions& options) {
+  return std::max(1, std::min({options.velocity_stride, velocity_prompts(options), options.steps}));
+}
+
 Json describe(const Pipeline& pipeline, const EvaluateOptions& options,
               const std::optional<Lpips>& lpips) {
   Json run = {{"model", pipeline.name},
               {"rtlynx", version()},
               {"parameters", pipeline.parameter_count()},
               {"prompts", options.prompts},
-              {"velocity_prompts", std::min(options.velocity_prompts, options.prompts)},
+              {"velocity_prompts", velocity_prompts(options)},
+              {"velocity_stride", velocity_stride(options)},
               {"prompt_seed", options.seed},
               {"steps", options.steps},
               {"guidance", options.guidance},
@@ -74,10 +85,12 @@ Json describe(const Pipeline& pipeline, const EvaluateOptions& options,
   return run;
 }
 
-Json describe(const CalibrationRun& run) {
+Json describe_calibration(const EvaluateOptions& options) {
+  const CalibrationRun& run = options.calibration;
   return {{"prompts", run.prompts},
           {"seed", run.seed},
           {"steps", run.steps},
+          {"rows", options.calibration_rows},
           {"guidance", run.guidance}};
 }
 
@@ -105,6 +118,7 @@ Json settings_of(const Pipeline& pipeline, const EvaluateOptions& options,
   settings["calibration_prompts"] = options.calibration.prompts;
   settings["calibration_seed"] = options.calibration.seed;
   settings["calibration_steps"] = options.calibration.steps;
+  settings["calibration_rows"] = options.calibration_rows;
   settings["calibration_guidance"] = options.calibration.guidance;
   settings["calibration_batch"] = options.calibration.batch;
   if (!options.pictures.empty()) {
@@ -156,26 +170,17 @@ class Evaluation {
 
   /// Of what is not finished yet.
   EvaluationPlan plan() const {
-    const std::int64_t steps = options_.steps, velocities = velocity_prompts() * steps;
-    const std::int64_t drawn = options_.prompts * steps;
     const std::vector<Contender> waiting = unfinished();
     if (waiting.empty()) return {};
-    // Dense says what the trajectory says: its velocities are not measured.
+    const std::int64_t drawn = std::int64_t{options_.prompts} * options_.steps;
+    const std::int64_t velocities = recorder().picture_steps();
+    // Dense pictures are drawn for all; their velocities are recorded meanwhile.
     const bool dense_is_left = waiting.front().key == contenders_.front().key;
-    EvaluationPlan plan{
-        .methods = std::ssize(waiting),
-        .picture_steps = (std::ssize(waiting) + (dense_is_left ? 0 : 1)) * (drawn + velocities),
-        .noise_floor_steps = options_.noise_floor ? std::ssize(waiting) * drawn : 0};
-    std::map<std::string, CalibrateOptions> calibrations;
-    if (any_learns(waiting)) calibrations[kSumsOfInputs];
-    for (const Contender& contender : waiting) {
-      calibrations.merge(std::map(contender.method.calibrations));
-    }
-    for (auto& [sums, options] : calibrations) {
-      options.run = options_.calibration;
-      plan.picture_steps += picture_steps(options);
-    }
-    return plan;
+    const std::int64_t others = std::ssize(waiting) - (dense_is_left ? 1 : 0);
+    return {.methods = std::ssize(waiting),
+            .picture_steps = drawn + others * (drawn + velocities) +
+                             picture_steps(calibrations_of(waiting).options),
+            .noise_floor_steps = options_.noise_floor ? std::ssize(waiting) * drawn : 0};
   }
 
   Json run() {
@@ -183,13 +188,13 @@ class Evaluation {
     restore_dense(pipeline_);
     const std::vector<Contender> waiting = unfinished();
     if (!waiting.empty()) {
-      if (any_learns(waiting)) collect_inputs();
+      if (any_learns(waiting)) learn(waiting);
       make_references();
     }
     for (const Contender& contender : waiting) {
       results_.refresh();
       if (results_.find(key_of(contender))) continue;  // another process was faster
-      if (contender.method.kind != Method::Kind::dense) draw_dense();
+      if (contender.method.kind != Method::Kind::dense && !has_dense()) draw_dense();
       results_.add(key_of(contender), measure(contender.method));
     }
     work_.remove();
@@ -213,43 +218,71 @@ class Evaluation {
     return waiting;
   }
 
-  int velocity_prompts() const { return std::min(options_.velocity_prompts, options_.prompts); }
+  SharedCalibrations calibrations_of(const std::vector<Contender>& waiting) const {
+    const auto methods = [](const std::vector<Contender>& contenders) {
+      std::vector<Method> list;
+      for (const Contender& one : contenders) list.push_back(one.method);
+      return list;
+    };
+    return share_calibrations(methods(waiting), methods(contenders_), options_.calibration,
+                              options_.calibration_rows);
+  }
 
-  void collect_inputs() {
-    const std::string key = kSumsOfInputs;
-    std::optional<CalibrationSums> sums =
-        collect_input_sums(pipeline_, inputs_.run, work_.sums_file(key), inputs_.on_calibrate);
+  // The pictures are drawn once for all methods.
+  void learn(const std::vector<Contender>& waiting) {
+    SharedCalibrations all = calibrations_of(waiting);
+    for (std::size_t i = 0; i < all.sums.size(); ++i) {
+      all.options[i].statistics = work_.sums_file(all.sums[i]);
+    }
+    std::optional<std::vector<CalibrationSums>> sums =
+        collect_sums(pipeline_, all.options, inputs_.on_calibrate);
     if (!sums) throw Stopped();
-    check_finite(sums->moments);
-    inputs_.moments = sums->moments;
-    inputs_.sums->emplace(key, std::move(*sums));
+    for (std::size_t i = 0; i < all.sums.size(); ++i) {
+      check_finite((*sums)[i].moments);
+      if (i == all.of_inputs) inputs_.moments = (*sums)[i].moments;
+      inputs_.sums->emplace(all.sums[i], std::move((*sums)[i]));
+    }
     if (!results_.find(kInputs)) results_.add(kInputs, describe(inputs_.moments));
   }
 
-  AccuracyRun draw(const std::string& method) {
-    return measure_caption_accuracy(pipeline_, suite_, request_, options_.batch, [&](int finished) {
-      progress(method + ": pictures", finished, options_.prompts);
-    });
+  AccuracyRun draw(const std::string& method, const BatchVelocityCallback& on_velocity = {}) {
+    return measure_caption_accuracy(
+        pipeline_, suite_, request_, options_.batch,
+        [&](int finished) { progress(method + ": pictures", finished, options_.prompts); },
+        on_velocity);
   }
 
-  // What all methods are held against, but for the dense pictures, which dense may be about to
-  // draw.
+  // What all methods are held against, but for what is not drawn yet.
   void make_references() {
     std::vector<Image> scenes;
     for (const Scene& scene : suite_.scenes) scenes.push_back(render(scene));
     references_.scene_features = picture_features(scenes);
-    record_trajectory_of_dense();
     if (auto kept = work_.dense_pictures()) references_.dense = std::move(*kept);
+    if (measures_velocity()) trajectory_ = work_.trajectory(pipeline_.options().device());
   }
 
-  // The model is dense.
-  void draw_dense() {
-    if (references_.dense.empty()) keep_dense(draw("dense").images);
+  TrajectoryRecorder recorder() const {
+    return {static_cast<std::size_t>(velocity_prompts(options_)), options_.steps,
+            velocity_stride(options_)};
   }
 
-  void keep_dense(const std::vector<Image>& pictures) {
-    references_.dense = pictures;
-    work_.keep_dense_pictures(pictures);
+  bool measures_velocity() const { return velocity_prompts(options_) > 0; }
+
+  bool has_dense() const {
+    return !references_.dense.empty() && (trajectory_ || !measures_velocity());
+  }
+
+  // The model is dense. Its pictures, and the trajectory that led to them.
+  AccuracyRun draw_dense() {
+    TrajectoryRecorder trajectory = recorder();
+    AccuracyRun run = draw("dense", [&](const auto&... step) { trajectory.add(step...); });
+    references_.dense = run.images;
+    if (measures_velocity()) {
+      trajectory_ = trajectory.take();
+      work_.keep(*trajectory_);
+    }
+    work_.keep_dense_pictures(run.images);
+    return run;
   }
 
   // Of the first `count` captions, as measure_caption_accuracy draws them.
@@ -263,28 +296,20 @@ class Evaluation {
     return request;
   }
 
-  void record_trajectory_of_dense() {
-    if (velocity_prompts() == 0) return;
-    trajectory_ = work_.trajectory(pipeline_.options().device());
-    if (trajectory_) return;
-    trajectory_ = record_trajectory(
-        pipeline_, request_for(velocity_prompts()), options_.batch,
-        [&](int finished, int steps) { progress("dense trajectory", finished, steps); });
-    work_.keep(*trajectory_);
-  }
-
   Json measure(const Method& method) {
+    const bool dense = method.kind == Method::Kind::dense;
     progress(method.name + ": prepare", 0, 1);
     Json entry = {{"name", method.name},
                   {"kind", to_string(method.kind)},
                   {"description", method.description},
                   {"relative_cost", method.prepare(pipeline_, inputs_)}};
+    AccuracyRun run;
+    if (dense) run = draw_dense();
     if (trajectory_) entry.update(to_json(velocity_error(method)));
-    const AccuracyRun run = draw(method.name);
+    if (!dense) run = draw(method.name);
     std::vector<Image> again;
     if (options_.noise_floor) again = draw_rounded_otherwise(method.name);
     restore_dense(pipeline_);
-    if (method.kind == Method::Kind::dense) keep_dense(run.images);
     entry.update(score_pictures(run, references_));
     if (options_.noise_floor) entry.update(score_noise_floor(run.images, again));
     write_method_pictures(options_.pictures, method.name, run.images, options_.kept_pictures);
@@ -314,7 +339,7 @@ class Evaluation {
   Json report() const {
     Json report = describe(pipeline_, options_, references_.lpips);
     if (any_learns(contenders_)) {
-      report["calibration"] = describe(options_.calibration);
+      report["calibration"] = describe_calibration(options_);
       report["inputs"] = *results_.find(kInputs);
     }
     report["methods"] = Json::array();

@@ -19,14 +19,19 @@ namespace rtlynx {
 struct EvaluateOptions {
   int prompts = 500;          ///< held-out captions
   int velocity_prompts = 32;  ///< the first of them, for the velocity error; 0 leaves it out
+  /// That is measured of each of them at one step in so many, of the next a step earlier.
+  int velocity_stride = 4;
   std::uint64_t seed = 2026;  ///< of the list of captions
   int steps = 28;
   double guidance = 4.0;
   int batch = 32;
   std::vector<std::string> methods = {"dense", "naive", "norm"};  ///< study/methods.h
   std::vector<std::filesystem::path> compensations;  ///< files of rtlynx calibrate, after these
-  CalibrationRun calibration;   ///< what those methods learn from that learn at all
-  std::filesystem::path lpips;  ///< weights (study/lpips.h); none: not measured
+  /// What those methods learn from that learn at all: fewer steps than `calibrate` takes, and as
+  /// many tokens.
+  CalibrationRun calibration = {.steps = 7};
+  std::int64_t calibration_rows = 1024;  ///< as CalibrateOptions::rows
+  std::filesystem::path lpips;           ///< weights (study/lpips.h); none: not measured
   /// Also measures how far each method is from itself when only rounding changes.
   bool noise_floor = false;
   /// Of finished methods, gone on with if the file exists; none: not kept. What methods share is

@@ -22,7 +22,7 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
-constexpr const char* kWorkFormat = "rtlynx evaluation work 1";
+constexpr const char* kWorkFormat = "rtlynx evaluation work 2";
 constexpr const char* kPictures = "dense pictures";
 constexpr const char* kTrajectory = "dense trajectory";
 constexpr std::string_view kSums = "sums ";
@@ -99,6 +99,7 @@ DenseTrajectory trajectory_of(const nlohmann::json& form,
     trajectory.records.push_back({.step = entry.at("step"),
                                   .first = first,
                                   .prompts = entry.at("prompts"),
+                                  .apart = entry.at("apart"),
                                   .inputs = inputs,
                                   .velocity = tensor(prefix + "velocity")});
   }
@@ -213,6 +214,7 @@ void KeptWork::keep(const DenseTrajectory& trajectory) const {
     records.push_back({{"step", record.step},
                        {"first", record.first},
                        {"prompts", record.prompts},
+                       {"apart", record.apart},
                        {"two_branches", has_two_branches(record)}});
   }
   write(kTrajectory, tensors,

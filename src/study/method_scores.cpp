@@ -50,7 +50,9 @@ std::vector<double> of_pictures_that_differ(std::vector<double> decibels) {
 
 Json to_json(const VelocityError& error) {
   Json by_step = Json::array();
-  for (const SquaredError& step : error.by_step) by_step.push_back(number_or_null(step.relative()));
+  for (const SquaredError& step : error.by_step) {
+    by_step.push_back(step.whole > 0 ? number_or_null(step.relative()) : Json());
+  }
   const Interval interval =
       bootstrap_interval(error.by_prompt.size(),
                          [&](std::span<const std::size_t> drawn) { return error.relative(drawn); });

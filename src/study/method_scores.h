@@ -20,7 +20,7 @@ struct PictureReferences {
 };
 
 /// {"velocity_error": ..., "velocity_error_interval": [low, high], "velocity_error_by_step":
-/// [...]}: the interval is a bootstrap over prompts.
+/// [...]}: the interval is a bootstrap over prompts; a step that was measured of no prompt is null.
 nlohmann::ordered_json to_json(const VelocityError& error);
 
 /// psnr (dB, over pictures that differ), ssim, high_frequency_error and, with weights, lpips to the

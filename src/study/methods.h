@@ -31,7 +31,7 @@ struct MethodInputs {
   CalibrateCallback on_calibrate;  ///< while they are drawn
 };
 
-/// The name of the sums that no transform and no norm is in: collect_input_sums makes them.
+/// The name of the sums that no transform and no norm is in, as input_sums_options asks for them.
 inline constexpr const char* kSumsOfInputs = "none";
 
 /// Thrown by Method::prepare after inputs.on_calibrate returned false.

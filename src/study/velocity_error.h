@@ -2,11 +2,12 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <span>
 #include <vector>
 
-#include "pipeline/pipeline.h"
+#include "study/drawn_batch.h"
 
 namespace rtlynx {
 
@@ -16,14 +17,37 @@ namespace rtlynx {
 struct DenseTrajectory {
   struct Step {
     int step = 0;             ///< from 0
-    std::size_t first = 0;    ///< index of the batch's first prompt
-    std::size_t prompts = 0;  ///< in the batch
+    std::size_t first = 0;    ///< index of the record's first prompt
+    std::size_t prompts = 0;  ///< in the record, `apart` from one to the next
+    std::size_t apart = 1;
     FluxInputs inputs;
     torch::Tensor velocity;  // [B, I, C] fp32, B = prompts or, with guidance, twice as many
   };
   std::size_t prompts = 0;
   int steps = 0;
   std::vector<Step> records;
+};
+
+/// Records a trajectory of pictures while they are drawn.
+class TrajectoryRecorder {
+ public:
+  /// Keeps of every prompt one step in `stride`, of the next prompt the step before: every step is
+  /// kept of one prompt in `stride`. 1 keeps all. Of prompts beyond `prompts` nothing is kept.
+  TrajectoryRecorder(std::size_t prompts, int steps, int stride = 1);
+
+  /// How many steps of single pictures it keeps.
+  std::int64_t picture_steps() const;
+
+  /// A step of a batch. Batches may come in any order.
+  void add(const DrawnBatch& batch, int step, const FluxInputs& inputs,
+           const torch::Tensor& velocity);
+
+  /// What was kept, by first prompt and step.
+  DenseTrajectory take();
+
+ private:
+  DenseTrajectory trajectory_;
+  std::size_t stride_;
 };
 
 /// Draws the request with the transformer as it is.
@@ -50,11 +74,11 @@ struct VelocityError {
   double relative(std::span<const std::size_t> drawn) const;
 };
 
-/// That of the dense transformer itself.
+/// That of the dense transformer itself: nothing wrong, and the whole that was recorded.
 VelocityError no_error(const DenseTrajectory& trajectory);
 
-/// Runs the transformer, in whatever form it is now, on the trajectory's inputs. `finished` counts
-/// the trajectory's records.
+/// Runs the transformer, in whatever form it is now, on the trajectory's inputs; on the CPU on as
+/// many at a time as torch has threads. `finished` counts the trajectory's records.
 VelocityError measure_velocity_error(Pipeline& pipeline, const DenseTrajectory& trajectory,
                                      const std::function<void(std::size_t)>& finished = {});
 

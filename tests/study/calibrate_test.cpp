@@ -82,6 +82,56 @@ TEST_F(Calibrate, BringsTheVelocityCloserToDense) {
   EXPECT_LT(error(), compensated);
 }
 
+TEST_F(Calibrate, SeveralAreDrawnForOnceAndGetWhatEachGetsAlone) {
+  CalibrateOptions with_norm = options();
+  with_norm.solve = {.method = CompensationMethod::low_rank, .norm = true, .rank = 16};
+  const std::vector<CalibrateOptions> all = {options(), with_norm, options("16")};
+  int calls = 0;
+  const auto together = collect_sums(pipeline_, all, [&](const CalibrateProgress&) {
+                          ++calls;
+                          return true;
+                        }).value();
+  // Of 3 batches of 3 steps, and of the first of them for the transforms.
+  EXPECT_EQ(calls, (3 + 1) * (1 + 3));
+  ASSERT_EQ(together.size(), 3U);
+  for (std::size_t i = 0; i < 3; ++i) {
+    const CalibrationSums alone = collect_sums(pipeline_, all[i]).value();
+    ASSERT_EQ(together[i].moments.size(), alone.moments.size());
+    for (const auto& [group, sums] : alone.moments) {
+      const InputMoments& shared = together[i].moments.at(group);
+      EXPECT_EQ(shared.tokens, sums.tokens);
+      EXPECT_TRUE(shared.xx.equal(sums.xx) && shared.xs.equal(sums.xs) && shared.ss.equal(sums.ss))
+          << i << " " << group;
+    }
+  }
+  // The inputs as they are do not depend on the norm, their selection does.
+  const auto& [group, plain] = *together[0].moments.begin();
+  EXPECT_TRUE(plain.xx.equal(together[1].moments.at(group).xx));
+  EXPECT_FALSE(plain.xs.equal(together[1].moments.at(group).xs));
+}
+
+TEST_F(Calibrate, SeveralAreOfOneRun) {
+  std::vector<CalibrateOptions> all = {options(), options("16")};
+  all[1].run.seed += 1;
+  EXPECT_THROW(collect_sums(pipeline_, all), Error);
+}
+
+TEST_F(Calibrate, SeveralGoOnFromWhatEachHas) {
+  std::vector<CalibrateOptions> all = {options(), options("16")};
+  const auto whole = collect_sums(pipeline_, all).value();
+  all[0].statistics = folder_ / "none";
+  all[1].statistics = folder_ / "blocks";
+  collect_sums(pipeline_, all[0]);  // is finished when the other begins
+  const auto stop = [](const CalibrateProgress&) { return false; };
+  EXPECT_FALSE(collect_sums(pipeline_, all, stop));
+  const auto sums = collect_sums(pipeline_, all).value();
+  for (std::size_t i = 0; i < 2; ++i) {
+    for (const auto& [group, moments] : whole[i].moments) {
+      EXPECT_TRUE(sums[i].moments.at(group).xs.equal(moments.xs)) << i << " " << group;
+    }
+  }
+}
+
 TEST_F(Calibrate, StoppedAndGoneOnWithIsTheSame) {
   for (const char* transform : {"none", "16"}) {
     CalibrateOptions kept = options(transform);

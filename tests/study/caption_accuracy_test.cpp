@@ -4,8 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <map>
 
 #include "data/caption.h"
+#include "pipeline/small_pipeline.h"
 #include "study/lynx_mini.h"
 
 namespace rtlynx {
@@ -45,6 +47,27 @@ TEST(CaptionAccuracy, NoiseScoresNothing) {
   EXPECT_EQ(run.score.shape_color_position.total, 10);
   EXPECT_EQ(run.score.shape_color_position.right, 0);
   EXPECT_EQ(to_json(run.score)["shape_color_position"], 0.0);
+}
+
+// On the CPU, where several are drawn at a time.
+TEST(CaptionAccuracy, PicturesAreThoseThatGenerateDraws) {
+  Pipeline pipeline = test::small_pipeline();
+  const CaptionSuite suite = make_caption_suite(3, 9);
+  std::map<std::size_t, int> steps;  // by picture
+  const AccuracyRun run = measure_caption_accuracy(
+      pipeline, suite, {.prompts = {}, .seeds = {}, .steps = 2}, 4, {},
+      [&](const DrawnBatch& batch, int step, const FluxInputs&, const torch::Tensor& velocity) {
+        EXPECT_EQ(batch.pictures, 1U);
+        EXPECT_EQ(velocity.size(0), 2);
+        EXPECT_EQ(steps[batch.first]++, step);
+      });
+  EXPECT_EQ(steps, (std::map<std::size_t, int>{{0, 2}, {1, 2}, {2, 2}}));
+  ASSERT_EQ(run.images.size(), 3U);
+  for (std::size_t i = 0; i < 3; ++i) {
+    const auto alone =
+        pipeline.generate({.prompts = {suite.captions[i]}, .seeds = {i}, .steps = 2});
+    EXPECT_EQ(run.images[i].rgb, alone.front().rgb) << i;
+  }
 }
 
 }  // namespace

@@ -137,14 +137,15 @@ TEST(Evaluate, PlansWhatItDraws) {
   const auto keep_plan = [&](const EvaluationPlan& made) { plan = made; };
   evaluate_methods(pipeline, quick({"norm", "joint", "block64+joint"}), never, keep_plan);
   EXPECT_EQ(plan.methods, 4);
-  // Of each method pictures and velocities, those of dense being the trajectory; the sums of the
-  // inputs as they are, and two passes for blocks.
-  EXPECT_EQ(plan.picture_steps, 4 * (3 * 2 + 2 * 2) + 1 + 2);
+  // Of each method pictures, of all but dense velocities, of both prompts at one of two steps; a
+  // pass over the inputs for blocks, and one for all that learn.
+  EXPECT_EQ(plan.picture_steps, 4 * 3 * 2 + 3 * 2 + 1 + 1);
   EXPECT_EQ(plan.noise_floor_steps, 0);
   EvaluateOptions twice = quick({"norm"});
   twice.noise_floor = true;
+  twice.velocity_stride = 1;
   evaluate_methods(pipeline, twice, never, keep_plan);
-  EXPECT_EQ(plan.picture_steps, 2 * (3 * 2 + 2 * 2));
+  EXPECT_EQ(plan.picture_steps, 2 * 3 * 2 + 2 * 2);
   EXPECT_EQ(plan.noise_floor_steps, 2 * 3 * 2);  // in batches of another size
 }
 
@@ -171,6 +172,39 @@ TEST(Evaluate, RefusesWhatTheLayersDoNotAllowFirst) {
   EXPECT_THROW(evaluate_methods(pipeline, quick({"norm"}), never), Error);
 }
 
+// A method's result depends on the list of methods no more than on what they share.
+TEST(Evaluate, MethodsThatLearnTogetherGetWhatEachGetsAlone) {
+  Pipeline pipeline = test::small_pipeline();
+  const auto together =
+      evaluate_methods(pipeline, quick({"norm+lora", "block64+joint", "wanda"})).value();
+  for (std::size_t i = 1; i < together["methods"].size(); ++i) {
+    const auto& method = together["methods"][i];
+    const auto alone = evaluate_methods(pipeline, quick({method["name"]})).value();
+    EXPECT_EQ(alone["methods"][1], method) << method["name"];
+    EXPECT_EQ(alone["inputs"], together["inputs"]) << method["name"];
+  }
+}
+
+TEST(Evaluate, VelocitiesOfSomeStepsAreAmongThoseOfAll) {
+  Pipeline pipeline = test::small_pipeline();
+  EvaluateOptions options = quick({"naive"});
+  options.prompts = options.velocity_prompts = 4;
+  options.steps = 4;
+  options.velocity_stride = 1;
+  const auto all = evaluate_methods(pipeline, options).value();
+  options.velocity_stride = 2;
+  const auto some = evaluate_methods(pipeline, options).value();
+  EXPECT_EQ(all["velocity_stride"], 1);
+  EXPECT_EQ(some["velocity_stride"], 2);
+  const auto& whole = all["methods"][1];
+  const auto& part = some["methods"][1];
+  EXPECT_NE(part["velocity_error"], whole["velocity_error"]);
+  EXPECT_NEAR(part["velocity_error"], whole["velocity_error"],
+              0.2 * whole["velocity_error"].get<double>());
+  EXPECT_EQ(part["velocity_error_by_step"].size(), 4U);
+  EXPECT_EQ(part["psnr"], whole["psnr"]);
+}
+
 class EvaluateResumed : public testing::Test {
  protected:
   /// Stops when the stage begins.
@@ -195,7 +229,7 @@ TEST_F(EvaluateResumed, GivesTheReportOfOneRun) {
   // A stop takes effect between two batches.
   options.calibration = {.prompts = 2, .steps = 1, .batch = 1};
   const std::string whole = evaluate_methods(pipeline_, options).value().dump();
-  for (const char* stage : {"calibrate, pass 1/1", "dense: pictures", "block64+joint: pictures"}) {
+  for (const char* stage : {"calibrate, pass 2/2", "dense: pictures", "block64+joint: pictures"}) {
     EvaluateOptions kept = options;
     kept.results = folder_ / std::string(stage).substr(0, 5);
     EXPECT_FALSE(evaluate_methods(pipeline_, kept, stop_at(stage))) << stage;
@@ -235,8 +269,7 @@ TEST_F(EvaluateResumed, MayStopWhileAMethodCalibrates) {
   kept.results = folder_ / "results";
   EXPECT_FALSE(evaluate_methods(pipeline_, kept, stop_at("calibrate, pass 2/2")));
   const std::vector<std::string> left = stages(kept);
-  EXPECT_EQ(left.front(), "block64+joint: prepare");
-  EXPECT_EQ(std::count(left.begin(), left.end(), "calibrate, pass 1/2"), 0);
+  EXPECT_EQ(left.front(), "calibrate, pass 2/2");
   EXPECT_EQ(evaluate_methods(pipeline_, kept).value().dump(), whole);
 }
 
@@ -262,14 +295,14 @@ TEST_F(EvaluateResumed, AnotherProcessMayFinishTheRest) {
 }
 
 TEST_F(EvaluateResumed, DenseOfAnotherProcessIsNoOtherMethods) {
-  EvaluateOptions kept = quick({"norm"});
+  EvaluateOptions kept = quick({"wanda"});
   const std::string whole = evaluate_methods(pipeline_, kept).value().dump();
   kept.results = folder_ / "results";
   Pipeline other = test::small_pipeline();
   bool begun = false;
   const auto report =
       evaluate_methods(pipeline_, kept, [&](const std::string& stage, std::int64_t, std::int64_t) {
-        if (stage == "dense trajectory" && !std::exchange(begun, true)) {
+        if (stage == "calibrate, pass 1/1" && !std::exchange(begun, true)) {
           EvaluateOptions theirs = kept;
           theirs.methods = {};
           evaluate_methods(other, theirs);
@@ -285,7 +318,7 @@ TEST_F(EvaluateResumed, BegunAnewMeasuresAll) {
   evaluate_methods(pipeline_, kept);
   kept.restart = true;
   kept.steps = 1;
-  EXPECT_EQ(stages(kept).front(), "dense trajectory");
+  EXPECT_EQ(stages(kept).front(), "dense: prepare");
 }
 
 TEST_F(EvaluateResumed, LeavesTheModelDense) {
@@ -301,9 +334,8 @@ TEST_F(EvaluateResumed, FinishedMethodsServeAnyList) {
   evaluate_methods(pipeline_, kept);
   EXPECT_TRUE(stages(kept).empty());
   kept.methods = {"naive"};
-  EXPECT_EQ(stages(kept),
-            (std::vector<std::string>{"dense trajectory", "dense: pictures", "naive: prepare",
-                                      "naive: velocity", "naive: pictures"}));
+  EXPECT_EQ(stages(kept), (std::vector<std::string>{"dense: pictures", "naive: prepare",
+                                                    "naive: velocity", "naive: pictures"}));
 }
 
 TEST_F(EvaluateResumed, AnotherFileOfTheSameNameIsMeasured) {

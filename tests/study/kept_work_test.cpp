@@ -103,7 +103,7 @@ TEST_F(KeptWorkTest, AnotherFileIsRefused) {
   write_safetensors(folder_ / "dense pictures.safetensors", {}, {{"format", "pt"}});
   EXPECT_THROW(work.dense_pictures(), Error);
   write_safetensors(folder_ / "dense trajectory.safetensors", {},
-                    {{"format", "rtlynx evaluation work 1"},
+                    {{"format", "rtlynx evaluation work 2"},
                      {"settings", settings_.dump()},
                      {"description", "{}"}});
   EXPECT_THROW(work.trajectory(torch::kCPU), Error);

@@ -28,7 +28,7 @@ class Methods : public testing::Test {
   GenerateRequest request_{.prompts = {"a red circle"}, .seeds = {1}, .steps = 2, .guidance = 3.0};
 
   void SetUp() override {
-    inputs_.moments = collect_input_sums(pipeline_, inputs_.run).value().moments;
+    inputs_.moments = collect_sums(pipeline_, input_sums_options(inputs_.run)).value().moments;
   }
 
   std::vector<NamedLinear> paper_linears() {

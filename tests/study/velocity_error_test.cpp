@@ -75,5 +75,61 @@ TEST_F(VelocityErrors, OfDrawnPromptsCountsRepetitions) {
   EXPECT_NEAR(error.relative(twice), error.by_prompt[1].relative(), 1e-12);
 }
 
+// Of a whole batch of pictures, and of them one by one in another order.
+TEST_F(VelocityErrors, EveryPromptIsRecordedAtOneStepInAStride) {
+  for (const std::size_t batch : {3U, 1U}) {
+    const DenseTrajectory all = record_trajectory(pipeline_, request_, static_cast<int>(batch));
+    TrajectoryRecorder recorder(/*prompts=*/3, request_.steps, /*stride=*/2);
+    for (std::size_t i = all.records.size(); i-- > 0;) {
+      const auto& record = all.records[i];
+      recorder.add({.first = record.first, .pictures = record.prompts}, record.step, record.inputs,
+                   record.velocity);
+    }
+    const DenseTrajectory some = recorder.take();
+    std::size_t prompts = 0;
+    for (const auto& record : some.records) {
+      for (std::size_t i = 0; i < record.prompts; ++i, ++prompts) {
+        const std::size_t prompt = record.first + i * record.apart;
+        EXPECT_EQ((prompt + static_cast<std::size_t>(record.step)) % 2, 0U);
+        const auto row = static_cast<std::int64_t>(i), rows = record.velocity.size(0) / 2;
+        const auto& source =
+            all.records[prompt / batch * 2 + static_cast<std::size_t>(record.step)];
+        const auto of_batch = static_cast<std::int64_t>(prompt % batch);
+        const auto of_branch = static_cast<std::int64_t>(batch);
+        for (const std::int64_t branch : {0, 1}) {
+          const std::int64_t kept = branch * rows + row, drawn = branch * of_branch + of_batch;
+          EXPECT_TRUE(record.velocity[kept].equal(source.velocity[drawn]));
+          EXPECT_TRUE(record.inputs.hidden_states[kept].equal(source.inputs.hidden_states[drawn]));
+          EXPECT_TRUE(record.inputs.encoder_hidden_states[kept].equal(
+              source.inputs.encoder_hidden_states[drawn]));
+        }
+      }
+    }
+    EXPECT_EQ(prompts, 3U);  // one of two steps each
+    EXPECT_EQ(recorder.picture_steps(), 3);
+    EXPECT_LT(measure_velocity_error(pipeline_, some).relative(), 1e-5);
+  }
+}
+
+TEST_F(VelocityErrors, PromptsBeyondThoseAskedForAreNotRecorded) {
+  TrajectoryRecorder recorder(/*prompts=*/2, request_.steps);
+  const DenseTrajectory all = record_trajectory(pipeline_, request_, /*batch=*/3);
+  for (const auto& record : all.records) {
+    recorder.add({.first = 0, .pictures = 3}, record.step, record.inputs, record.velocity);
+  }
+  const DenseTrajectory some = recorder.take();
+  ASSERT_EQ(some.records.size(), 2U);
+  EXPECT_EQ(some.records[0].prompts, 2U);
+  EXPECT_TRUE(some.records[0].velocity[3].equal(all.records[0].velocity[4]));
+}
+
+TEST_F(VelocityErrors, OfDenseHoldTheWholeThatWasRecorded) {
+  const VelocityError none = no_error(trajectory_);
+  EXPECT_EQ(none.relative(), 0);
+  const VelocityError measured = measure_velocity_error(pipeline_, trajectory_);
+  EXPECT_EQ(none.by_prompt[2].whole, measured.by_prompt[2].whole);
+  EXPECT_EQ(none.by_step[1].whole, measured.by_step[1].whole);
+}
+
 }  // namespace
 }  // namespace rtlynx
