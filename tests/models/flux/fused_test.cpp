@@ -3,6 +3,8 @@
 // the same type does to the plain path.
 #include "models/flux/fused.h"
 
+#include <c10/core/StreamGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -212,6 +214,24 @@ TEST_F(FluxFusedOnGpu, GivesTheSameBitsAsAGraph) {
       for (int i = 0; i < 3; ++i) EXPECT_TRUE(step.replay().equal(first));
     }
   }
+}
+
+// The input is ready on that stream alone, late: kernels on another one would read zeros.
+TEST_F(FluxFusedOnGpu, GivesTheSameBitsOnAnotherStream) {
+  const auto options = torch::TensorOptions().dtype(torch::kBFloat16).device(torch::kCUDA);
+  FluxFused fused(model(Form::transformed, options));
+  FluxInputs given = inputs(2, 77, options);
+  const torch::Tensor first = run_fused(fused, given);
+  const torch::Tensor ready = given.hidden_states;
+  given.hidden_states = torch::zeros_like(ready);
+  torch::Tensor busy = torch::ones({4096, 4096}, options);
+  torch::cuda::synchronize();
+
+  const c10::impl::VirtualGuardImpl devices(c10::DeviceType::CUDA);
+  const c10::StreamGuard guard(devices.getStreamFromGlobalPool(first.device()));
+  for (int i = 0; i < 20; ++i) busy = busy.matmul(busy) / 4096;
+  given.hidden_states.copy_(ready);
+  EXPECT_TRUE(run_fused(fused, given).equal(first));
 }
 
 }  // namespace
