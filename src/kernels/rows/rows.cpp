@@ -200,7 +200,7 @@ void quantize(const Quantize& problem, cudaStream_t stream) {
                                     .unit = problem.unit,
                                     .tokens = static_cast<int>(x.rows),
                                     .columns = static_cast<int>(x.columns)};
-  const rows::Launch launch{current_device().compute_capability, stream};
+  const rows::Launch launch = launch_on(stream);
   check(rows::launch_quantize(x.dtype, params, launch), kOp);
 }
 
