@@ -34,10 +34,10 @@ from ._error import Error
 from ._report import Report
 from ._sparsify import groups_of, report, restore, sparsify
 
-__all__ = ["Compensation", "Error", "InputTransform", "LayerCompensation", "Packed", "Report",
-           "calibrate", "doctor", "groups_of", "head_norm", "linear24", "pack", "product",
-           "read_file", "report", "residual_norm", "restore", "sparsify", "sparsify24",
-           "swiglu", "weights_revision"]
+__all__ = ["Compensation", "Error", "InputTransform", "LayerCompensation", "Packed", "PackedWeight",
+           "Report", "calibrate", "doctor", "groups_of", "head_norm", "linear24", "pack",
+           "pack_weight", "product", "read_file", "report", "residual_norm", "restore", "sparsify",
+           "sparsify24", "swiglu", "weight_product", "weights_revision"]
 
 
 class Packed(NamedTuple):
@@ -134,19 +134,62 @@ def product(packed, weights, *, ups=None, low_starts=None, biases=None, activati
     Returns:
         A list of ``[..., N_i]``.
     """
+    return torch.ops.rtlynx.product(
+        packed.operand, packed.scale, packed.low, list(weights),
+        *_parts("product", packed.low, ups, low_starts, biases, activations, gates, residuals))
+
+
+def _parts(op, like, ups, low_starts, biases, activations, gates, residuals):
+    """What goes with each weight, as the operators take it: an empty tensor for None."""
     def entries(tensors):
         if tensors is None or all(tensor is None for tensor in tensors):
             return []
-        return [weights[0].new_empty(0) if tensor is None else tensor for tensor in tensors]
+        return [like.new_empty(0) if tensor is None else tensor for tensor in tensors]
 
     codes = {"none": 0, None: 0, "gelu": 1}
     for name in activations or ():
         if name not in codes:
-            raise RuntimeError(f"product: required an activation none or gelu, got {name}")
-    return torch.ops.rtlynx.product(
-        packed.operand, packed.scale, packed.low, list(weights), entries(ups),
-        list(low_starts or ()), entries(biases), [codes[name] for name in activations or ()],
-        entries(gates), entries(residuals))
+            raise RuntimeError(f"{op}: required an activation none or gelu, got {name}")
+    return (entries(ups), list(low_starts or ()), entries(biases),
+            [codes[name] for name in activations or ()], entries(gates), entries(residuals))
+
+
+class PackedWeight(NamedTuple):
+    """A 2:4 weight, packed: what ``weight_product`` reads. ``operand`` is opaque."""
+
+    operand: torch.Tensor
+    outputs: int
+
+
+def pack_weight(weight):
+    """Packs a weight ``[N, K]``, K divisible by 16, of which two of every four channels are zero.
+
+    Of others the two largest stay. For the Sparse Tensor Cores on a GPU of compute capability 9.0;
+    elsewhere it stays as it is.
+    """
+    return PackedWeight(torch.ops.rtlynx.pack_weight(weight), weight.shape[0])
+
+
+def weight_product(x, weights, *, low=None, ups=None, low_starts=None, biases=None,
+                   activations=None, gates=None, residuals=None):
+    """One to four Linears with 2:4 weights on a dense input, in one pass over it.
+
+    For each weight ``residual + gate * act(x @ weight.T + low @ up.T + bias)``, summed in float32
+    and rounded once.
+
+    Args:
+        x: ``[..., K]``.
+        weights: what ``pack_weight`` gave, for each.
+        low: ``[..., R]``, the product of x with the downs of all, or None.
+        ups, low_starts, biases, activations, gates, residuals: as of ``product``.
+
+    Returns:
+        A list of ``[..., N_i]``.
+    """
+    low = x.new_empty((*x.shape[:-1], 0)) if low is None else low
+    return torch.ops.rtlynx.weight_product(
+        x, low, [weight.operand for weight in weights], [weight.outputs for weight in weights],
+        *_parts("weight_product", low, ups, low_starts, biases, activations, gates, residuals))
 
 
 def linear24(x, weight, bias=None, lora_down=None, lora_up=None, norm=True):

@@ -50,7 +50,7 @@ LayerCost pruned_us(const LayerWork& work, const Replacement& values) {
   const double low_rank =
       values.rank() > 0 ? thin_us(work.tokens, values.rank(), work.in_features) : 0.0;
   return {.value = *times.sparse_us - times.pack_us + low_rank,
-          .source = "assumed: no kernel here takes sparse weights"};
+          .source = "estimated: as a packed input's product without its pack"};
 }
 
 LayerCost fixed_us(const LayerWork& work, const Replacement& values) {

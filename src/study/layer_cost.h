@@ -49,8 +49,8 @@ LayerCost dense_cost(CostMeasure measure, const LayerWork& work);
 /// Of a layer that does not run dense. In time:
 ///   activation 2:4  pack and product (linear_times); blocks of 64 lengthen the pack by 5 %, the
 ///                   most that was measured (docs/kernels.md), others in proportion;
-///   weight 2:4      the same product without a pack: there is no kernel for it here, and none in
-///                   the measurements; X is read once more for a low rank;
+///   weight 2:4      the same product without a pack, which takes as long (docs/kernels.md); X is
+///                   read once more for a low rank;
 ///   fixed choice    dense products of its shapes, and a pack's time for axes.
 LayerCost layer_cost(CostMeasure measure, const LayerWork& work, const LayerCompensation& layer);
 

@@ -89,6 +89,21 @@ class OpcheckTest(unittest.TestCase):
                 out = [torch.empty_like(y) for y in ops.weight_product(*sample)]
                 self.check(ops.weight_product_out.default, [((*sample, out), {})])
 
+    def test_sparse_weights_by_name(self):
+        for place in places():
+            x, weight = random(2, 5, 32, **place), ops.sparsify24(random(24, 32, **place), False)[0]
+            down, up, bias = (random(16, 32, **place), random(24, 16, seed=4, **place),
+                              random(24, **place))
+            packed = rtlynx.pack_weight(weight)
+            y, plain = rtlynx.weight_product(x, [packed] * 2, low=x @ down.T, ups=[up] * 2,
+                                             low_starts=[0, 0], biases=[bias, None],
+                                             activations=["gelu", None])
+            wide = x.double() @ weight.double().T + (x @ down.T).double() @ up.double().T
+            close = {"rtol": 0.02, "atol": 0.05} if x.dtype == torch.bfloat16 else {}
+            torch.testing.assert_close(plain, wide.to(x.dtype), **close)
+            torch.testing.assert_close(
+                y, torch.nn.functional.gelu(wide + bias, approximate="tanh").to(x.dtype), **close)
+
     def test_linear24(self):
         for place in places():
             weight, bias, down, up = layer(**place)
