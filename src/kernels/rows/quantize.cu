@@ -5,7 +5,6 @@
 #include "kernels/device/launch.h"
 #include "kernels/device/vector.cuh"
 #include "kernels/rows/params.h"
-#include "kernels/spec/quantize.h"
 #include "rtlynx/gpu/rows.h"
 
 /// One CTA for a token, whose row stays in registers between its largest and its codes.
@@ -24,6 +23,12 @@ __device__ std::uint32_t to_codes(const float* four, float factor) {
     word |= static_cast<std::uint32_t>(code) << (8 * i);
   }
   return word;
+}
+
+/// What a 1 of a row's codes stands for (rtlynx/rows.h).
+__device__ float code_unit(float largest) {
+  constexpr float kLargestCode = 448.0f, kSmallestNormal = 0x1p-126f;
+  return largest == 0.0f ? 1.0f : fmaxf(largest / kLargestCode, kSmallestNormal);
 }
 
 /// The largest of all threads' values; as bits magnitudes are in order.

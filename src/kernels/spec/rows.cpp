@@ -11,7 +11,6 @@
 #include "kernels/spec/activation.h"
 #include "kernels/spec/arguments.h"
 #include "kernels/spec/matrix.h"
-#include "kernels/spec/quantize.h"
 
 namespace rtlynx {
 namespace {
@@ -196,6 +195,16 @@ void swiglu(const Swiglu& problem) {
     }
   });
 }
+
+namespace {
+
+/// What a 1 of a row's codes stands for. Its reciprocal is finite.
+float code_unit(float largest) {
+  constexpr float kLargestCode = 448.0f, kSmallestNormal = 0x1p-126f;
+  return largest == 0.0f ? 1.0f : std::max(largest / kLargestCode, kSmallestNormal);
+}
+
+}  // namespace
 
 void quantize(const Quantize& problem) {
   check_quantize("quantize", problem);
