@@ -52,8 +52,11 @@ struct Pack24 {
   /// X * up) and of the tail, as product24() gives them. Null: read them.
   const float* limit = nullptr;
   const float* tail_limit = nullptr;
-  ConstMatrixView down = {};  // [R, K]: L_down transposed of all Linears, one below the other;
-                              // no rows: no low rank
+
+  /// [R, K]: L_down transposed of all Linears, one below the other; no rows: no low rank. It reads
+  /// the input before the transform, while that runs: of an L_down that is to read z, pass the rows
+  /// of L_down A^T.
+  ConstMatrixView down = {};
 };
 
 /// The packed input on the host: the compressed z (rtlynx/compress24.h), what its product is
@@ -62,7 +65,7 @@ struct Packed24 {
   MatrixView values = {};             // [M, K/2], element type of X, or e4m3
   std::uint16_t* metadata = nullptr;  // [M, K/16], contiguous
   float* scale = nullptr;  // [M]: s, of e4m3 values (s / code_factor) weight_unit in fp32
-  MatrixView low = {};     // [M, R], element type: (z down^T) / that unit, rounded once
+  MatrixView low = {};     // [M, R], element type: (input down^T) / that unit, rounded once
 };
 
 /// The specification of packing: plain loops on host memory, the order of summation open. Throws

@@ -43,7 +43,8 @@ __all__ = ["Compensation", "Error", "InputTransform", "LayerCompensation", "Pack
 class Packed(NamedTuple):
     """An input, packed: what ``product`` reads.
 
-    ``operand`` is opaque; ``scale [...]`` is s in float32; ``low [..., R]`` is ``z down^T / s``.
+    ``operand`` is opaque; ``scale [...]`` is s in float32; ``low [..., R]`` is
+    ``producer(x) down^T / s``.
     """
 
     operand: torch.Tensor
@@ -76,7 +77,8 @@ def sparsify24(x, norm=True):
 def pack(x, *, tail=None, producer="none", up=None, moments=None, weight=None, scale=None,
          shift=None, eps=1e-6, transform=None, down=None, norm=True, e4m3_unit=None,
          transform_gain=1.0, limit=None, tail_limit=None):
-    """Packs an input of Linears: ``z = transform(producer(x))``, its kept half, s, and ``z down^T``.
+    """Packs an input of Linears: ``z = transform(producer(x))``, its kept half, s, and
+    ``producer(x) down^T``.
 
     Everything in float32, z rounded to the dtype of x once behind the producer and once behind the
     transform.
@@ -94,7 +96,8 @@ def pack(x, *, tail=None, producer="none", up=None, moments=None, weight=None, s
         scale, shift: ``[G, K]``, for the norms: one row for each of G images of equally many tokens.
         transform: ``[K / g, g, g]``: ``z' = z A`` with blocks of g = 16, 64 or 128 channels, entry
             ``[b, o, i]`` the weight of input i in output o.
-        down: ``[R, K]``: the down projections of all weights, one below the other.
+        down: ``[R, K]``: the down projections of all weights, one below the other. They read the
+            input before the transform: of one that is to read z, give ``down A^T``.
         norm: False takes s = 1.
         e4m3_unit: the kept values leave as e4m3, for weights ``(W / e4m3_unit).to(float8_e4m3fn)`` and
             ups ``up / e4m3_unit``; a GPU of compute capability 9.0, or the CPU.

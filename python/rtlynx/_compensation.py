@@ -91,6 +91,14 @@ class InputTransform:
             exact = exact.index_select(1, self.permutation.to(weight.device))
         return exact.to(weight.dtype)
 
+    def down_before(self, down):
+        """L_down A^T [r, K], which reads the blocks' input as ``down`` reads z; in float64, rounded
+        once."""
+        count, size, _ = self.blocks.shape
+        grouped = down.double().unflatten(1, (count, size)).transpose(0, 1)  # [K / g, r, g]
+        exact = torch.bmm(grouped, self.blocks.to(down.device).double().mT)
+        return exact.transpose(0, 1).flatten(1).to(down.dtype)
+
 
 @dataclass
 class Compensation:

@@ -10,9 +10,10 @@ from ._compensation import InputTransform
 
 # Set on a LynxLinear, all of them; restoring deletes them.
 PARAMETERS = ("lynx_down", "lynx_up", "lynx_transform", "lynx_scale", "lynx_permutation")
-# The weight in e4m3, the up projection in its unit, and of a group's first layer the unit itself;
-# made of what the layer holds, never saved.
-BUFFERS = ("lynx_codes", "lynx_code_up", "lynx_unit")
+# The weight in e4m3, the up projection in its unit, and of a group's first layer the unit itself and,
+# behind a block transform, the down projections of what is before it; made of what the layer holds,
+# never saved.
+BUFFERS = ("lynx_codes", "lynx_code_up", "lynx_unit", "lynx_low")
 _HOOKS = ("_hf_hook", "_diffusers_hook")  # accelerate's and diffusers'
 
 
@@ -82,6 +83,13 @@ class InputGroup:
             member.lynx_codes = _e4m3.codes_of(member.weight.data, unit)
             member.lynx_code_up = None if member.lynx_up is None else member.lynx_up.data / unit
 
+    def fold_down(self):
+        """Lets the low ranks read what the block transform reads: L_down A^T, as ``pack`` takes it."""
+        owner = self.members[0]
+        if owner.lynx_transform is not None and owner.lynx_down is not None:
+            blocks = InputTransform(owner.lynx_transform.mT)
+            owner.lynx_low = blocks.down_before(owner.lynx_down.data)
+
     def _weights_are_there(self, x):
         if self.e4m3:  # codes stay where their module is
             return all(member.lynx_codes.device == x.device for member in self.members)
@@ -93,7 +101,8 @@ class InputGroup:
         owner = self.members[0]
         down, transform, scale, permutation = (
             self._beside(x, getattr(owner, name)) for name in
-            ("lynx_down", "lynx_transform", "lynx_scale", "lynx_permutation"))
+            ("lynx_low" if owner.lynx_low is not None else "lynx_down",
+             "lynx_transform", "lynx_scale", "lynx_permutation"))
         if scale is not None or permutation is not None:
             x, producer, up = _produced(x, producer, up), "none", None
             x = x if scale is None else x * scale
@@ -179,7 +188,9 @@ class LynxLinear(nn.Linear):
 
     def _load_from_state_dict(self, state_dict, prefix, *args):
         if any(prefix + name in state_dict for name in PARAMETERS):
-            return super()._load_from_state_dict(state_dict, prefix, *args)
+            super()._load_from_state_dict(state_dict, prefix, *args)
+            self.lynx_group.fold_down()
+            return None
         *_, errors = args
         if self.lynx_replaced and prefix + "weight" in state_dict:
             errors.append(f"rtlynx: required a layer with its own weight to load into, got {prefix} "
@@ -221,6 +232,7 @@ def make_sparse(linears, norm=True, low_ranks=None, transform=None, slot=0):
         linear.lynx_up = _frozen(low_ranks[index][1] if low_ranks else None)
         for name in BUFFERS:
             linear.register_buffer(name, None, persistent=False)
+    group.fold_down()
 
 
 def _frozen(tensor):

@@ -81,6 +81,15 @@ torch::Tensor InputTransform::weight_for_z(const torch::Tensor& weight) const {
   return permutation.defined() ? out.index_select(1, permutation.to(out.device())) : out;
 }
 
+torch::Tensor InputTransform::down_for_x(const torch::Tensor& down) const {
+  if (!blocks.defined()) return down;
+  const std::int64_t count = blocks.size(0), size = blocks.size(1);
+  const torch::Tensor grouped =
+      down.detach().to(torch::kFloat64).unflatten(1, {count, size}).transpose(0, 1);
+  const torch::Tensor exact = torch::bmm(grouped, blocks.to(torch::kFloat64).transpose(1, 2));
+  return exact.transpose(0, 1).reshape(down.sizes()).to(down.scalar_type());
+}
+
 void Compensation24::check(std::int64_t in_features, std::int64_t out_features) const {
   const std::string n = text_of(out_features), k = text_of(in_features);
   transform.check(in_features);

@@ -31,6 +31,10 @@ struct InputTransform {
   /// The weight that reads z as `weight` [N, K] reads x: z W_z^T = x W^T. W A^-T in fp64, to be
   /// rounded by the caller. Throws Error for a scale of zero.
   torch::Tensor weight_for_z(const torch::Tensor& weight) const;
+
+  /// L_down for the input of the blocks: of one that reads z [r, K], x down_for_x^T = z down^T.
+  /// Rounded once to the type of `down`.
+  torch::Tensor down_for_x(const torch::Tensor& down) const;
 };
 
 /// What makes up for the dropped channels of a Linear with weight W [N, K] and bias b:

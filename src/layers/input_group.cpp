@@ -117,7 +117,7 @@ void InputGroup::add_sparse(std::size_t member, const LinearForm& form) {
       .weight = form.weight, .bias = form.bias, .activation = activations_[member]};
   torch::Tensor down;
   if (form.down.defined()) {
-    down = padded_rank(form.down, 0);
+    down = padded_rank(transform.down_for_x(form.down), 0);
     layer.up = padded_rank(form.up, 1).contiguous();
   }
   const std::int64_t rank = down.defined() ? down.size(0) : 0;

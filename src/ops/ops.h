@@ -55,7 +55,8 @@ struct PackOptions {
   OptionalTensor scale, shift;    // norms: [G, K], z = n * weight * (1 + scale) + shift
   double eps = 1e-6;              // norms without moments
   OptionalTensor transform;       // [K / g, g outputs, g inputs], g 16, 64 or 128
-  OptionalTensor down;            // [R, K]: L_down transposed of all layers, one below the other
+  OptionalTensor down;            // [R, K]: L_down transposed of all layers, one below the other;
+                                  // reads the input before the transform
   bool norm = true;               // whether s restores the token's norm
   /// Kept values leave as e4m3, for weights of e4m3 of which a 1 stands for this, and ups in the
   /// same unit. A GPU of compute capability 9.0, or the CPU.

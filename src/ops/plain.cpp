@@ -149,8 +149,8 @@ Tensor factors_of(const PackTensors& tensors, const PackArguments& arguments) {
 
 Packed pack(const PackTensors& tensors) {
   const PackArguments arguments = pack_arguments(tensors, /*alignment=*/1);
-  Tensor z = produced(tensors);
-  if (tensors.transform) z = transformed(z, *tensors.transform);
+  const Tensor input = produced(tensors);
+  const Tensor z = tensors.transform ? transformed(input, *tensors.transform) : input;
   auto [kept, scale] = sparsify(z, tensors.norm);
   if (tensors.e4m3_unit) {
     const Tensor factors = factors_of(tensors, arguments);
@@ -163,7 +163,7 @@ Packed pack(const PackTensors& tensors) {
   const std::int64_t low_columns = arguments.input.down.rows;
   Tensor low = empty_like_device(z, {arguments.tokens(), low_columns}, type);
   if (low_columns > 0) {
-    const Tensor h = multiply_fp32(z, *tensors.down);
+    const Tensor h = multiply_fp32(input, *tensors.down);
     low = torch::stable::to(over(h, view(scale, {-1, 1})), type);
   }
   if (tensors.e4m3_unit) {

@@ -241,19 +241,18 @@ void E4m3Case::specify(const Matrix& z) {
   values_.resize(static_cast<std::size_t>(tokens_ * channels_ / 2));
   metadata_.resize(static_cast<std::size_t>(tokens_ * channels_ / 16));
   spec_scale_.resize(static_cast<std::size_t>(tokens_));
-  spec_low_ = zeros(dtype_, tokens_, input_.down.rows);
   in_parallel(tokens_, [&](std::int64_t m) {
     pack24({.x = slice_rows(z.view(), m, 1),
             .restores_norm = input_.restores_norm,
-            .code_factor = factor_.data() + m,
-            .weight_unit = kWeightUnit,
-            .down = input_.down.view()},
+            .code_factor = factor_.data() + m},
            {.values = contiguous(static_cast<void*>(values_.data() + m * channels_ / 2),
                                  DType::e4m3, 1, channels_ / 2),
             .metadata = metadata_.data() + m * channels_ / 16,
-            .scale = spec_scale_.data() + m,
-            .low = input_.down.rows > 0 ? slice_rows(spec_low_.view(), m, 1) : MatrixView{}});
+            .scale = spec_scale_.data() + m});
   });
+  const Matrix input = input_.transform.empty() ? z : produced_input(input_);
+  spec_low_ = low_of(input, input_.down, spec_scale_);
+  for (float& scale : spec_scale_) scale *= kWeightUnit;
 }
 
 /// To the bit, padding included; that of a token whose factor is NaN is NaN.
@@ -284,7 +283,7 @@ void E4m3Case::expect_low() {
   double error = 0.0, rounding = 0.0;
   for (std::int64_t m = 0; m < low.rows; ++m) {
     for (std::int64_t r = 0; r < low.columns; ++r) {
-      const double wanted = spec_low_.value(m, r);
+      const double wanted = spec_low_[low.index(m, r)];
       if (!std::isfinite(wanted)) continue;
       error += std::pow(low.value(m, r) - wanted, 2);
       rounding += std::pow(unit_at(dtype_, wanted), 2) / 12.0;

@@ -68,7 +68,7 @@ class E4m3Case {
   std::vector<float> factor_, spec_scale_;
   std::vector<std::uint8_t> values_;
   std::vector<std::uint16_t> metadata_;
-  Matrix spec_low_;
+  std::vector<float> spec_low_;
   bool specified_ = false;
 };
 

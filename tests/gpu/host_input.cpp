@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "gpu/parallel.h"
 #include "kernels/spec/arguments.h"
@@ -159,11 +160,32 @@ void add_transform(HostInput& input, int block) {
   }
 }
 
-ExpectedInput expected_input(const HostInput& input) {
+Matrix produced_input(const HostInput& input) {
   HostInput before = input;
   before.transform.clear();
   Matrix produced = zeros(input.x.dtype, input.tokens(), input.channels());
   produce(before.view(), produced.view());
+  return produced;
+}
+
+std::vector<float> low_of(const Matrix& input, const Matrix& down, const std::vector<float>& unit) {
+  const std::vector<float> tokens = widened(input), downs = widened(down);
+  const auto channels = static_cast<std::size_t>(input.columns);
+  const auto columns = static_cast<std::size_t>(down.rows);
+  std::vector<float> low(static_cast<std::size_t>(input.rows) * columns);
+  in_parallel(input.rows, [&](std::int64_t m) {
+    const auto row = static_cast<std::size_t>(m);
+    const float* const token = &tokens[row * channels];
+    for (std::size_t r = 0; r < columns; ++r) {
+      const float sum = std::inner_product(token, token + channels, &downs[r * channels], 0.0f);
+      low[row * columns + r] = sum / unit[row];
+    }
+  });
+  return low;
+}
+
+ExpectedInput expected_input(const HostInput& input) {
+  Matrix produced = produced_input(input);
   if (input.transform.empty()) {
     if (input.producer == Producer::none) return {std::move(produced), {}};
     std::vector<float> slack = slack_of_producer(input, produced);

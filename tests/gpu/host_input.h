@@ -45,4 +45,10 @@ struct ExpectedInput {
 };
 ExpectedInput expected_input(const HostInput& input);
 
+/// The specification's input behind its producer and before a transform, which low ranks read.
+Matrix produced_input(const HostInput& input);
+
+/// (input down^T) / unit of each token, [M, R] in fp32.
+std::vector<float> low_of(const Matrix& input, const Matrix& down, const std::vector<float>& unit);
+
 }  // namespace rtlynx::testing

@@ -23,8 +23,8 @@ struct HostPacked {
         metadata(count(tokens, channels) / 16),
         scale(static_cast<std::size_t>(tokens)) {}
 
-  /// `low`: null where it is not wanted. Inputs without a producer alone.
-  void pack(const Pack24& input, MatrixView low) {
+  /// Inputs without a producer alone.
+  void pack(const Pack24& input) {
     const std::int64_t tokens = input.x.rows, channels = input.x.columns;
     const MatrixView kept =
         contiguous(static_cast<void*>(values.data()), input.x.dtype, tokens, channels / 2);
@@ -33,8 +33,7 @@ struct HostPacked {
       token.x = slice_rows(input.x, m, 1);
       pack24(token, {.values = slice_rows(kept, m, 1),
                      .metadata = metadata.data() + m * (channels / 16),
-                     .scale = scale.data() + m,
-                     .low = low.rows > 0 ? slice_rows(low, m, 1) : low});
+                     .scale = scale.data() + m});
     });
   }
 
@@ -134,7 +133,9 @@ void PackCase::expect_specified() {
   std::vector<float> scale;
   expect_operand(z, scale);
   expect_scale(z, scale);
-  if (input_.down.rows > 0) expect_low(z);
+  if (input_.down.rows > 0) {
+    expect_low(input_.transform.empty() ? z : produced_input(input_), scale);
+  }
   expect_guards();
 }
 
@@ -159,7 +160,7 @@ void PackCase::expect_input(const Matrix& z) {
 /// Bit for bit, the padding of the last tiles included.
 void PackCase::expect_operand(const Matrix& z, std::vector<float>& scale) const {
   HostPacked packed(z.rows, z.columns);
-  packed.pack({.x = z.view(), .restores_norm = input_.restores_norm}, {});
+  packed.pack({.x = z.view(), .restores_norm = input_.restores_norm});
   std::vector<std::byte> expected(operand_.size());
   to_operand24(
       contiguous(static_cast<const void*>(packed.values.data()), z.dtype, z.rows, z.columns / 2),
@@ -193,25 +194,15 @@ void PackCase::expect_scale(const Matrix& z, const std::vector<float>& expected)
   }
 }
 
-/// (z down^T) / s by fp32 operands is what the kernel may round once: its error may be twice that
-/// of the rounding.
-void PackCase::expect_low(const Matrix& z) const {
-  const std::vector<float> wide_z = widened(z), wide_down = widened(input_.down);
-  const auto fp32 = [](const std::vector<float>& values, std::int64_t rows, std::int64_t columns) {
-    return contiguous(static_cast<const void*>(values.data()), DType::f32, rows, columns);
-  };
-  std::vector<float> expected(count(z.rows, input_.down.rows));
-  HostPacked packed(z.rows, z.columns);
-  packed.pack(
-      {.x = fp32(wide_z, z.rows, z.columns),
-       .restores_norm = input_.restores_norm,
-       .down = fp32(wide_down, input_.down.rows, z.columns)},
-      contiguous(static_cast<void*>(expected.data()), DType::f32, z.rows, input_.down.rows));
+/// (input down^T) / s is what the kernel may round once: its error may be twice that of the
+/// rounding.
+void PackCase::expect_low(const Matrix& input, const std::vector<float>& scale) const {
+  const std::vector<float> expected = low_of(input, input_.down, scale);
   const Matrix low = low_.read();
   double error_squares = 0.0, rounding_squares = 0.0;
   for (std::size_t i = 0; i < expected.size(); ++i) {
-    const float got = widen(z.dtype, low.elements[i]);
-    const float rounded = widen(z.dtype, narrow(z.dtype, expected[i]));
+    const float got = widen(low.dtype, low.elements[i]);
+    const float rounded = widen(low.dtype, narrow(low.dtype, expected[i]));
     if (!std::isfinite(rounded)) {
       ASSERT_TRUE(same_or_both_nan(got, rounded)) << "H / s is " << got << ", not " << rounded;
       continue;

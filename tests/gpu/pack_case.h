@@ -60,7 +60,7 @@ class PackCase {
   void expect_input(const Matrix& z);
   void expect_operand(const Matrix& z, std::vector<float>& scale) const;
   void expect_scale(const Matrix& z, const std::vector<float>& expected) const;
-  void expect_low(const Matrix& z) const;
+  void expect_low(const Matrix& input, const std::vector<float>& scale) const;
   void expect_guards() const;
 
   HostInput input_;

@@ -199,20 +199,28 @@ TYPED_TEST(Pack24Test, PacksWhatWasProduced) {
   }
 }
 
+/// Its rows over s, and the input before the transform.
+template <typename T>
+void expect_low_of_whole_input(const TestInput<T>& input, const TestMatrix<T>& before) {
+  const TestPacked<T> packed(input);
+  expect_rounded_once(
+      packed.low, for_each_element(packed.low, [&](std::int64_t m, std::int64_t r) {
+        const double s = packed.scale[static_cast<std::size_t>(m)];
+        const auto token = widened(before, m), column = widened(input.down, r);
+        return Expected{dot(token, column) / s, 82 * kFp32 * dot_of_magnitudes(token, column) / s};
+      }));
+}
+
 TYPED_TEST(Pack24Test, LowIsTheWholeInputTimesDownOverS) {
   for (const bool restores_norm : {true, false}) {
     TestInput<TypeParam> input = random_input<TypeParam>(Producer::gelu, 5, 80);
     input.down = normal_matrix<TypeParam>(7, 80, 20);
     input.restores_norm = restores_norm;
-    const TestPacked<TypeParam> packed(input);
-    const TestMatrix<TypeParam> z = input.produced();
-    expect_rounded_once(packed.low,
-                        for_each_element(packed.low, [&](std::int64_t m, std::int64_t r) {
-                          const double s = packed.scale[static_cast<std::size_t>(m)];
-                          const auto token = widened(z, m), column = widened(input.down, r);
-                          return Expected{dot(token, column) / s,
-                                          82 * kFp32 * dot_of_magnitudes(token, column) / s};
-                        }));
+    const TestMatrix<TypeParam> before = input.produced();
+    expect_low_of_whole_input(input, before);
+    input.transform = normal_vector<TypeParam>(80 * 16, 21, 0.25f);
+    input.transform_block = 16;
+    expect_low_of_whole_input(input, before);
   }
 }
 

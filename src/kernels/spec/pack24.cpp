@@ -75,10 +75,10 @@ std::vector<T> transformed(const Pack24& input, const std::vector<T>& z) {
   return result;
 }
 
+/// z of a row behind its producer.
 template <typename T>
-std::vector<T> row_of_input(const Pack24& input, std::int64_t m) {
-  std::vector<T> z = produced<T>(input, m);
-  return input.transform == nullptr ? z : transformed(input, z);
+std::vector<T> chosen_from(const Pack24& input, const std::vector<T>& row) {
+  return input.transform == nullptr ? row : transformed(input, row);
 }
 
 /// Kept values in the type that they leave in: as they are, or as codes of e4m3.
@@ -158,11 +158,11 @@ float code_factor_of(float limit) {
 }
 
 template <typename T>
-void write_low(const Pack24& input, const std::vector<T>& z, float scale, T* low) {
+void write_low(const Pack24& input, const std::vector<T>& row, float scale, T* low) {
   for (std::int64_t r = 0; r < input.down.rows; ++r) {
     const T* const down = row_of<T>(input.down, r);
     float sum = 0.0f;
-    for (std::size_t k = 0; k < z.size(); ++k) sum += to_float(z[k]) * to_float(down[k]);
+    for (std::size_t k = 0; k < row.size(); ++k) sum += to_float(row[k]) * to_float(down[k]);
     low[r] = from_float<T>(sum / scale);
   }
 }
@@ -175,7 +175,7 @@ void produce24(const Pack24& input, MatrixView z) {
   with_element_type(input.x.dtype, [&](auto element) {
     using T = decltype(element);
     for (std::int64_t m = 0; m < input.x.rows; ++m) {
-      const std::vector<T> row = row_of_input<T>(input, m);
+      const std::vector<T> row = chosen_from(input, produced<T>(input, m));
       std::copy(row.begin(), row.end(), row_of<T>(z, m));
     }
   });
@@ -195,7 +195,7 @@ void pack24(const Pack24& input, const Packed24& packed) {
     using T = decltype(element);
     std::vector<T> kept(static_cast<std::size_t>(channels / 2));
     for (std::int64_t m = 0; m < tokens; ++m) {
-      const std::vector<T> z = row_of_input<T>(input, m);
+      const std::vector<T> row = produced<T>(input, m), z = chosen_from(input, row);
       const float* const factor = input.code_factor == nullptr ? nullptr : input.code_factor + m;
       compress24(contiguous(z.data(), dtype, 1, channels),
                  {.values = contiguous(static_cast<void*>(kept.data()), dtype, 1, channels / 2),
@@ -204,7 +204,7 @@ void pack24(const Pack24& input, const Packed24& packed) {
       write_values(kept, factor, slice_rows(packed.values, m, 1));
       if (!input.restores_norm) packed.scale[m] = 1.0f;
       if (factor != nullptr) packed.scale[m] /= *factor;
-      if (input.down.rows > 0) write_low(input, z, packed.scale[m], row_of<T>(packed.low, m));
+      if (input.down.rows > 0) write_low(input, row, packed.scale[m], row_of<T>(packed.low, m));
       if (factor != nullptr) packed.scale[m] *= input.weight_unit;
     }
   });

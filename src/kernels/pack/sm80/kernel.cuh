@@ -94,10 +94,11 @@ class Packer {
       const int at = step * T::kStepTiles + tile;
       if (at >= params_.tiles) break;
       if constexpr (T::kTransform > 0) {
-        process_tile(at, stage, tile, transform(stage, tile, x));
+        keep(at, transform(stage, tile, x));
       } else {
-        process_tile(at, stage, tile, x[tile]);
+        keep(at, x[tile]);
       }
+      multiply_low(stage, tile, x[tile]);
     }
   }
 
@@ -121,8 +122,7 @@ class Packer {
     return z;
   }
 
-  __device__ __forceinline__ void process_tile(int tile, int stage, int step_tile,
-                                               const TokenPair& z) {
+  __device__ __forceinline__ void keep(int tile, const TokenPair& z) {
     const Selected selected = select<Element>(z);
     if (blockIdx.y == 0) {
       packed_.store(selected);
@@ -130,12 +130,16 @@ class Packer {
       if (params_.z != nullptr) store_input(params_, place_, channel_of(tile), z);
     }
     if (params_.restores_norm) sums_.template add<Element>(z, selected, beyond());
+  }
+
+  /// H += x down^T of a tile of the step.
+  __device__ __forceinline__ void multiply_low(int stage, int step_tile, const TokenPair& x) {
     if constexpr (T::kRankTiles > 0) {
       const std::uint32_t matrix = stager_.down(stage, step_tile);
 #pragma unroll
       for (int i = 0; i < T::kRankTiles; ++i) {
         float d[4] = {low_[4 * i], low_[4 * i + 1], low_[4 * i + 2], low_[4 * i + 3]};
-        multiply_tile<Element>(d, z, matrix, 8 * i + threadIdx.x % 32 / 4);
+        multiply_tile<Element>(d, x, matrix, 8 * i + threadIdx.x % 32 / 4);
         for (int k = 0; k < 4; ++k) low_[4 * i + k] = d[k];
       }
     }

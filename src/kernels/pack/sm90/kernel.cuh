@@ -115,20 +115,11 @@ class Packer {
 
   __device__ __forceinline__ void process(int step) {
     TokenPair z[T::kStepTiles];
-    if constexpr (T::kTransform > 0) {
-      if constexpr (T::kProduces) {
-        produce_step(step, z);
-        write_step(z);
-      }
-      transform(z);
-      if constexpr (T::kRank > 0) {
-        sync_warpgroup();  // all products have read x
-        write_step(z);
-      }
-    } else {
+    if constexpr (T::kTransform == 0 || T::kProduces) {
       produce_step(step, z);
-      if constexpr (T::kProduces && T::kRank > 0) write_step(z);
+      if constexpr (T::kProduces && (T::kRank > 0 || T::kTransform > 0)) write_step(z);
     }
+    if constexpr (T::kTransform > 0) transform(z);
     begin_low();
 #pragma unroll
     for (int tile = 0; tile < T::kStepTiles; ++tile) {
@@ -255,7 +246,7 @@ class Packer {
     }
   }
 
-  /// H += z down^T, behind the selection.
+  /// H += x down^T, x behind its producer, while the selection runs.
   __device__ __forceinline__ void begin_low() {
     if constexpr (T::kRank > 0) {
       device::wgmma_fence();
@@ -347,9 +338,8 @@ __global__ void __launch_bounds__(kThreads, T::kCtasPerSm)
   extern __shared__ __align__(1024) char memory[];
   const std::uint32_t shared = device::shared_address(memory);
   const Span<T> span(sharing.runs);
-  // With runs in shared memory: there registers are scarce.
   Cursor<T> own{};
-  auto& cursor = T::kRuns ? *reinterpret_cast<Cursor<T>*>(memory + T::kCursorOffset) : own;
+  auto& cursor = T::kSharedCursor ? *reinterpret_cast<Cursor<T>*>(memory + T::kCursorOffset) : own;
   static_assert(sizeof(cursor) <= T::kCursorBytes);
   const Loader<T> loader(params, sharing.runs, maps, span, cursor);
   device::let_next_grid_start();

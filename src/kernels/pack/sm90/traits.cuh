@@ -76,6 +76,8 @@ struct Traits {
 
   static constexpr int kBeyondBytes = kThreads * 32;  // PairSums::Beyond of each thread
   static constexpr int kCursorBytes = 32;
+  // What is loaded next: in shared memory where registers are scarce.
+  static constexpr bool kSharedCursor = kRuns || (kCtasPerSm == 2 && kTransform > 0 && kRank > 0);
   // More bytes on their way make the memory slower.
   static constexpr int kMostStages = kOnlySelects && kRuns ? 5 : 6;
   static constexpr int kFit =
