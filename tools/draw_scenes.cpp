@@ -10,9 +10,9 @@
 #include <span>
 #include <vector>
 
-#include "data/caption.h"
-#include "data/scene.h"
-#include "data/training_scene.h"
+#include "mini/scenes/caption.h"
+#include "mini/scenes/scene.h"
+#include "mini/scenes/training_scene.h"
 #include "options/number.h"
 
 namespace {

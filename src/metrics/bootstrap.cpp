@@ -7,7 +7,7 @@
 #include <string>
 
 #include "base/error.h"
-#include "data/rng.h"
+#include "base/rng.h"
 
 namespace rtlynx {
 namespace {

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "base/libtorch.h"
-#include "data/vocabulary.h"
 #include "io/file.h"
+#include "mini/scenes/vocabulary.h"
 
 namespace rtlynx {
 

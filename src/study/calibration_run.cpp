@@ -2,8 +2,8 @@
 #include "study/calibration_run.h"
 
 #include "base/error.h"
-#include "data/caption.h"
-#include "data/scene.h"
+#include "mini/scenes/caption.h"
+#include "mini/scenes/scene.h"
 #include "models/recipe.h"
 #include "study/observer_scope.h"
 

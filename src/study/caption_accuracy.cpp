@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "base/error.h"
-#include "data/caption.h"
+#include "mini/scenes/caption.h"
 #include "pipeline/pixels.h"
 #include "study/tasks.h"
 

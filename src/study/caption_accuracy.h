@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "data/scene.h"
-#include "metrics/checker.h"
+#include "mini/scenes/checker.h"
+#include "mini/scenes/scene.h"
 #include "study/drawn_batch.h"
 
 namespace rtlynx {

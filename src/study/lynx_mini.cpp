@@ -3,7 +3,7 @@
 
 #include <cmath>
 
-#include "data/caption.h"
+#include "mini/scenes/caption.h"
 #include "models/recipe.h"
 
 namespace rtlynx {

@@ -7,7 +7,7 @@
 #include <span>
 
 #include "base/error.h"
-#include "data/rng.h"
+#include "base/rng.h"
 #include "metrics/same_size.h"
 #include "pipeline/pixels.h"
 

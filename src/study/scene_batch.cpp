@@ -7,9 +7,9 @@
 #include <algorithm>
 #include <utility>
 
-#include "data/rng.h"
-#include "data/scene.h"
-#include "data/training_scene.h"
+#include "base/rng.h"
+#include "mini/scenes/scene.h"
+#include "mini/scenes/training_scene.h"
 #include "pipeline/pixels.h"
 
 namespace rtlynx {

@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "base/libtorch.h"
-#include "data/vocabulary.h"
+#include "mini/scenes/vocabulary.h"
 #include "pipeline/pipeline.h"
 
 namespace rtlynx {

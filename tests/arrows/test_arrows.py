@@ -14,8 +14,8 @@ MAY_INCLUDE = {
     "base": [],
     "io": ["base"],
     "options": ["base", "io"],
-    "data": ["base"],
-    "metrics": ["base", "data"],
+    "metrics": ["base"],
+    "mini/scenes": ["base", "metrics"],
     "plot": ["base"],
     "kernels": ["base"],
     "kernels/spec": ["base"],
@@ -40,10 +40,10 @@ MAY_INCLUDE = {
     "models/blockwise": ["base", "io", "models", "models/flux", "models/qwen_image",
                          "models/text_to_image", "models/z_image"],
     "compensate": ["base", "io", "layers", "models", "ops"],
-    "pipeline": ["base", "data", "io", "layers", "models", "models/flux", "models/text_to_image",
-                 "models/vae"],
-    "study": ["base", "compensate", "data", "io", "kernels/gemm", "layers", "metrics", "models",
-              "models/blockwise", "models/text_to_image", "ops", "pipeline", "plot"],
+    "pipeline": ["base", "io", "layers", "mini/scenes", "models", "models/flux",
+                 "models/text_to_image", "models/vae"],
+    "study": ["base", "compensate", "io", "kernels/gemm", "layers", "metrics", "mini/scenes",
+              "models", "models/blockwise", "models/text_to_image", "ops", "pipeline", "plot"],
     "benchmark": ["base", "io", "kernels/gemm", "models", "models/flux", "models/qwen_image",
                   "models/z_image", "options", "plot"],
     "step_benchmark": ["base", "benchmark", "io", "layers", "models", "models/flux",
@@ -57,7 +57,7 @@ MAY_INCLUDE = {
 def part_of(path):
     """The folder, or part of a divided one, that a path relative to src/ belongs to."""
     parts = path.parts
-    divided = parts[0] in ("kernels", "models") and len(parts) > 2
+    divided = parts[0] in ("kernels", "mini", "models") and len(parts) > 2
     return "/".join(parts[:2]) if divided else parts[0]
 
 

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <map>
 
-#include "data/caption.h"
+#include "mini/scenes/caption.h"
 #include "pipeline/small_pipeline.h"
 #include "study/lynx_mini.h"
 

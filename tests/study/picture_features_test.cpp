@@ -6,7 +6,7 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "data/scene.h"
+#include "mini/scenes/scene.h"
 #include "study/frechet_distance.h"
 
 namespace rtlynx {
