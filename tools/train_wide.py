@@ -5,7 +5,7 @@
     tools/train_wide.py --scenes build/cuda/bin/draw_scenes -o wide
 
 The model is diffusers' FluxTransformer2DModel in lynx-mini's form, but wider; text, patches and loss are
-lynx-mini's (src/study/train.cpp). Every scene is drawn once, by `draw_scenes` in --drawers processes, while
+lynx-mini's (src/mini/train.cpp). Every scene is drawn once, by `draw_scenes` in --drawers processes, while
 the device trains. The folder is one that the commands of rtlynx read; training.json in it says what was
 done. Ctrl-C (or SIGTERM) writes checkpoint.pt there, from which the same command goes on.
 """
@@ -32,7 +32,7 @@ REPORTED = 100  # steps whose mean loss is one entry of the report
 
 
 class TextEncoder(torch.nn.Module):
-    """A table of words and one of places; pooled is their mean. src/pipeline/text_encoder.cpp."""
+    """A table of words and one of places; pooled is their mean. src/mini/word_encoder.cpp."""
 
     def __init__(self, words, channels):
         super().__init__()

@@ -14,9 +14,9 @@
 #include "io/file.h"
 #include "io/json.h"
 #include "io/terminal.h"
+#include "mini/step_time.h"
 #include "options/number.h"
 #include "study/analysis_charts.h"
-#include "study/step_time.h"
 
 namespace rtlynx::cli {
 namespace {

@@ -20,11 +20,11 @@
 #include "cli/progress.h"
 #include "io/terminal.h"
 #include "io/text.h"
+#include "mini/step_time.h"
 #include "models/recipe.h"
 #include "study/calibration_shard.h"
 #include "study/calibration_shards.h"
 #include "study/choose_layers.h"
-#include "study/step_time.h"
 
 namespace rtlynx::cli {
 namespace {

@@ -21,8 +21,8 @@
 #include "io/text.h"
 #include "metrics/psnr.h"
 #include "metrics/ssim.h"
+#include "mini/step_time.h"
 #include "pipeline/comparison.h"
-#include "study/step_time.h"
 
 namespace rtlynx::cli {
 namespace {

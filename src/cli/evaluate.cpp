@@ -12,8 +12,8 @@
 #include "cli/evaluate_report.h"
 #include "cli/output.h"
 #include "io/terminal.h"
+#include "mini/step_time.h"
 #include "study/methods.h"
-#include "study/step_time.h"
 
 namespace rtlynx::cli {
 namespace {

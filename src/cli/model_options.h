@@ -6,7 +6,7 @@
 #include <string>
 
 #include "base/libtorch.h"
-#include "pipeline/pipeline.h"
+#include "mini/mini_pipeline.h"
 
 namespace rtlynx::cli {
 

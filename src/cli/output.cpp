@@ -14,7 +14,7 @@
 #include "io/json.h"
 #include "io/terminal.h"
 #include "io/text.h"
-#include "pipeline/pipeline.h"
+#include "mini/mini_pipeline.h"
 
 namespace rtlynx::cli {
 namespace {

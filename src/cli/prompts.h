@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "cli/picture_size.h"
+#include "mini/word_encoder.h"
 #include "models/text_to_image/model.h"
-#include "pipeline/text_encoder.h"
 
 namespace rtlynx::cli {
 

@@ -11,9 +11,9 @@
 #include "cli/progress.h"
 #include "io/terminal.h"
 #include "io/text.h"
+#include "mini/step_time.h"
+#include "mini/train.h"
 #include "options/number.h"
-#include "study/step_time.h"
-#include "study/train.h"
 
 namespace rtlynx::cli {
 namespace {

@@ -14,7 +14,7 @@
 #include "compensate/compensation_file.h"
 #include "compensate/rivals.h"
 #include "compensate/solve.h"
-#include "pipeline/pipeline.h"
+#include "mini/mini_pipeline.h"
 #include "study/calibration_run.h"
 
 namespace rtlynx {

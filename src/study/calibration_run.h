@@ -5,7 +5,7 @@
 #include <functional>
 #include <string>
 
-#include "pipeline/pipeline.h"
+#include "mini/mini_pipeline.h"
 #include "study/observer_scope.h"
 
 namespace rtlynx {

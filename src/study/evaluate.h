@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "pipeline/pipeline.h"
+#include "mini/mini_pipeline.h"
 #include "study/calibration_run.h"
 
 namespace rtlynx {

@@ -5,7 +5,7 @@
 #include <optional>
 #include <vector>
 
-#include "study/caption_accuracy.h"
+#include "mini/caption_accuracy.h"
 #include "study/lpips.h"
 #include "study/velocity_error.h"
 

@@ -10,12 +10,12 @@
 #include "io/base64.h"
 #include "io/json.h"
 #include "io/png.h"
+#include "mini/caption_accuracy.h"
 #include "pipeline/comparison.h"
 #include "plot/bar_chart.h"
 #include "plot/line_chart.h"
 #include "plot/svg.h"
 #include "study/analysis_charts.h"
-#include "study/caption_accuracy.h"
 
 namespace rtlynx {
 namespace {

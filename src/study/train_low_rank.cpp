@@ -13,11 +13,11 @@
 #include "base/error.h"
 #include "layers/differentiable24.h"
 #include "layers/finite.h"
+#include "mini/checkpoint.h"
+#include "mini/scene_batch.h"
+#include "mini/train.h"
 #include "models/recipe.h"
 #include "models/revision.h"
-#include "study/checkpoint.h"
-#include "study/scene_batch.h"
-#include "study/train.h"
 #include "study/trajectory_batches.h"
 
 namespace rtlynx {

@@ -8,7 +8,7 @@
 #include <string>
 
 #include "compensate/compensation_file.h"
-#include "pipeline/pipeline.h"
+#include "mini/mini_pipeline.h"
 #include "study/calibration_run.h"
 
 namespace rtlynx {

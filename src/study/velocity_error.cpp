@@ -10,7 +10,7 @@
 
 #include "base/error.h"
 #include "layers/finite.h"
-#include "study/tasks.h"
+#include "pipeline/tasks.h"
 
 namespace rtlynx {
 namespace {

@@ -7,7 +7,7 @@
 #include <span>
 #include <vector>
 
-#include "study/drawn_batch.h"
+#include "mini/drawn_batch.h"
 
 namespace rtlynx {
 

@@ -5,8 +5,8 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "mini/small_pipeline.h"
 #include "models/recipe.h"
-#include "pipeline/small_pipeline.h"
 #include "study/analysis_charts.h"
 #include "xml_reader.h"
 

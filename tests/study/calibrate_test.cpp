@@ -6,8 +6,8 @@
 #include <filesystem>
 
 #include "base/error.h"
+#include "mini/small_pipeline.h"
 #include "models/recipe.h"
-#include "pipeline/small_pipeline.h"
 #include "study/velocity_error.h"
 #include "temp_dir.h"
 

@@ -7,8 +7,8 @@
 #include <set>
 
 #include "base/error.h"
-#include "pipeline/small_pipeline.h"
-#include "study/caption_accuracy.h"
+#include "mini/caption_accuracy.h"
+#include "mini/small_pipeline.h"
 
 namespace rtlynx {
 namespace {

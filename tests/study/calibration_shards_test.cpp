@@ -5,8 +5,8 @@
 
 #include <filesystem>
 
+#include "mini/small_pipeline.h"
 #include "models/recipe.h"
-#include "pipeline/small_pipeline.h"
 #include "refusal.h"
 #include "study/calibration_passes.h"
 #include "study/calibration_shard.h"

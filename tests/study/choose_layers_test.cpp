@@ -7,8 +7,8 @@
 #include <set>
 
 #include "base/error.h"
+#include "mini/small_pipeline.h"
 #include "models/recipe.h"
-#include "pipeline/small_pipeline.h"
 #include "study/calibrate.h"
 #include "study/methods.h"
 #include "temp_dir.h"

@@ -9,7 +9,7 @@
 
 #include "base/error.h"
 #include "io/png.h"
-#include "pipeline/small_pipeline.h"
+#include "mini/small_pipeline.h"
 #include "refusal.h"
 #include "study/train_low_rank.h"
 #include "temp_dir.h"

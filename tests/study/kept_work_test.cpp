@@ -6,7 +6,7 @@
 #include "base/error.h"
 #include "io/file.h"
 #include "io/safetensors.h"
-#include "pipeline/small_pipeline.h"
+#include "mini/small_pipeline.h"
 #include "temp_dir.h"
 
 namespace rtlynx {

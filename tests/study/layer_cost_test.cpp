@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
-#include "pipeline/small_pipeline.h"
+#include "mini/small_pipeline.h"
 #include "study/calibration_run.h"
 
 namespace rtlynx {

@@ -13,9 +13,9 @@
 #include "base/error.h"
 #include "compensate/fixed_choice.h"
 #include "compensate/weight24.h"
+#include "mini/small_pipeline.h"
 #include "models/recipe.h"
 #include "models/shared_input.h"
-#include "pipeline/small_pipeline.h"
 #include "study/velocity_error.h"
 
 namespace rtlynx {

@@ -6,7 +6,7 @@
 #include <set>
 
 #include "base/error.h"
-#include "pipeline/small_pipeline.h"
+#include "mini/small_pipeline.h"
 
 namespace rtlynx {
 namespace {

@@ -5,8 +5,8 @@
 
 #include <array>
 
+#include "mini/small_pipeline.h"
 #include "models/recipe.h"
-#include "pipeline/small_pipeline.h"
 
 namespace rtlynx {
 namespace {

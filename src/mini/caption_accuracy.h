@@ -7,9 +7,9 @@
 #include <string>
 #include <vector>
 
+#include "mini/drawn_batch.h"
 #include "mini/scenes/checker.h"
 #include "mini/scenes/scene.h"
-#include "study/drawn_batch.h"
 
 namespace rtlynx {
 

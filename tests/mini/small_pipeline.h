@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "mini/lynx_mini.h"
 #include "models/recipe.h"
-#include "study/lynx_mini.h"
 
 namespace rtlynx::test {
 

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "pipeline/pipeline.h"
+#include "mini/mini_pipeline.h"
 
 namespace rtlynx {
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "study/adamw.h"
+#include "mini/adamw.h"
 
 #include <gtest/gtest.h>
 #include <torch/optim.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "pipeline/text_encoder.h"
+#include "mini/word_encoder.h"
 
 #include <gtest/gtest.h>
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "pipeline/pipeline.h"
+#include "mini/mini_pipeline.h"
 
 namespace rtlynx {
 

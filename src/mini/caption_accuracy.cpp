@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "study/caption_accuracy.h"
+#include "mini/caption_accuracy.h"
 
 #include <iterator>
 #include <mutex>
@@ -9,7 +9,7 @@
 #include "base/error.h"
 #include "mini/scenes/caption.h"
 #include "pipeline/pixels.h"
-#include "study/tasks.h"
+#include "pipeline/tasks.h"
 
 namespace rtlynx {
 namespace {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "study/train.h"
+#include "mini/train.h"
 
 #include <gtest/gtest.h>
 

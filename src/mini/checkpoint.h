@@ -4,7 +4,7 @@
 #include <filesystem>
 
 #include "io/safetensors.h"
-#include "study/adamw.h"
+#include "mini/adamw.h"
 
 namespace rtlynx {
 

@@ -4,8 +4,8 @@
 #include <cstdint>
 
 #include "base/libtorch.h"
+#include "mini/mini_pipeline.h"
 #include "mini/scenes/vocabulary.h"
-#include "pipeline/pipeline.h"
 
 namespace rtlynx {
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "study/tasks.h"
+#include "pipeline/tasks.h"
 
 #include <ATen/Parallel.h>
 #include <torch/csrc/stable/c/shim.h>

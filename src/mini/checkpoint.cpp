@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "study/checkpoint.h"
+#include "mini/checkpoint.h"
 
 #include <string>
 

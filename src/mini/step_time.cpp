@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "study/step_time.h"
+#include "mini/step_time.h"
 
 #include <chrono>
 

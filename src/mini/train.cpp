@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "study/train.h"
+#include "mini/train.h"
 
 #include <ATen/Context.h>
 #include <ATen/autocast_mode.h>
@@ -14,8 +14,8 @@
 
 #include "base/error.h"
 #include "layers/finite.h"
-#include "study/checkpoint.h"
-#include "study/scene_batch.h"
+#include "mini/checkpoint.h"
+#include "mini/scene_batch.h"
 
 namespace rtlynx {
 namespace {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "pipeline/pipeline.h"
+#include "mini/mini_pipeline.h"
 
 #include <ATen/CPUGeneratorImpl.h>
 

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "study/caption_accuracy.h"
+#include "mini/caption_accuracy.h"
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <map>
 
+#include "mini/lynx_mini.h"
 #include "mini/scenes/caption.h"
-#include "pipeline/small_pipeline.h"
-#include "study/lynx_mini.h"
+#include "mini/small_pipeline.h"
 
 namespace rtlynx {
 namespace {

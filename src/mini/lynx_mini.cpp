@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "study/lynx_mini.h"
+#include "mini/lynx_mini.h"
 
 #include <cmath>
 

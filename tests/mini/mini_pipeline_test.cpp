@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "pipeline/pipeline.h"
+#include "mini/mini_pipeline.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -10,8 +10,8 @@
 
 #include "base/error.h"
 #include "io/json.h"
+#include "mini/small_pipeline.h"
 #include "models/recipe.h"
-#include "pipeline/small_pipeline.h"
 #include "refusal.h"
 #include "temp_dir.h"
 

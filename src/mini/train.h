@@ -6,8 +6,8 @@
 #include <functional>
 #include <optional>
 
-#include "study/adamw.h"
-#include "study/lynx_mini.h"
+#include "mini/adamw.h"
+#include "mini/lynx_mini.h"
 
 namespace rtlynx {
 

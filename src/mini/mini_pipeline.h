@@ -9,9 +9,9 @@
 
 #include "base/image.h"
 #include "io/file.h"
+#include "mini/word_encoder.h"
 #include "models/flux/transformer.h"
 #include "pipeline/scheduler.h"
-#include "pipeline/text_encoder.h"
 
 namespace rtlynx {
 

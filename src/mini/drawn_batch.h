@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <functional>
 
-#include "pipeline/pipeline.h"
+#include "mini/mini_pipeline.h"
 
 namespace rtlynx {
 
